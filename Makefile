@@ -1,0 +1,36 @@
+# Two commands do everything on a machine with Python 3.11 or newer: `make demo` and `make test`.
+# The rest are for developers. PYTHON=... picks another interpreter, DEVICE=cuda another device.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint bench clean
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "saeaudit needs Python 3.11 or newer; try: make PYTHON=python3.12 demo" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.installed  ## scan the bundled SAEs: a table here, the records in demo/scan.jsonl
+	@mkdir -p demo
+	$(BIN)/saeaudit scan sample -o demo/sample.jsonl
+	$(BIN)/saeaudit scan sample/stitched -o demo/stitched.jsonl
+	@echo "records: $(CURDIR)/demo/sample.jsonl"
+	@echo "records: $(CURDIR)/demo/stitched.jsonl"
+
+test: $(VENV)/.installed  ## run the tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed  ## time a scan against its peers
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python bench/scan.py
+
+clean:  ## remove what make made
+	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,194 @@
+"""Time a scan against its peers, in one run, and check that they agree.
+
+    python bench/scan.py [--sizes 4096 16384 65536] [--width 2304] [--peers-up-to 16384]
+
+For each size: the floor (half of F^2 d multiply-adds at the matmul peak measured in this run), the
+core time of saeaudit by stage, and the peers on the same rows: faiss IndexFlatIP.range_search at
+the edge floor, scikit-learn's brute radius_neighbors, and a plain torch float32 loop that
+thresholds |cosine| and refines in float64. The peers find pairs only; saeaudit's time includes the
+triples and the geometry figures. Results are printed and appended to bench/results/scan.jsonl.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from saeaudit.audit import scan as audit
+from saeaudit.core.rows import UnitRows, row_norms
+from saeaudit.core.screen import calibrate
+
+TAU = 0.9
+
+
+def dictionary(count: int, width: int, seed: int = 0) -> torch.Tensor:
+    """A structured dictionary: features share directions, some are planted twins and triples."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randn(count, width, generator=generator)
+    centres = torch.randn(count // 16, width, generator=generator)
+    shared = torch.randint(0, len(centres), (count,), generator=generator)
+    rows += 1.2 * torch.rand(count, 1, generator=generator) * centres[shared]
+    rows += 0.15 * torch.randn(1, width, generator=generator)
+    rows /= rows.norm(dim=1, keepdim=True)
+    n = count // 1000
+    noise = torch.randn(2 * n, width, generator=generator) / width**0.5
+    rows[-n:] = rows[:n] + 0.2 * noise[:n]
+    rows[-2 * n : -n] = rows[n : 2 * n] - 0.7 * rows[2 * n : 3 * n] + 0.1 * noise[n:]
+    return rows.contiguous()
+
+
+def matmul_peak(kind: str) -> float:
+    """Best operations a second of a square product of rows, over sizes and repeats."""
+    best = 0.0
+    for side in (512, 1024, 2048):
+        a = torch.randn(side, 2304)
+        if kind == "int8":
+            a = (a * 30).clamp(-127, 127).to(torch.int8)
+        elif kind == "bf16":
+            a = a.to(torch.bfloat16)
+        multiply = torch._int_mm if kind == "int8" else torch.mm
+        for _ in range(3 if kind == "int8" and side > 512 else 7):
+            start = time.perf_counter()
+            multiply(a, a.T)
+            best = max(best, 2 * side * side * 2304 / (time.perf_counter() - start))
+    return best
+
+
+def ours(rows: torch.Tensor, screen: str) -> tuple[float, set[tuple[int, int]], int]:
+    """Core seconds, the pairs, and the number of triples."""
+    norms = row_norms(rows)
+    units = UnitRows(rows, torch.arange(len(rows)), norms)
+    options = audit.ScanOptions(min_cosine=TAU)
+    start = time.perf_counter()
+    found = audit._search("bench", units, options, screen, None)
+    seconds = time.perf_counter() - start
+    pairs = set(zip(found.pairs.i.tolist(), found.pairs.j.tolist(), strict=True))
+    return seconds, pairs, len(found.triples.features)
+
+
+def with_faiss(rows: torch.Tensor, floor: float) -> set[tuple[int, int]]:
+    """Positive cosines only: half of what saeaudit looks at."""
+    import faiss
+
+    faiss.omp_set_num_threads(torch.get_num_threads())
+    units = (rows / rows.norm(dim=1, keepdim=True)).numpy()
+    index = faiss.IndexFlatIP(units.shape[1])
+    index.add(units)
+    limits, cosines, labels = index.range_search(units, floor)
+    row = np.repeat(np.arange(len(units)), np.diff(limits).astype(int))
+    keep = (cosines >= TAU) & (row < labels)
+    return set(zip(row[keep].tolist(), labels[keep].tolist(), strict=True))
+
+
+def with_sklearn(rows: torch.Tensor, floor: float) -> set[tuple[int, int]]:
+    from sklearn.neighbors import NearestNeighbors
+
+    units = (rows / rows.norm(dim=1, keepdim=True)).numpy()
+    model = NearestNeighbors(algorithm="brute", metric="cosine", n_jobs=-1).fit(units)
+    found = set()
+    for start in range(0, len(units), 2048):
+        near = model.radius_neighbors(units[start : start + 2048], 1 - TAU, return_distance=False)
+        for row, partners in enumerate(near, start):
+            found |= {(row, int(j)) for j in partners if j > row}
+    return found
+
+
+def with_torch(rows: torch.Tensor, floor: float) -> set[tuple[int, int]]:
+    units = rows / rows.norm(dim=1, keepdim=True)
+    found = set()
+    for start in range(0, len(units), 1024):
+        cosines = units[start : start + 1024] @ units.T
+        near = (cosines.abs() >= TAU - 1e-3).nonzero()
+        i, j = near[:, 0] + start, near[:, 1]
+        i, j = i[i < j], j[i < j]
+        exact = torch.nn.functional.cosine_similarity(rows[i].double(), rows[j].double())
+        hit = exact.abs() >= TAU
+        found |= set(zip(i[hit].tolist(), j[hit].tolist(), strict=True))
+    return found
+
+
+PEERS: dict[str, Callable[[torch.Tensor, float], set[tuple[int, int]]]] = {
+    "faiss range_search": with_faiss,
+    "scikit-learn radius_neighbors": with_sklearn,
+    "torch float32 loop": with_torch,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[4096, 16384, 65536])
+    parser.add_argument("--width", type=int, default=2304)
+    parser.add_argument("--peers-up-to", type=int, default=16384)
+    parser.add_argument("--screen", default=None, choices=["fp32", "bf16", "int8"])
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    screen = options.screen or calibrate(options.width, torch.device("cpu"))
+    peak = matmul_peak(screen)
+    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, {_cpu()}"
+    print(f"{machine}, {torch.backends.cpu.get_cpu_capability()}; torch {torch.__version__}")
+    print(f"screen {screen}: matmul peak in this run {peak / 1e9:.0f} Gop/s")
+    lines = []
+    for count in options.sizes:
+        rows = dictionary(count, options.width)
+        floor = count * count * options.width / peak
+        repeats = options.repeats if count <= 16384 else 1
+        runs = [ours(rows, screen) for _ in range(repeats)]
+        seconds = statistics.median(run[0] for run in runs)
+        pairs, triples = runs[0][1], runs[0][2]
+        planted = count // 1000
+        assert len(pairs) >= planted and triples >= planted, "planted findings were missed"
+        print(f"\n{count} x {options.width}: {len(pairs)} pairs, {triples} triples")
+        print(f"  floor {floor:.3f} s; saeaudit {seconds:.3f} s, {floor / seconds:.0%} of the peak")
+        record = {
+            "date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine,
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            "torch": torch.__version__, "screen": screen, "peak_gops": round(peak / 1e9, 1),
+            "features": count, "width": options.width, "floor_s": round(floor, 3),
+            "saeaudit_s": round(seconds, 3), "share_of_peak": round(floor / seconds, 3),
+            "peers_s": {},
+        }  # fmt: skip
+        for name, peer in PEERS.items() if count <= options.peers_up_to else ():
+            start = time.perf_counter()
+            try:
+                found = peer(rows, 0.25)
+            except ImportError as error:
+                print(f"  {name}: not installed ({error.name})")
+                continue
+            taken = time.perf_counter() - start
+            cosine = {p: float(rows[p[0]] @ rows[p[1]]) for p in pairs | found}
+            same = {p for p in pairs if cosine[p] > 0}  # all but the torch loop see one sign
+            wanted = pairs if peer is with_torch else same
+            assert found == wanted, f"{name} disagrees: {found ^ wanted}"
+            record["peers_s"][name] = round(taken, 3)
+            print(f"  {name}: {taken:.2f} s, {taken / seconds:.1f} times as long")
+        record["resident_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+        print(f"  peak resident {record['resident_mb']} MB (the peers' included)")
+        lines.append(json.dumps(record))
+    results = Path(__file__).parent / "results" / "scan.jsonl"
+    results.parent.mkdir(exist_ok=True)
+    with results.open("a") as stream:
+        stream.write("\n".join(lines) + "\n")
+
+
+def _cpu() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown processor"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""Find and settle ambiguous explanations in sparse autoencoders.
+
+>>> import saeaudit
+>>> dictionary = saeaudit.open("sample")
+>>> [record.type for record in saeaudit.scan(dictionary)]
+['dictionary', 'pair', 'summary']
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from saeaudit.errors import AuditError
+
+if TYPE_CHECKING:
+    from saeaudit.audit.open import open_target as open
+    from saeaudit.audit.scan import ScanOptions, scan
+    from saeaudit.dictionary import Dictionary
+
+__version__ = "0.1.0"
+__all__ = ["AuditError", "Dictionary", "ScanOptions", "__version__", "open", "scan"]
+
+_WHERE = {
+    "open": ("saeaudit.audit.open", "open_target"),
+    "scan": ("saeaudit.audit.scan", "scan"),
+    "ScanOptions": ("saeaudit.audit.scan", "ScanOptions"),
+    "Dictionary": ("saeaudit.dictionary", "Dictionary"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load the API on first use, so that `saeaudit --help` need not import torch."""
+    if name not in _WHERE:
+        raise AttributeError(f"module 'saeaudit' has no attribute {name!r}")
+    module, attribute = _WHERE[name]
+    return getattr(import_module(module), attribute)

@@ -1,0 +1,405 @@
+"""Scan: every duplicate, antipodal pair and genuine dependent triple of a dictionary."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from saeaudit.core import geometry, triples
+from saeaudit.core.exchange import exchange_classes, sign_pattern
+from saeaudit.core.pairs import EdgeStore, PairFinder, Pairs, TooDenseError
+from saeaudit.core.rows import UnitRows, fold, round9, spans
+from saeaudit.core.screen import (
+    SLACK_LIMIT,
+    Screen,
+    ScreenName,
+    calibrate,
+    estimates,
+    make_screen,
+    sweep,
+)
+from saeaudit.dictionary import Dictionary
+from saeaudit.errors import AuditError
+from saeaudit.records import (
+    Babel,
+    Certificate,
+    DictionaryRecord,
+    FileRecord,
+    GroupRecord,
+    MaxCosine,
+    PairRecord,
+    Quantiles,
+    ScanSummary,
+    SourceRecord,
+    TripleRecord,
+)
+
+EDGE_BUDGET = 24_000_000
+"""Edges held at once, 12 bytes each."""
+SMALL = 8 << 20
+"""Decoders below this many elements are swept in float32 without calibration."""
+QUANTILES = {
+    "min": 0.0, "p05": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99,
+    "max": 1.0,
+}  # fmt: skip
+
+Progress = Callable[[str, float], None]
+ScanRecord = DictionaryRecord | PairRecord | GroupRecord | TripleRecord | ScanSummary
+
+
+@dataclass(frozen=True)
+class ScanOptions:
+    """What a scan looks for; see the command line's help for the same words."""
+
+    min_cosine: float = 0.9
+    """Least |cosine| of a pair, in (0, 1]."""
+    max_residual: float = 0.2
+    """Largest residual of a triple, in [0, 1)."""
+    min_gain: float = 2.0
+    """Least ratio of single residual to residual of a genuine triple, at least 1."""
+    triples: tuple[tuple[int, int, int], ...] = ()
+    """Triples to report whatever the thresholds."""
+    include_collapsed: bool = False
+    """Whether collapsed rows take part."""
+    max_findings: int = 100_000
+    """Most pairs, and most triples, written for an SAE; counts are exact whatever the limit."""
+    screen: Literal["auto", "int8", "bf16", "fp32"] = "auto"
+    """Kind of product that proposes candidates."""
+    device: str = "cpu"
+    """Where products run."""
+    tile: int | None = field(default=None, repr=False)
+    """Rows to a side of a tile; chosen to suit the machine where None."""
+
+    def __post_init__(self) -> None:
+        for name, value, low, high, allowed in (
+            ("--min-cosine", self.min_cosine, 0.01, 1.0, "0.01 to 1"),
+            ("--max-residual", self.max_residual, 0.0, 0.8, "0 to 0.8"),
+            ("--min-gain", self.min_gain, 1.0, float("inf"), "1 or more"),
+            ("--max-findings", self.max_findings, 0, float("inf"), "0 or more"),
+        ):
+            if not low <= value <= high:
+                raise AuditError(f"{value} is out of range", where=name, hint=f"allowed: {allowed}")
+
+
+def choose_screen(options: ScanOptions, *, large: bool) -> ScreenName:
+    """Kind of product to use: the one asked for, or the fastest here where that can matter."""
+    if options.screen != "auto":
+        return options.screen
+    return calibrate(2304, torch.device(options.device)) if large else "fp32"
+
+
+def scan(
+    dictionary: Dictionary,
+    options: ScanOptions | None = None,
+    *,
+    screen: ScreenName | None = None,
+    progress: Progress | None = None,
+) -> Iterator[ScanRecord]:
+    """Scan one dictionary.
+
+    Args:
+        dictionary: an opened SAE.
+        options: what to look for; the defaults where None.
+        screen: the kind of product, where the caller has chosen; findings do not depend on it.
+        progress: called with the name of a step and the share of it that is done.
+
+    Yields:
+        The dictionary record; groups, pairs and triples, each sorted by features; the summary.
+
+    Raises:
+        AuditError: fewer than two usable rows, a requested triple that is not there, or more
+            strongly correlated rows than can be searched.
+    """
+    options = options or ScanOptions()
+    yield describe(dictionary)
+    live = dictionary.live(include_collapsed=options.include_collapsed)
+    if len(live) < 2:
+        raise AuditError(
+            f"nothing to audit: {len(live)} of {dictionary.d_sae} rows is usable",
+            where=dictionary.sae,
+            hint="--include-collapsed keeps rows of very small norm",
+        )
+    units = UnitRows(dictionary.weights.decoder, live, dictionary.norms[live])
+    requested = _requested(dictionary, units, options)
+    name = screen or choose_screen(options, large=dictionary.weights.decoder.numel() > SMALL)
+    found = _search(dictionary.sae, units, options, name, progress)
+    yield from _groups(dictionary.sae, units, found.pairs)
+    pairs, pairs_cut = _pairs(dictionary, units, found.pairs, options.max_findings)
+    yield from pairs
+    findings = found.triples
+    kept = findings.features[: options.max_findings]
+    yield from _triples(dictionary.sae, units, findings, len(kept), requested)
+    cut = pairs_cut or len(kept) < len(findings.features)
+    yield _summary(dictionary.sae, units, found, options, complete=not cut)
+
+
+def describe(dictionary: Dictionary) -> DictionaryRecord:
+    """Return the dictionary's own record."""
+    usable = dictionary.norms[dictionary.norms.isfinite() & (dictionary.norms > 0)]
+    files = [FileRecord(f.path, f.bytes, f.sha256) for f in dictionary.source.files]
+    source = SourceRecord(
+        uri=dictionary.source.uri,
+        revision=dictionary.source.revision,
+        path=files[0].path,
+        bytes=files[0].bytes,
+        sha256=files[0].sha256,
+        others=tuple(files[1:]),
+    )
+    return DictionaryRecord(
+        sae=dictionary.sae,
+        source=source,
+        format=dictionary.weights.format,
+        architecture=dictionary.weights.architecture,
+        d_in=dictionary.d_in,
+        d_sae=dictionary.d_sae,
+        dtype=dictionary.dtype,
+        norm_min=float(usable.min()),
+        norm_max=float(usable.max()),
+        zero_rows=tuple(dictionary.zero_rows.tolist()),
+        nonfinite_rows=tuple(dictionary.nonfinite_rows.tolist()),
+        collapsed_rows=tuple(dictionary.collapsed_rows.tolist()),
+    )
+
+
+@dataclass(frozen=True)
+class _Found:
+    pairs: Pairs
+    triples: triples.Triples
+    row_max: Tensor
+    babel: Babel
+    edge_floor: float
+
+
+def _search(
+    sae: str, units: UnitRows, options: ScanOptions, name: ScreenName, progress: Progress | None
+) -> _Found:
+    rho, gamma, tau = options.max_residual, options.min_gain, options.min_cosine
+    device = torch.device(options.device)
+    screen = make_screen(units, name, device)
+    whole = screen if screen.name == "fp32" else make_screen(units, "fp32", device)
+    wanted = triples.edge_floor(units.width, rho, gamma)
+    floor = min(wanted, _listing_floor(screen, wanted))
+    finder = PairFinder(units, tau, screen.slack)
+    store = EdgeStore(
+        units.count,
+        floor,
+        screen.slack,
+        near=triples.near_cosine(rho),
+        strong=triples.strong_cosine(rho, gamma) - 10 * triples.MARGIN,
+        budget=EDGE_BUDGET,
+    )
+    estimate = torch.zeros(units.count)
+    report = (lambda share: progress("screening", share)) if progress else None
+    try:
+        for hits in sweep(screen, min(floor, tau), estimate, tile=options.tile, progress=report):
+            finder.add(hits)
+            store.add(hits)
+        if progress:
+            progress("refining", 0.0)
+        pairs, edges = finder.finish(), store.finish()
+        findings = triples.find_triples(screen, whole, edges, rho, gamma)
+    except TooDenseError as error:
+        raise AuditError(
+            f"too many strongly correlated features for the exact search: {error}",
+            where=sae,
+            hint="a smaller --max-residual or a larger --min-gain has fewer candidates",
+        ) from error
+    ranked = geometry.rank_entries(edges, units.count)
+    row_max = geometry.row_maxima(screen, whole, edges, ranked)
+    sums = [geometry.babel(screen, whole, edges, ranked, row_max, k) for k in (1, 8, 32)]
+    return _Found(pairs, findings, row_max, Babel(*sums), wanted)
+
+
+def _listing_floor(screen: Screen, wanted: float) -> float:
+    """Threshold from which a sweep's hits are kept, so that they cover nearly every row's maximum.
+
+    A guess from 64 rows that only affects speed: rows that it fails are computed whole.
+    """
+    count = screen.units.count
+    rows = torch.arange(0, count, max(1, count // 64))[:64]
+    values = torch.cat([v.abs().cpu() for _, v in estimates(screen, rows)], 1)
+    # 64 entries a row on average (fewer in a million rows), slack included: enough to cover the
+    # largest cosines of nearly every row, and to bound the Babel function closely.
+    most = max(1, min(values.numel() - 1, len(rows) * min(64, EDGE_BUDGET // count)))
+    affordable = float(values.flatten().kthvalue(values.numel() - most).values) + screen.slack
+    return min(max(affordable, 2 * screen.slack), wanted)
+
+
+def _requested(dictionary: Dictionary, units: UnitRows, options: ScanOptions) -> Tensor:
+    """Row numbers ``[m, 3]`` of the triples named with --triple, each set once, ascending."""
+    position = (
+        {int(feature): row for row, feature in enumerate(units.live)} if options.triples else {}
+    )
+    rows = set()
+    for triple in options.triples:
+        where = "--triple " + ",".join(map(str, triple))
+        if len(set(triple)) != 3:
+            raise AuditError("three different features are needed", where=where)
+        for feature in triple:
+            if not 0 <= feature < dictionary.d_sae:
+                raise AuditError(
+                    f"there is no feature {feature}",
+                    where=where,
+                    hint=f"{dictionary.sae} has features 0 to {dictionary.d_sae - 1}",
+                )
+            if feature not in position:
+                raise AuditError(
+                    f"feature {feature} is zero, not finite or collapsed in {dictionary.sae}",
+                    where=where,
+                )
+        rows.add(tuple(sorted(position[feature] for feature in triple)))
+    return torch.tensor(sorted(rows), dtype=torch.int64).view(-1, 3)
+
+
+def _groups(sae: str, units: UnitRows, pairs: Pairs) -> Iterator[GroupRecord]:
+    order = torch.argsort(pairs.component, stable=True)
+    labels, sizes = torch.unique_consecutive(pairs.component[order], return_counts=True)
+    same = pairs.cosine > 0
+    of_pair = pairs.component[pairs.i[same]]
+    least = torch.full((units.count,), float("inf"), dtype=torch.float64)
+    least.scatter_reduce_(0, of_pair, pairs.cosine[same], "amin")
+    most = torch.full((units.count,), float("-inf"), dtype=torch.float64)
+    most.scatter_reduce_(0, of_pair, pairs.cosine[same], "amax")
+    ends = sizes.cumsum(0).tolist()
+    for label, size, end in zip(labels.tolist(), sizes.tolist(), ends, strict=True):
+        if size >= 3:
+            rows = order[end - size : end]
+            yield GroupRecord(
+                sae=sae,
+                features=tuple(units.live[rows].tolist()),
+                size=size,
+                min_cosine=float(least[label]) if pairs.listed else None,
+                max_cosine=float(most[label]) if pairs.listed else None,
+            )
+
+
+def _pairs(
+    dictionary: Dictionary, units: UnitRows, pairs: Pairs, limit: int
+) -> tuple[Iterator[PairRecord], bool]:
+    """Pair records, and whether any were cut: then groups stand for their members' pairs."""
+    i, j, cosine = pairs.i, pairs.j, pairs.cosine
+    if len(i) > limit:
+        sizes = torch.bincount(pairs.component, minlength=units.count)
+        alone = ~((cosine > 0) & (sizes[pairs.component[i]] >= 3))
+        i, j, cosine = i[alone][:limit], j[alone][:limit], cosine[alone][:limit]
+    cut = len(i) < pairs.duplicates + pairs.antipodal
+    return _pair_records(dictionary, units, i, j, cosine), cut
+
+
+def _pair_records(
+    dictionary: Dictionary, units: UnitRows, i: Tensor, j: Tensor, cosine: Tensor
+) -> Iterator[PairRecord]:
+    first, second = units.live[i], units.live[j]
+    ratio = (units.norms[i] / units.norms[j]).tolist()
+    encoder = _encoder_cosines(dictionary, first, second)
+    columns = zip(first.tolist(), second.tolist(), cosine.tolist(), ratio, encoder, strict=True)
+    for a, b, c, norm_ratio, encoder_cosine in columns:
+        yield PairRecord(
+            sae=dictionary.sae,
+            features=(a, b),
+            kind="duplicate" if c > 0 else "antipodal",
+            cosine=c,
+            norm_ratio=norm_ratio,
+            encoder_cosine=encoder_cosine,
+        )
+
+
+def _encoder_cosines(dictionary: Dictionary, i: Tensor, j: Tensor) -> list[float | None]:
+    """Cosines of encoder directions (columns of W_enc) of pairs of features, None if undefined."""
+    if dictionary.encoder is None or not len(i):
+        return [None] * len(i)
+    used, back = torch.unique(torch.cat([i, j]), return_inverse=True)
+    directions = dictionary.encoder[:, used].T.contiguous()
+    a, b = back[: len(i)], back[len(i) :]
+    out: list[float | None] = []
+    for start, stop in spans(len(i), 256):
+        x, y = directions[a[start:stop]].double(), directions[b[start:stop]].double()
+        norms = fold(x * x).sqrt() * fold(y * y).sqrt()
+        cosine = round9((fold(x * y) / norms).clamp(-1, 1))
+        out += [float(c) if c == c else None for c in cosine.tolist()]
+    return out
+
+
+def _triples(
+    sae: str, units: UnitRows, found: triples.Triples, kept: int, requested: Tensor
+) -> Iterator[TripleRecord]:
+    """Triple records sorted by features: the first `kept` findings, and the requested ones."""
+    first = triples.Triples(*(column[:kept] for column in found))
+    done = {tuple(rows) for rows in first.features.sort(dim=1).values.tolist()}
+    named = {tuple(rows) for rows in requested.tolist()}
+    rest = torch.tensor(sorted(named - done), dtype=torch.int64).view(-1, 3)
+    records = list(_triple_records(sae, units, first, named))
+    records += _triple_records(sae, units, triples.describe(units, rest), named)
+    yield from sorted(records, key=lambda record: record.features)
+
+
+def _triple_records(
+    sae: str, units: UnitRows, found: triples.Triples, named: set[tuple[int, ...]]
+) -> Iterator[TripleRecord]:
+    columns = (column.tolist() for column in found)
+    live = units.live[found.features].tolist()
+    for rows, a, b, residual, single, cosines, features in zip(*columns, live, strict=True):
+        defined = math.isfinite(a) and math.isfinite(b)
+        pattern = sign_pattern(a, b) if defined else None
+        inner = pattern.inner if pattern else None
+        outer = sorted(f for p, f in enumerate(features) if p != inner) if inner is not None else []
+        yield TripleRecord(
+            sae=sae,
+            features=tuple(features),
+            coefficients=(a, b) if defined else None,
+            alpha=-a / b if defined and b else None,
+            residual=residual if defined else None,
+            single_residual=single,
+            cosines=tuple(cosines),
+            pattern=pattern.name if pattern else None,
+            inner=features[inner] if inner is not None else None,
+            outer=tuple(outer),
+            exchange=exchange_classes(a, b) if defined else None,
+            requested=tuple(sorted(rows)) in named,
+        )
+
+
+def _summary(
+    sae: str, units: UnitRows, found: _Found, options: ScanOptions, *, complete: bool
+) -> ScanSummary:
+    pairs, row_max = found.pairs, found.row_max
+    components = len(torch.unique(pairs.component))
+    in_triples = torch.unique(found.triples.features)
+    coherence = float(row_max.max())
+    control = {
+        key: geometry.random_row_max(units.count, units.width, q) for key, q in QUANTILES.items()
+    }
+    bins = (row_max * 64).long().clamp(max=63)
+    return ScanSummary(
+        sae=sae,
+        pairs=pairs.duplicates,
+        antipodal_pairs=pairs.antipodal,
+        triples=len(found.triples.features),
+        features_in_pairs=int(pairs.member.sum()),
+        features_in_triples=len(in_triples),
+        duplicate_fraction=(units.count - components) / units.count,
+        live_features=units.count,
+        random_control=Quantiles(**control),
+        coherence=coherence,
+        welch_bound=geometry.welch_bound(units.count, units.width),
+        babel=found.babel,
+        unique_below_k=geometry.unique_below(coherence),
+        max_cosine=MaxCosine(
+            quantiles=Quantiles(
+                **{key: geometry.order_statistic(row_max, q) for key, q in QUANTILES.items()}
+            ),
+            histogram=tuple(torch.bincount(bins, minlength=64).tolist()),
+        ),
+        complete=complete,
+        certificate=Certificate(
+            screen=options.screen,
+            slack=SLACK_LIMIT,
+            edge_floor=found.edge_floor,
+            strong_floor=triples.strong_cosine(options.max_residual, options.min_gain),
+        ),
+    )

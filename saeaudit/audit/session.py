@@ -1,0 +1,93 @@
+"""Many SAEs in one run: what cannot be audited becomes a record, and a verdict ends the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+
+from saeaudit.audit.open import open_local
+from saeaudit.audit.scan import Progress, ScanOptions, scan
+from saeaudit.core.screen import ScreenName
+from saeaudit.errors import AuditError
+from saeaudit.records import (
+    ErrorRecord,
+    GroupRecord,
+    PairRecord,
+    Record,
+    TripleRecord,
+    Verdict,
+)
+from saeaudit.sources.target import Local
+
+
+def scan_all(
+    found: Sequence[Local],
+    options: ScanOptions,
+    screen: ScreenName,
+    *,
+    progress: Progress | None = None,
+    note: Callable[[str], None] | None = None,
+) -> Iterator[Record]:
+    """Scan resolved targets one after the other.
+
+    Args:
+        found: the SAEs, in the order to report them.
+        options: what to look for.
+        screen: the kind of product.
+        progress: called with a step's name and the share of it that is done.
+        note: called with lines that a user should read about how a file was taken.
+
+    Yields:
+        Each SAE's records, an error record for one that cannot be audited, and a verdict last.
+    """
+    findings = errors = 0
+    for local in found:
+        try:
+            dictionary = open_local(local)
+            for line in dictionary.weights.notes:
+                if note:
+                    note(f"{local.sae}: {line}")
+            for record in scan(dictionary, options, screen=screen, progress=progress):
+                if isinstance(record, TripleRecord):
+                    findings += not record.requested
+                findings += isinstance(record, (PairRecord, GroupRecord))
+                yield record
+        except AuditError as error:
+            errors += 1
+            yield ErrorRecord(local.sae, _reason(error, local), error.hint)
+    yield Verdict(passed=not errors, rules=(), new_findings=findings, known_findings=0)
+
+
+def _reason(error: AuditError, local: Local) -> str:
+    """What is wrong, naming the file where that says more than the SAE's id."""
+    if error.where in ("", local.sae, str(local.file)):
+        return error.what
+    return f"{error.where}: {error.what}"
+
+
+def pick_device(name: str) -> str:
+    """Resolve ``auto``, and refuse a device that is not there.
+
+    Raises:
+        AuditError: no such kind of device, or none present.
+    """
+    if name == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise AuditError(
+            f"unknown device {name!r}", where="--device", hint="auto, cpu, cuda, cuda:1"
+        ) from error
+    if device.type not in ("cpu", "cuda"):
+        raise AuditError(f"{name!r} is not supported", where="--device", hint="auto, cpu, cuda")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise AuditError(
+            "this machine has no CUDA device that PyTorch can use",
+            where="--device",
+            hint="--device cpu",
+        )
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise AuditError(f"there is no {name}", where="--device")
+    return name

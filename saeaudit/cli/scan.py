@@ -1,0 +1,131 @@
+"""``saeaudit scan``."""
+
+from __future__ import annotations
+
+import platform
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import typer
+
+from saeaudit import __version__
+from saeaudit.cli import options
+from saeaudit.errors import AuditError
+
+ScreenOption = Literal["auto", "int8", "bf16", "fp32"]
+
+
+def scan(
+    targets: options.Targets,
+    sae: options.Sae = None,
+    min_cosine: Annotated[
+        float, typer.Option(metavar="T", help="Report pairs with |cosine| of at least T.")
+    ] = 0.9,
+    max_residual: Annotated[
+        float, typer.Option(metavar="R", help="Report triples dependent to within R.")
+    ] = 0.2,
+    min_gain: Annotated[
+        float,
+        typer.Option(metavar="G", help="... that explain G times better than one feature alone."),
+    ] = 2.0,
+    triple: Annotated[
+        list[str] | None,
+        typer.Option(metavar="I,J,K", help="Report this triple whatever it is; repeatable."),
+    ] = None,
+    include_collapsed: Annotated[
+        bool, typer.Option("--include-collapsed", help="Let rows of very small norm take part.")
+    ] = False,
+    max_findings: Annotated[
+        int, typer.Option(metavar="N", help="Write at most N pairs and N triples for an SAE.")
+    ] = 100_000,
+    device: options.Device = "auto",
+    screen: Annotated[
+        ScreenOption,
+        typer.Option(help="Arithmetic of the screening pass; no finding depends on it."),
+    ] = "auto",
+    output: options.Output = None,
+    exit_zero: options.ExitZero = False,
+    quiet: options.Quiet = False,
+    no_progress: options.NoProgress = False,
+    debug: options.Debug = False,
+) -> None:
+    """Find every duplicate, antipodal pair and dependent triple of a decoder.
+
+    Example: saeaudit scan sample | jq -c 'select(.type == "pair" or .type == "triple")'
+    """
+    arguments = {key: value for key, value in locals().items() if key not in ("debug", "quiet")}
+    from saeaudit.audit.scan import ScanOptions, choose_screen
+    from saeaudit.audit.session import pick_device, scan_all
+    from saeaudit.cli.console import console, progress
+    from saeaudit.formats.jsonl import output as open_output
+    from saeaudit.formats.table import ScanTable
+    from saeaudit.records import ErrorRecord, ScanSummary
+    from saeaudit.sources.target import resolve
+
+    chosen = ScanOptions(
+        min_cosine=min_cosine,
+        max_residual=max_residual,
+        min_gain=min_gain,
+        triples=tuple(_triple(text) for text in triple or ()),
+        include_collapsed=include_collapsed,
+        max_findings=max_findings,
+        screen=screen,
+        device=pick_device(device),
+    )
+    found = [local for target in targets for local in resolve(target, sae or ())]
+    large = any(local.file.stat().st_size > 8 << 20 for local in found)
+    name = choose_screen(chosen, large=large)
+    people = console(quiet=quiet)
+    table = ScanTable(people)
+    failed = summaries = 0
+    with open_output(output) as writer, progress(people, shown=not no_progress) as report:
+        writer.record(_run(arguments, chosen.device, name))
+        for record in scan_all(found, chosen, name, progress=report, note=_warn(quiet)):
+            writer.record(record)
+            table.record(record)
+            if isinstance(record, ErrorRecord):
+                failed += 1
+                typer.echo("saeaudit: " + _error_line(record), err=True)
+            if isinstance(record, ScanSummary):
+                summaries += 1
+                writer.flush()
+        writer.discard = failed > 0 and not summaries
+    if summaries:
+        table.end()
+    if failed:
+        raise typer.Exit(2)
+
+
+def _triple(text: str) -> tuple[int, int, int]:
+    parts = text.split(",")
+    if len(parts) != 3 or not all(part.strip().isdigit() for part in parts):
+        raise AuditError(
+            f"{text!r} is not three feature numbers", where="--triple", hint="--triple 3,14,15"
+        )
+    first, second, third = (int(part) for part in parts)
+    return (first, second, third)
+
+
+def _error_line(record: Any) -> str:
+    return AuditError(record.reason, where=record.sae, hint=record.hint).line()
+
+
+def _warn(quiet: bool) -> Any:
+    return (lambda _: None) if quiet else (lambda line: typer.echo(f"saeaudit: {line}", err=True))
+
+
+def _run(arguments: dict[str, Any], device: str, screen: Any) -> Any:
+    import torch
+
+    from saeaudit.records import Run
+
+    return Run(
+        version=__version__,
+        command="scan",
+        arguments={k: str(v) if k == "output" and v else v for k, v in arguments.items()},
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        device=device,
+        screen=screen,
+        python=platform.python_version(),
+        torch=str(torch.__version__),
+    )

@@ -1,0 +1,214 @@
+"""Duplicate and antipodal pairs, and the edges that triples are made of, from a sweep's hits.
+
+Both stores are bounded: where a dictionary holds a huge cluster of near-duplicates, the pairs are
+counted exactly without being listed, and the edge list drops what no triple can use.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from saeaudit.core.rows import UnitRows, round9
+from saeaudit.core.screen import Hits
+
+
+class TooDenseError(Exception):
+    """More strongly correlated pairs or triples than the search can hold."""
+
+
+class Pairs(NamedTuple):
+    """All pairs of rows with |cosine| >= tau."""
+
+    i: Tensor
+    """``[m]`` int64; empty where the pairs were only counted."""
+    j: Tensor
+    """``[m]`` int64, i < j; sorted by (i, j)."""
+    cosine: Tensor
+    """``[m]`` float64, exact, rounded to 9 significant digits."""
+    duplicates: int
+    """Number of pairs with cosine >= tau, listed or not."""
+    antipodal: int
+    """Number of pairs with cosine <= -tau, listed or not."""
+    member: Tensor
+    """``[n]`` bool: rows in some pair."""
+    component: Tensor
+    """``[n]`` int64: the least row number reachable through duplicates."""
+    listed: bool
+    """Whether i, j and cosine hold every pair."""
+
+
+class PairFinder:
+    """Collects the pairs with |cosine| >= tau from a sweep's hits."""
+
+    def __init__(self, units: UnitRows, tau: float, slack: float, *, keep: int = 2_000_000) -> None:
+        self._units, self._tau, self._slack, self._keep = units, tau, slack, keep
+        self._kept: list[Hits] = []
+        self._total = 0
+        self._overflow = False
+        self._duplicates = 0
+        self._antipodal = 0
+        self._member = torch.zeros(units.count, dtype=torch.bool)
+        self._component = torch.arange(units.count)
+
+    def add(self, hits: Hits) -> None:
+        """Take the hits of one tile; those certainly below tau are passed over."""
+        hits = select(hits, hits.cosine.abs() >= self._tau - self._slack - 1e-6)
+        if not len(hits.i):
+            return
+        self._total += len(hits.i)
+        self._kept.append(hits)
+        if self._total > self._keep:
+            self._overflow = True
+            for kept in self._kept:
+                self._count(kept)
+            self._kept = []
+
+    def finish(self) -> Pairs:
+        """Refine what was kept, and return the pairs."""
+        none = torch.empty(0, dtype=torch.int64)
+        i, j, cosine = none, none, torch.empty(0, dtype=torch.float64)
+        if not self._overflow and self._kept:
+            i, j = (torch.cat([part[axis] for part in self._kept]) for axis in (0, 1))
+            i, j, cosine = self._exact(i, j)
+            order = torch.argsort(i * self._units.count + j)
+            i, j, cosine = i[order], j[order], cosine[order]
+            self._enter(i, j, cosine > 0)
+        else:
+            for kept in self._kept:
+                self._count(kept)
+        return Pairs(
+            i, j, cosine, self._duplicates, self._antipodal, self._member, self._component,
+            not self._overflow,
+        )  # fmt: skip
+
+    def _exact(self, i: Tensor, j: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        cosine = round9(self._units.cosines(i, j))
+        hit = cosine.abs() >= self._tau
+        return i[hit], j[hit], cosine[hit]
+
+    def _count(self, hits: Hits) -> None:
+        """Count pairs without listing them: only those within the slack of tau are refined."""
+        certain = hits.cosine.abs() >= self._tau + self._slack + 1e-6
+        sure, unsure = select(hits, certain), select(hits, ~certain)
+        i, j, cosine = self._exact(unsure.i, unsure.j)
+        self._enter(
+            torch.cat([sure.i, i]), torch.cat([sure.j, j]), torch.cat([sure.cosine > 0, cosine > 0])
+        )
+
+    def _enter(self, i: Tensor, j: Tensor, same: Tensor) -> None:
+        self._duplicates += int(same.sum())
+        self._antipodal += int((~same).sum())
+        self._member[i] = True
+        self._member[j] = True
+        join(self._component, i[same], j[same])
+
+
+def join(component: Tensor, i: Tensor, j: Tensor) -> None:
+    """Merge components in place so that every label is the least member's number.
+
+    Args:
+        component: ``[n]`` int64 labels, each pointing at a member that points at itself.
+        i, j: ``[m]`` int64 members to be joined.
+    """
+    while True:
+        a, b = component[i], component[j]
+        apart = a != b
+        if not bool(apart.any()):
+            return
+        i, j, a, b = i[apart], j[apart], a[apart], b[apart]
+        low, high = torch.minimum(a, b), torch.maximum(a, b)
+        component.scatter_reduce_(0, high, low, "amin")
+        while True:
+            jumped = component[component]
+            if torch.equal(jumped, component):
+                break
+            component.copy_(jumped)
+
+
+def select(hits: Hits, keep: Tensor) -> Hits:
+    """Return the hits where `keep` ``[m]`` bool is true."""
+    return Hits(hits.i[keep], hits.j[keep], hits.cosine[keep])
+
+
+class Edges(NamedTuple):
+    """Pairs of rows with their estimated cosines."""
+
+    i: Tensor
+    """``[m]`` int64."""
+    j: Tensor
+    """``[m]`` int64, i < j."""
+    cosine: Tensor
+    """``[m]`` float32 estimates."""
+    floor: float
+    """Every pair with |cosine| >= floor is here, but for those of two crowded rows."""
+    crowded: Tensor
+    """``[n]`` bool: rows some of whose near-duplicates were dropped."""
+
+
+class EdgeStore:
+    """Collects edges within a budget.
+
+    When the budget is passed, near-duplicates go first (no genuine triple has one); then the floor
+    rises, up to the strong floor: weak edges can be had again from whole rows, strong ones cannot.
+    """
+
+    def __init__(
+        self, count: int, floor: float, slack: float, *, near: float, strong: float, budget: int
+    ) -> None:
+        self._floor, self._slack = floor, slack
+        self._near, self._strong, self._budget = near + slack, strong, budget
+        self._parts: list[Hits] = []
+        self._total = 0
+        self._dropping = False
+        self._crowded = torch.zeros(count, dtype=torch.bool)
+
+    def add(self, hits: Hits) -> None:
+        """Take the hits of one tile.
+
+        Raises:
+            TooDenseError: more strong edges than the budget.
+        """
+        hits = self._admit(Hits(hits.i.to(torch.int32), hits.j.to(torch.int32), hits.cosine))
+        self._parts.append(hits)
+        self._total += len(hits.i)
+        if self._total > self._budget:
+            self._shrink()
+
+    def finish(self) -> Edges:
+        """Return what was collected, in no useful order."""
+        merged = self._merged()
+        return Edges(
+            merged.i.to(torch.int64), merged.j.to(torch.int64), merged.cosine,
+            self._floor, self._crowded,
+        )  # fmt: skip
+
+    def _merged(self) -> Hits:
+        if not self._parts:
+            none = torch.empty(0, dtype=torch.int32)
+            return Hits(none, none, torch.empty(0))
+        return Hits(*(torch.cat([part[axis] for part in self._parts]) for axis in (0, 1, 2)))
+
+    def _admit(self, hits: Hits) -> Hits:
+        magnitude = hits.cosine.abs()
+        keep = magnitude >= self._floor - self._slack - 1e-6
+        if self._dropping:
+            near = magnitude > self._near
+            self._crowded[hits.i[near].long()] = True
+            self._crowded[hits.j[near].long()] = True
+            keep &= ~near
+        return select(hits, keep)
+
+    def _shrink(self) -> None:
+        self._dropping = True
+        hits = self._admit(self._merged())
+        if len(hits.i) > self._budget // 2:
+            magnitude = hits.cosine.abs()
+            wanted = float(magnitude.kthvalue(len(magnitude) - self._budget // 2).values)
+            self._floor = min(max(self._floor, wanted + self._slack), self._strong)
+            hits = self._admit(hits)
+        if len(hits.i) > self._budget:
+            raise TooDenseError(f"more than {self._budget} strongly correlated pairs")
+        self._parts, self._total = [hits], len(hits.i)

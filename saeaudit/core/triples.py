@@ -1,0 +1,338 @@
+"""Every genuine dependent triple of unit rows, without a cubic search.
+
+A triple is near-dependent when one row lies within `rho` of the span of the other two, and genuine
+when no single row explains it already: with r the residual of the pair and s that of the better
+single row, ``r <= rho``, ``s > rho`` and ``s >= gamma r``. Its largest |cosine| hi and its second
+largest mid then satisfy (docs/mathematics.md)
+
+    mid^2 >= (1 - hi^2 - rho'^2) / (2 (1 + hi) - rho'^2),     rho' = min(rho, sqrt(1 - hi^2)/gamma)
+
+so every triple has a strong edge, and its third row is a neighbour of one of that edge's ends.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from saeaudit.core.pairs import Edges, TooDenseError
+from saeaudit.core.rows import UnitRows, chunk_rows, fold, round9, spans
+from saeaudit.core.screen import Screen, estimates
+
+EXPANSIONS = 1 << 22
+"""Candidate (edge, third row) combinations looked at in one step."""
+MAX_EXPANSIONS = 1 << 35
+MAX_TRIPLES = 20_000_000
+MARGIN = 1e-6
+"""Every bound is loosened by this much, far beyond float64 error and the rounding of decisions."""
+
+
+class Triples(NamedTuple):
+    """Triples in the roles of u_k = a u_i + b u_j + residual, |b| >= |a|, k the best target."""
+
+    features: Tensor
+    """``[m, 3]`` int64 row numbers (f1, f2, f3) = (i, j, k)."""
+    a: Tensor
+    """``[m]`` float64; NaN where f1 and f2 are parallel."""
+    b: Tensor
+    """``[m]`` float64."""
+    residual: Tensor
+    """``[m]`` float64: distance of u_k from the span of u_i and u_j."""
+    single: Tensor
+    """``[m]`` float64: distance of u_k from the nearer of the two lines."""
+    cosines: Tensor
+    """``[m, 3]`` float64: c12, c13, c23."""
+
+
+def second_cosine(hi: float, rho: float, gamma: float) -> float:
+    """Least |second largest cosine| of a genuine triple whose largest is `hi` (0 if unbounded)."""
+    tight = min(rho, math.sqrt(max(1 - hi * hi, 0.0)) / gamma)
+    numerator = 1 - hi * hi - tight * tight
+    return math.sqrt(max(numerator, 0.0) / (2 * (1 + hi) - tight * tight))
+
+
+def strong_cosine(rho: float, gamma: float) -> float:
+    """Least possible largest |cosine| of a genuine triple: 0.5 as rho goes to 0, 0.493 at 0.2."""
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        if second_cosine(middle, rho, gamma) <= middle:
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def near_cosine(rho: float) -> float:
+    """Cosine from which on one row alone explains another to within `rho`."""
+    return math.sqrt(max(1 - rho * rho, 0.0))
+
+
+def edge_floor(width: int, rho: float, gamma: float) -> float:
+    """Where edges are listed from; below it third rows are looked up in whole rows of cosines.
+
+    Four standard deviations of a random cosine, but 0.25 at least (nothing much lies above it at
+    widths of 1000 and more) and the strong floor at most.
+    """
+    return min(strong_cosine(rho, gamma), max(0.25, 4 / math.sqrt(width)))
+
+
+def find_triples(screen: Screen, whole: Screen, edges: Edges, rho: float, gamma: float) -> Triples:
+    """Find all genuine triples.
+
+    Args:
+        screen: the screen that `edges` came from.
+        whole: a float32 screen of the same rows, for whole rows of cosines.
+        edges: all pairs with |cosine| >= ``edges.floor``, itself at most the strong floor.
+        rho: largest residual.
+        gamma: least ratio of the single residual to the residual, >= 1.
+
+    Returns:
+        The triples sorted by their three row numbers in ascending order, each set of rows once.
+
+    Raises:
+        TooDenseError: more candidates or findings than can be held.
+    """
+    units = screen.units
+    strong = _strong_edges(units, edges, screen.slack, rho, gamma)
+    if not len(strong.i):
+        return _empty()
+    neighbours = _neighbours(screen, whole, edges, strong)
+    candidates = _candidates(neighbours, strong, rho)
+    found = [
+        _genuine(units, candidates[start:stop], rho, gamma)
+        for start, stop in spans(max(len(candidates), 1), 200_000)
+    ]
+    merged = Triples(*(torch.cat([part[axis] for part in found]) for axis in range(6)))
+    order = torch.argsort(_key(merged.features.sort(dim=1).values, units.count))
+    return Triples(*(column[order] for column in merged))
+
+
+class _Strong(NamedTuple):
+    """Edges that can be the largest cosine of a genuine triple."""
+
+    i: Tensor
+    j: Tensor
+    cosine: Tensor
+    """Exact, float64."""
+    second: Tensor
+    """Least |second largest cosine| of a triple with this edge, float64, loosened."""
+
+
+def _strong_edges(units: UnitRows, edges: Edges, slack: float, rho: float, gamma: float) -> _Strong:
+    rho, gamma = rho * (1 + MARGIN), gamma * (1 - MARGIN)
+    low, high = strong_cosine(rho, gamma) - MARGIN, near_cosine(rho) + MARGIN
+    magnitude = edges.cosine.abs()
+    keep = (magnitude >= low - slack) & (magnitude <= high + slack)
+    i, j = edges.i[keep], edges.j[keep]
+    cosine = units.cosines(i, j)
+    keep = (cosine.abs() >= low) & (cosine.abs() <= high)
+    i, j, cosine = i[keep], j[keep], cosine[keep]
+    square = 1 - cosine * cosine
+    tight = torch.minimum(torch.tensor(rho * rho, dtype=square.dtype), square / gamma**2)
+    second = ((square - tight).clamp_(min=0) / (2 * (1 + cosine.abs()) - tight)).sqrt() - MARGIN
+    return _Strong(i, j, cosine, second)
+
+
+class _Neighbours(NamedTuple):
+    """Rows of cosines as sorted sparse lists."""
+
+    rows: int
+    start: Tensor
+    """``[n + 1]`` int64 offsets."""
+    partner: Tensor
+    """int64, ascending within a row."""
+    cosine: Tensor
+    """float32 estimates."""
+    slack: float
+    floor: Tensor
+    """``[n]`` float32: every partner with |cosine| >= this is listed."""
+
+    def keys(self) -> Tensor:
+        """``row * n + partner`` of every entry, ascending."""
+        rows = torch.repeat_interleave(torch.arange(self.rows), self.start.diff())
+        return rows * self.rows + self.partner
+
+
+def _neighbours(screen: Screen, whole: Screen, edges: Edges, strong: _Strong) -> _Neighbours:
+    """Neighbour lists: the edges both ways, and whole rows where a strong edge needs more."""
+    count = screen.units.count
+    floor = torch.full((count,), edges.floor, dtype=torch.float32)
+    for ends in (strong.i, strong.j):
+        floor.scatter_reduce_(0, ends, strong.second.to(torch.float32) * (1 - MARGIN), "amin")
+    rows, partners, cosines = [edges.i, edges.j], [edges.j, edges.i], [edges.cosine] * 2
+    deep = (floor < edges.floor).nonzero().squeeze(1)
+    at_once = max(1, (1 << 24) // max(count, 1))
+    total = 0
+    for begin, end in spans(len(deep), at_once):
+        some = deep[begin:end]
+        for start, values in estimates(whole, some):
+            least = (floor[some] - whole.slack).to(values.device)
+            at = (values.abs() >= least[:, None]).nonzero()
+            value = values[at[:, 0], at[:, 1]].cpu()
+            row, partner = some[at[:, 0].cpu()], at[:, 1].cpu() + start
+            total += len(row)
+            if total > 1 << 28:
+                raise TooDenseError("too many rows with hundreds of correlated neighbours")
+            rows.append(row)
+            partners.append(partner)
+            cosines.append(value)
+    row, partner, cosine = torch.cat(rows), torch.cat(partners), torch.cat(cosines)
+    key, order = torch.sort(row * count + partner, stable=True)
+    # A pair that was listed twice keeps its first, screened estimate: both are within the slack.
+    first = torch.ones_like(key, dtype=torch.bool)
+    first[1:] = key[1:] != key[:-1]
+    key, cosine = key[first], cosine[order][first]
+    row = torch.div(key, count, rounding_mode="floor")
+    offsets = torch.zeros(count + 1, dtype=torch.int64)
+    offsets[1:] = torch.bincount(row, minlength=count).cumsum(0)
+    slack = max(screen.slack, whole.slack) + MARGIN
+    return _Neighbours(count, offsets, key % count, cosine, slack, floor)
+
+
+def _candidates(near: _Neighbours, strong: _Strong, rho: float) -> Tensor:
+    """Sets of three rows that interval arithmetic on the estimates cannot rule out.
+
+    Returns:
+        ``[m, 3]`` int64, ascending within a row, distinct.
+    """
+    keys = near.keys()
+    end = torch.cat([strong.i, strong.j])
+    other = torch.cat([strong.j, strong.i])
+    hi = strong.cosine.repeat(2)
+    least = strong.second.repeat(2) - near.slack
+    degree = near.start[end + 1] - near.start[end]
+    total = int(degree.sum())
+    if total > MAX_EXPANSIONS:
+        raise TooDenseError(f"{total} combinations of strong edges and neighbours")
+    found = torch.empty(0, dtype=torch.int64)
+    for start, stop in _batches(degree, EXPANSIONS):
+        edge = torch.repeat_interleave(torch.arange(start, stop), degree[start:stop])
+        first = near.start[end[edge]]
+        within = torch.arange(len(edge)) - _run_starts(degree[start:stop])
+        third, side = near.partner[first + within], near.cosine[first + within].double()
+        keep = (side.abs() >= least[edge]) & (side.abs() <= hi[edge].abs() + near.slack)
+        keep &= third != other[edge]
+        edge, third, side = edge[keep], third[keep], side[keep]
+        back, spread = _lookup(near, keys, other[edge], third)
+        keep = _least_gram(hi[edge], side, near.slack, back, spread) <= (rho + MARGIN) ** 2
+        edge, third = edge[keep], third[keep]
+        triple = torch.stack([end[edge], other[edge], third], 1).sort(dim=1).values
+        found = torch.unique(torch.cat([found, _key(triple, near.rows)]))
+        if len(found) > MAX_TRIPLES:
+            raise TooDenseError(f"more than {MAX_TRIPLES} candidate triples")
+    pair, c = torch.div(found, near.rows, rounding_mode="floor"), found % near.rows
+    return torch.stack([torch.div(pair, near.rows, rounding_mode="floor"), pair % near.rows, c], 1)
+
+
+def _lookup(near: _Neighbours, keys: Tensor, row: Tensor, partner: Tensor) -> tuple[Tensor, Tensor]:
+    """Estimated cosine (zero where not listed) and the bound on its error, float64 ``[m]``."""
+    wanted = row * near.rows + partner
+    at = torch.searchsorted(keys, wanted).clamp_(max=len(keys) - 1)
+    listed = keys[at] == wanted
+    value = torch.where(listed, near.cosine[at].double(), 0.0)
+    return value, torch.where(listed, near.slack, near.floor[row].double())
+
+
+def _least_gram(hi: Tensor, side: Tensor, slack: float, back: Tensor, spread: Tensor) -> Tensor:
+    """Least determinant of the 3 x 3 Gram matrix over the box of possible cosines.
+
+    The determinant ``1 + 2xyz - x^2 - y^2 - z^2`` is concave in each cosine, so a corner has it.
+    """
+    least = torch.full_like(hi, math.inf)
+    for y in ((side - slack).clamp(min=-1), (side + slack).clamp(max=1)):
+        for z in ((back - spread).clamp(min=-1), (back + spread).clamp(max=1)):
+            least = torch.minimum(least, 1 + 2 * hi * y * z - hi * hi - y * y - z * z)
+    return least
+
+
+def _batches(sizes: Tensor, limit: int) -> list[tuple[int, int]]:
+    """Split ``range(len(sizes))`` so that each part's sizes sum to about `limit` at most."""
+    part = torch.div(sizes.cumsum(0), limit, rounding_mode="floor")
+    _, lengths = torch.unique_consecutive(part, return_counts=True)
+    ends = lengths.cumsum(0).tolist()
+    return list(zip([0, *ends[:-1]], ends, strict=True))
+
+
+def _run_starts(sizes: Tensor) -> Tensor:
+    """Position at which each run starts, once per element of the run."""
+    return torch.repeat_interleave(sizes.cumsum(0) - sizes, sizes)
+
+
+def _key(triple: Tensor, count: int) -> Tensor:
+    return (triple[:, 0] * count + triple[:, 1]) * count + triple[:, 2]
+
+
+def _genuine(units: UnitRows, sets: Tensor, rho: float, gamma: float) -> Triples:
+    triples = describe(units, sets)
+    keep = (triples.residual <= rho) & (triples.single > rho)
+    keep &= triples.single >= round9(gamma * triples.residual)
+    return Triples(*(column[keep] for column in triples))
+
+
+def describe(units: UnitRows, sets: Tensor) -> Triples:
+    """Roles, coefficients and residuals of given triples, near-dependent or not.
+
+    The target is the row opposite the pair with the least |cosine|, which is the one with the
+    least residual, since ``r_k^2 = det(G) / (1 - c_ij^2)``; of equal ones the largest row number.
+
+    Args:
+        units: the rows.
+        sets: ``[m, 3]`` int64, three different row numbers each.
+
+    Returns:
+        m triples in the order given; every number is rounded to 9 significant digits.
+    """
+    sets = sets.sort(dim=1).values
+    corners = ((1, 2), (0, 2), (0, 1))  # the pair opposite each row
+    pairs = torch.cat([sets[:, corner] for corner in corners])
+    key, back = torch.unique(pairs[:, 0] * units.count + pairs[:, 1], return_inverse=True)
+    exact = units.cosines(torch.div(key, units.count, rounding_mode="floor"), key % units.count)
+    opposite = exact[back].view(3, -1).T
+    size = round9(opposite.abs())
+    target = torch.where(size[:, 1] <= size[:, 0], 1, 0)
+    best = size.gather(1, target[:, None]).squeeze(1)
+    target = torch.where(size[:, 2] <= best, 2, target)
+    first, second = torch.tensor([1, 0, 0])[target], torch.tensor([2, 2, 1])[target]
+    c_ij = _at(opposite, target)
+    c_ik, c_jk = _at(opposite, second), _at(opposite, first)
+    square = 1 - c_ij * c_ij
+    a, b = (c_ik - c_ij * c_jk) / square, (c_jk - c_ij * c_ik) / square
+    swap = round9(a.abs()) > round9(b.abs())
+    first, second = torch.where(swap, second, first), torch.where(swap, first, second)
+    a, b = torch.where(swap, b, a), torch.where(swap, a, b)
+    c_ik, c_jk = torch.where(swap, c_jk, c_ik), torch.where(swap, c_ik, c_jk)
+    features = torch.stack([_at(sets, first), _at(sets, second), _at(sets, target)], 1)
+    return Triples(
+        features,
+        round9(a),
+        round9(b),
+        round9(_residual(units, features, a, b)),
+        round9(torch.minimum(1 - c_ik * c_ik, 1 - c_jk * c_jk).clamp(min=0).sqrt()),
+        round9(torch.stack([c_ij, c_ik, c_jk], 1)),
+    )
+
+
+def _at(table: Tensor, column: Tensor) -> Tensor:
+    return table.gather(1, column[:, None]).squeeze(1)
+
+
+def _residual(units: UnitRows, features: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """``|u_3 - a u_1 - b u_2|``, from the rows themselves: exact where the triple is."""
+    out = torch.empty(len(features), dtype=torch.float64)
+    for start, stop in spans(len(features), max(1, chunk_rows(units.width) // 4)):
+        u1, u2, u3 = (
+            units.raw(index) / units.norms[index, None] for index in features[start:stop].T
+        )
+        rest = u3 - a[start:stop, None] * u1 - b[start:stop, None] * u2
+        out[start:stop] = fold(rest * rest).sqrt()
+    return out
+
+
+def _empty() -> Triples:
+    none = torch.empty(0, dtype=torch.float64)
+    features = torch.empty((0, 3), dtype=torch.int64)
+    return Triples(features, none, none, none, none, torch.empty((0, 3), dtype=torch.float64))

@@ -1,0 +1,1 @@
+"""How records leave: one module per format."""

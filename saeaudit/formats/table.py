@@ -1,0 +1,92 @@
+"""A table for people, from the same records; it goes to standard error."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from saeaudit.records import (
+    DictionaryRecord,
+    ErrorRecord,
+    GroupRecord,
+    PairRecord,
+    Record,
+    ScanSummary,
+    TripleRecord,
+)
+
+SHOWN = 8
+"""Findings of each kind shown below the table."""
+
+
+class ScanTable:
+    """Collects what the table shows while records go by."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._shape: dict[str, str] = {}
+        self._rows: list[tuple[str, ...]] = []
+        self._findings: dict[str, list[str]] = {}
+
+    def record(self, record: Record) -> None:
+        """Take one record."""
+        if isinstance(record, DictionaryRecord):
+            self._shape[record.sae] = f"{record.d_sae} x {record.d_in}"
+            self._findings = {"pair": [], "group": [], "triple": []} if not self._rows else {}
+        elif isinstance(record, (PairRecord, GroupRecord, TripleRecord)):
+            lines = self._findings.get(record.type)
+            if lines is not None and len(lines) < SHOWN:
+                lines.append(_line(record))
+        elif isinstance(record, ScanSummary):
+            self._rows.append(_row(record, self._shape[record.sae]))
+        elif isinstance(record, ErrorRecord):
+            self._rows.append((record.sae, "error", "", "", "", "", "", ""))
+
+    def end(self) -> None:
+        """Print the table; with a single SAE, also its first findings."""
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("SAE", overflow="fold")
+        for name in ("features x width", "duplicates", "antipodal", "triples", "redundant",
+                     "coherence", "max cos p50 (random)"):  # fmt: skip
+            table.add_column(name, justify="right")
+        for row in self._rows:
+            table.add_row(*(Text(cell) for cell in row))
+        if self._rows:
+            self._console.print(table)
+        if len(self._rows) == 1:
+            for lines in self._findings.values():
+                for line in lines:
+                    self._console.print(Text(line))
+
+
+def _row(record: ScanSummary, shape: str) -> tuple[str, ...]:
+    median = f"{record.max_cosine.quantiles.p50:.3f} ({record.random_control.p50:.3f})"
+    return (
+        record.sae,
+        shape,
+        f"{record.pairs:,}",
+        f"{record.antipodal_pairs:,}",
+        f"{record.triples:,}" + ("" if record.complete else " (cut)"),
+        f"{record.duplicate_fraction:.2%}",
+        f"{record.coherence:.4f}",
+        median,
+    )
+
+
+def _line(record: PairRecord | GroupRecord | TripleRecord) -> str:
+    if isinstance(record, PairRecord):
+        i, j = record.features
+        return f"  {record.kind:<9}  {i} and {j}: cosine {record.cosine:.4f}"
+    if isinstance(record, GroupRecord):
+        some = ", ".join(map(str, record.features[:6])) + (" …" if record.size > 6 else "")
+        return f"  group      {record.size} features: {some}"
+    f1, f2, f3 = record.features
+    if record.coefficients is None:
+        return f"  triple     {f1}, {f2}, {f3}: {f1} and {f2} are parallel"
+    a, b = record.coefficients
+    sign = "-" if a < 0 else "+"
+    return (
+        f"  triple     {f3} = {b:.3f} x {f2} {sign} {abs(a):.3f} x {f1}: residual "
+        f"{record.residual:.3f} (one feature alone {record.single_residual:.3f})"
+    )

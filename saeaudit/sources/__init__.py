@@ -1,0 +1,1 @@
+"""Where weights come from: targets that a user types, resolved to files."""

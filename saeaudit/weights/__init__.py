@@ -1,0 +1,1 @@
+"""Weights on disk: one module per family, one way in (`saeaudit.weights.interface`)."""

@@ -1,0 +1,36 @@
+"""Random and structured dictionaries, by seed, with something to find in them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+KINDS = ("random", "planted", "clusters", "plane", "integer", "degenerate")
+
+
+def make(seed: int) -> np.ndarray:
+    """A decoder [F, d] float32: up to 250 rows of width 2 to 64, scaled by 1e-3 to 1e3."""
+    rng = np.random.default_rng(seed)
+    kind = KINDS[seed % len(KINDS)]
+    width = int(rng.choice([2, 3, 5, 8, 16, 31, 48, 64]))
+    count = int(rng.integers(3, 120 if width < 6 else 251))
+    rows = rng.normal(size=(count, width))
+    if kind == "clusters":
+        centres = rng.normal(size=(max(1, count // 8), width))
+        rows = centres[rng.integers(len(centres), size=count)] + rng.uniform(0.05, 1) * rows
+    elif kind == "plane":
+        rows[:, 2:] *= rng.uniform(0.01, 0.4)
+    elif kind == "integer":
+        rows = rng.integers(-1, 2, size=(count, width)).astype(float)
+    if kind in ("planted", "degenerate") and count >= 12:
+        units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        for n in range(count // 12):
+            i, j, k, copy = rng.choice(count, 4, replace=False)
+            noise = rng.choice([0, 0.03, 0.1, 0.2, 0.3]) / np.sqrt(width)
+            rows[k] = units[j] - rng.uniform(-0.9, 2) * units[i] + noise * rng.normal(size=width)
+            rows[copy] = rng.choice([-1, 1]) * rows[n] + noise * rng.normal(size=width)
+    rows *= 10 ** rng.uniform(-3, 3, size=(count, 1))
+    if kind == "degenerate":
+        rows[rng.integers(count)] = 0
+        rows[rng.integers(count), 0] = np.nan
+        rows[rng.integers(count), -1] = np.inf
+    return rows.astype(np.float32)

@@ -1,0 +1,93 @@
+"""What the README and the docs say is run."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from saeaudit.records import json_schema
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BASH, JQ = shutil.which("bash"), shutil.which("jq")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.M | re.S)
+
+
+def commands() -> list[tuple[str, str]]:
+    found = []
+    for page in PAGES:
+        for block in blocks(page, ""):
+            found += [
+                (page.name, line)
+                for line in block.splitlines()
+                if line.startswith("saeaudit ") and "YOUR" not in line
+            ]
+    return found
+
+
+@pytest.mark.skipif(BASH is None or JQ is None, reason="needs bash and jq")
+@pytest.mark.parametrize(("page", "command"), commands())
+def test_documented_commands_run(page: str, command: str, tmp_path: Path) -> None:
+    shim = tmp_path / "bin" / "saeaudit"
+    shim.parent.mkdir()
+    shim.write_text(f'#!/bin/sh\nexec {sys.executable} -m saeaudit "$@"\n')
+    shim.chmod(0o755)
+    done = subprocess.run(
+        [BASH, "-o", "pipefail", "-c", command],
+        cwd=tmp_path,
+        env={"PATH": f"{shim.parent}:/usr/local/bin:/usr/bin:/bin", "HOME": str(tmp_path)},
+        capture_output=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout or (tmp_path / "scan.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "code", [block for page in PAGES for block in blocks(page, "python")], ids=lambda c: c[:20]
+)
+def test_documented_python_runs(code: str) -> None:
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_the_records_page_names_every_field() -> None:
+    page = (ROOT / "docs" / "records.md").read_text()
+    for name, definition in json_schema()["$defs"].items():
+        for field in definition["properties"]:
+            assert f"`{field}`" in page, f"{name}.{field}"
+
+
+def test_every_option_of_scan_is_documented() -> None:
+    import typer.main
+
+    from saeaudit.cli.app import app
+
+    page = (ROOT / "docs" / "scan.md").read_text()
+    command = typer.main.get_command(app).commands["scan"]
+    for parameter in command.params:
+        for option in parameter.opts:
+            if option.startswith("--") and option != "--help":
+                assert f"`{option}" in page, option
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            if not link.startswith("http"):
+                assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_the_records_page_is_up_to_date() -> None:
+    import runpy
+
+    made = runpy.run_path(str(ROOT / "docs" / "generate_records.py"))["page"]()
+    assert made == (ROOT / "docs" / "records.md").read_text()
