@@ -133,7 +133,7 @@ def test_order_and_scale_of_rows_do_not_matter(seed: int) -> None:
     rows = make(seed).astype(np.float64)
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(rows))
-    options = dict(include_collapsed=True, min_cosine=0.7, max_findings=10**7)
+    options = {"include_collapsed": True, "min_cosine": 0.7, "max_findings": 10**7}
     plain, _ = audited(rows, **options)
     moved, _ = audited(rows[order] * 10 ** rng.uniform(-3, 3, (len(rows), 1)), **options)
     for kind in ("pair", "triple"):

@@ -111,12 +111,14 @@ def test_sweep_proposes_each_pair_over_the_threshold(screen: str) -> None:
     ready = make_screen(made, screen, CPU)
     i, j = torch.triu_indices(700, 700, 1)
     exact = made.cosines(i, j)
-    wanted = {(int(a), int(b)) for a, b in zip(i[exact.abs() >= 0.4], j[exact.abs() >= 0.4])}
+    wanted = {
+        (int(a), int(b)) for a, b in zip(i[exact.abs() >= 0.4], j[exact.abs() >= 0.4], strict=True)
+    }
     for tile in (17, 256, 701):
         got = [
             pair
             for hits in sweep(ready, 0.4, torch.zeros(700), tile=tile)
-            for pair in zip(hits.i.tolist(), hits.j.tolist())
+            for pair in zip(hits.i.tolist(), hits.j.tolist(), strict=True)
         ]
         assert len(got) == len(set(got))
         assert wanted <= set(got)

@@ -86,7 +86,7 @@ WITH_ENCODER: dict[str, tuple[Callable[[Path], Path], str, str]] = {
     "saelens before 6": (lambda p: saelens(p, OLD_CONFIG), "saelens", "standard"),
     "saelens from 6": (lambda p: saelens(p, NEW_CONFIG), "saelens", "standard"),
     "linear": (torch_file(linear()), "plain", "standard"),
-    "linear nested": (torch_file({"state_dict": linear(), "config": {"top_k": 3}}), "plain", "topk"),
+    "linear nested": (torch_file({"state_dict": linear(), "config": {"k": 3}}), "plain", "topk"),
     "linear numbered": (torch_file(linear(number="0.")), "plain", "standard"),
     "linear threshold": (
         torch_file({**linear(), "threshold": torch.tensor(0.3)}), "plain", "jumprelu",
