@@ -28,7 +28,7 @@ def commands() -> list[tuple[str, str]]:
             found += [
                 (page.name, line)
                 for line in block.splitlines()
-                if line.startswith("saeaudit ") and "YOUR" not in line
+                if line.startswith("saeaudit ") and "TARGET" not in line
             ]
     return found
 

@@ -61,17 +61,23 @@ def row_maxima(screen: Screen, whole: Screen, edges: Edges, ranked: Ranked) -> T
     top = ranked.rank == 0
     _raise_to_cosines(units, best, ranked.row[top], ranked.partner[top])
     low = torch.minimum(best[edges.i], best[edges.j]) - screen.slack - 1e-6
-    rest = edges.cosine.abs() >= low
-    i, j = edges.i[rest], edges.j[rest]
-    if screen.slack > 10 * whole.slack:
-        low = torch.minimum(best[i], best[j]) - whole.slack
-        keep = pair_estimates(whole, i, j).abs() >= low
-        i, j = i[keep], j[keep]
-    _raise_to_cosines(units, best, i, j)
+    rivals = edges.cosine.abs() >= low
+    _raise_to_rivals(screen, whole, best, edges.i[rivals], edges.j[rivals])
     unsure = ((best < edges.floor) | edges.crowded).nonzero().squeeze(1)
     for start, stop in spans(len(unsure), _rows_at_once(units.count)):
-        _whole_maxima(whole, unsure[start:stop], best)
+        _whole_maxima(screen, whole, unsure[start:stop], best)
     return best
+
+
+def _raise_to_rivals(
+    screen: Screen, whole: Screen, best: Tensor, row: Tensor, partner: Tensor
+) -> None:
+    """Raise both rows of each pair, looking closer first where the screen's slack is wide."""
+    if screen.slack > 10 * whole.slack:
+        low = torch.minimum(best[row], best[partner]) - whole.slack
+        keep = pair_estimates(whole, row, partner).abs() >= low
+        row, partner = row[keep], partner[keep]
+    _raise_to_cosines(screen.units, best, row, partner)
 
 
 def _raise_to_cosines(units: UnitRows, best: Tensor, row: Tensor, partner: Tensor) -> None:
@@ -86,23 +92,20 @@ def _raise_to_cosines(units: UnitRows, best: Tensor, row: Tensor, partner: Tenso
     best.scatter_reduce_(0, high, cosine, "amax")
 
 
-def _whole_maxima(whole: Screen, some: Tensor, best: Tensor) -> None:
-    values = _whole_rows(whole, some)
-    if values.shape[1] < 2:
-        return
+def _whole_maxima(screen: Screen, whole: Screen, some: Tensor, best: Tensor) -> None:
+    values = _whole_rows(screen, some)
     top = values.argmax(1)
-    _raise_to_cosines(whole.units, best, some, top)
+    _raise_to_cosines(screen.units, best, some, top)
     values[torch.arange(len(some)), top] = 0.0
     # A cosine of 1 cannot be beaten: rows with thousands of copies are settled here.
-    open_rows = best[some] < 1.0
-    rival = (values >= (best[some] - whole.slack - 1e-6)[:, None]) & open_rows[:, None]
-    at = rival.nonzero()
-    _raise_to_cosines(whole.units, best, some[at[:, 0]], at[:, 1])
+    rival = values >= (best[some] - screen.slack - 1e-6)[:, None]
+    at = (rival & (best[some] < 1.0)[:, None]).nonzero()
+    _raise_to_rivals(screen, whole, best, some[at[:, 0]], at[:, 1])
 
 
-def _whole_rows(whole: Screen, index: Tensor) -> Tensor:
+def _whole_rows(screen: Screen, index: Tensor) -> Tensor:
     """|cosine| estimates ``[m, n]`` of some rows with all rows (0 with themselves), on the CPU."""
-    return torch.cat([values.abs().cpu() for _, values in estimates(whole, index)], 1)
+    return torch.cat([values.abs().cpu() for _, values in estimates(screen, index)], 1)
 
 
 def _rows_at_once(count: int) -> int:

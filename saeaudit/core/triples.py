@@ -12,6 +12,8 @@ so every triple has a strong edge, and its third row is a neighbour of one of th
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 from typing import NamedTuple
 
@@ -20,7 +22,7 @@ from torch import Tensor
 
 from saeaudit.core.pairs import Edges, TooDenseError
 from saeaudit.core.rows import UnitRows, chunk_rows, fold, round9, spans
-from saeaudit.core.screen import Screen, estimates
+from saeaudit.core.screen import Screen, estimates, pair_estimates
 
 EXPANSIONS = 1 << 22
 """Candidate (edge, third row) combinations looked at in one step."""
@@ -97,7 +99,8 @@ def find_triples(screen: Screen, whole: Screen, edges: Edges, rho: float, gamma:
         TooDenseError: more candidates or findings than can be held.
     """
     units = screen.units
-    strong = _strong_edges(units, edges, screen.slack, rho, gamma)
+    edges = _useful(edges, edge_floor(units.width, rho, gamma), screen.slack)
+    strong = _strong_edges(screen, whole, edges, rho, gamma)
     if not len(strong.i):
         return _empty()
     neighbours = _neighbours(screen, whole, edges, strong)
@@ -111,30 +114,45 @@ def find_triples(screen: Screen, whole: Screen, edges: Edges, rho: float, gamma:
     return Triples(*(column[order] for column in merged))
 
 
+def _useful(edges: Edges, floor: float, slack: float) -> Edges:
+    """Drop edges certainly below `floor`: other figures need them, triples do not."""
+    if edges.floor >= floor:
+        return edges
+    keep = edges.cosine.abs() >= floor - slack
+    i, j, cosine = edges.i[keep], edges.j[keep], edges.cosine[keep]
+    return Edges(i, j, cosine, floor, edges.crowded)
+
+
 class _Strong(NamedTuple):
     """Edges that can be the largest cosine of a genuine triple."""
 
     i: Tensor
     j: Tensor
     cosine: Tensor
-    """Exact, float64."""
+    """float64 estimates."""
     second: Tensor
     """Least |second largest cosine| of a triple with this edge, float64, loosened."""
+    slack: float
+    """Bound on the error of `cosine`."""
 
 
-def _strong_edges(units: UnitRows, edges: Edges, slack: float, rho: float, gamma: float) -> _Strong:
+def _strong_edges(screen: Screen, whole: Screen, edges: Edges, rho: float, gamma: float) -> _Strong:
     rho, gamma = rho * (1 + MARGIN), gamma * (1 - MARGIN)
     low, high = strong_cosine(rho, gamma) - MARGIN, near_cosine(rho) + MARGIN
     magnitude = edges.cosine.abs()
-    keep = (magnitude >= low - slack) & (magnitude <= high + slack)
-    i, j = edges.i[keep], edges.j[keep]
-    cosine = units.cosines(i, j)
-    keep = (cosine.abs() >= low) & (cosine.abs() <= high)
-    i, j, cosine = i[keep], j[keep], cosine[keep]
-    square = 1 - cosine * cosine
+    keep = (magnitude >= low - screen.slack) & (magnitude <= high + screen.slack)
+    i, j, cosine = edges.i[keep], edges.j[keep], edges.cosine[keep]
+    if screen.slack > whole.slack:  # a wide slack lets many weak edges through: look closer
+        cosine = pair_estimates(whole, i, j)
+        keep = (cosine.abs() >= low - whole.slack) & (cosine.abs() <= high + whole.slack)
+        i, j, cosine = i[keep], j[keep], cosine[keep]
+    cosine = cosine.double()
+    # The bound falls as the largest cosine rises: take the largest that the estimate allows.
+    largest = (cosine.abs() + whole.slack).clamp(max=1.0)
+    square = 1 - largest * largest
     tight = torch.minimum(torch.tensor(rho * rho, dtype=square.dtype), square / gamma**2)
-    second = ((square - tight).clamp_(min=0) / (2 * (1 + cosine.abs()) - tight)).sqrt() - MARGIN
-    return _Strong(i, j, cosine, second)
+    second = ((square - tight).clamp_(min=0) / (2 * (1 + largest) - tight)).sqrt() - MARGIN
+    return _Strong(i, j, cosine, second, whole.slack)
 
 
 class _Neighbours(NamedTuple):
@@ -214,11 +232,16 @@ def _candidates(near: _Neighbours, strong: _Strong, rho: float) -> Tensor:
         first = near.start[end[edge]]
         within = torch.arange(len(edge)) - _run_starts(degree[start:stop])
         third, side = near.partner[first + within], near.cosine[first + within].double()
-        keep = (side.abs() >= least[edge]) & (side.abs() <= hi[edge].abs() + near.slack)
+        keep = (side.abs() >= least[edge]) & (
+            side.abs() <= hi[edge].abs() + near.slack + strong.slack
+        )
         keep &= third != other[edge]
         edge, third, side = edge[keep], third[keep], side[keep]
         back, spread = _lookup(near, keys, other[edge], third)
-        keep = _least_gram(hi[edge], side, near.slack, back, spread) <= (rho + MARGIN) ** 2
+        keep = (
+            _least_gram((hi[edge], strong.slack), (side, near.slack), (back, spread))
+            <= (rho + MARGIN) ** 2
+        )
         edge, third = edge[keep], third[keep]
         triple = torch.stack([end[edge], other[edge], third], 1).sort(dim=1).values
         found = torch.unique(torch.cat([found, _key(triple, near.rows)]))
@@ -237,16 +260,18 @@ def _lookup(near: _Neighbours, keys: Tensor, row: Tensor, partner: Tensor) -> tu
     return value, torch.where(listed, near.slack, near.floor[row].double())
 
 
-def _least_gram(hi: Tensor, side: Tensor, slack: float, back: Tensor, spread: Tensor) -> Tensor:
+Interval = tuple[Tensor, Tensor | float]
+"""An estimate and the bound on its error."""
+
+
+def _least_gram(x: Interval, y: Interval, z: Interval) -> Tensor:
     """Least determinant of the 3 x 3 Gram matrix over the box of possible cosines.
 
     The determinant ``1 + 2xyz - x^2 - y^2 - z^2`` is concave in each cosine, so a corner has it.
     """
-    least = torch.full_like(hi, math.inf)
-    for y in ((side - slack).clamp(min=-1), (side + slack).clamp(max=1)):
-        for z in ((back - spread).clamp(min=-1), (back + spread).clamp(max=1)):
-            least = torch.minimum(least, 1 + 2 * hi * y * z - hi * hi - y * y - z * z)
-    return least
+    ends = (((v - e).clamp(min=-1), (v + e).clamp(max=1)) for v, e in (x, y, z))
+    corners = (1 + 2 * a * b * c - a * a - b * b - c * c for a, b, c in itertools.product(*ends))
+    return functools.reduce(torch.minimum, corners)
 
 
 def _batches(sizes: Tensor, limit: int) -> list[tuple[int, int]]:

@@ -234,9 +234,9 @@ def test_parallel_rows_in_a_requested_triple_have_no_coefficients() -> None:
 
 def test_encoder_cosines_and_norm_ratios() -> None:
     rng = np.random.default_rng(4)
-    rows = rng.normal(size=(20, 6))
+    rows = rng.normal(size=(20, 16))
     rows[2] = 3 * rows[1]
-    encoder = torch.from_numpy(rng.normal(size=(6, 20)))
+    encoder = torch.from_numpy(rng.normal(size=(16, 20)))
     dictionary = opened(rows, encoder=lambda: encoder, architecture="standard")
     (pair,) = (r for r in scan(dictionary) if r.type == "pair")
     a, b = encoder[:, 1].numpy(), encoder[:, 2].numpy()
