@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 Architecture = Literal["standard", "jumprelu", "topk", "batchtopk", "gated", "decoder-only"]
 
+Normalise = Literal["none", "layer_norm", "constant_norm"]
+
 COLLAPSED_RATIO = 1e-3
 """A row is collapsed when its norm is below this share of the norms' 99th percentile."""
 
@@ -62,6 +64,22 @@ class Weights:
     """Whether the encoder sees ``x - b_dec``."""
     k: int | None = None
     """Active features a token, for TopK."""
+    b_gate: Tensor | None = None
+    """``[F]``, gated encoders only."""
+    b_mag: Tensor | None = None
+    """``[F]``, gated encoders only."""
+    r_mag: Tensor | None = None
+    """``[F]``, gated encoders only."""
+    input_scale: float = 1.0
+    """The encoder sees ``input_scale * x``; decoded activations are divided by `output_scale`."""
+    output_scale: float = 1.0
+    """Scale of the space that the decoder's rows are in."""
+    normalise: Normalise = "none"
+    """What is done to each activation before encoding, and undone after decoding."""
+    norm_scaled: bool = False
+    """Whether features compete by their pre-activation times their decoder norm (TopK)."""
+    maps_elsewhere: bool = False
+    """A transcoder: the decoder writes to another space than the encoder reads."""
     notes: tuple[str, ...] = field(default=())
     """What a user should know about how the file was read, a line each."""
 

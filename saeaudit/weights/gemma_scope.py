@@ -1,16 +1,19 @@
-"""Gemma Scope (Gemma 2): ``params.npz`` with W_enc, W_dec, b_enc, b_dec and threshold."""
+"""Gemma Scope: ``params.npz`` (Gemma 2) and ``params.safetensors`` (Gemma 3, "Gemma Scope 2")."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
+from pathlib import Path, PurePath
 
-from torch import Tensor
+from saeaudit.weights.assemble import Names, assemble
+from saeaudit.weights.interface import Loaded, Present
+from saeaudit.weights.tensors import read_json, read_tensors
 
-from saeaudit.dictionary import Weights
-from saeaudit.errors import WeightsError
-from saeaudit.weights.interface import Loaded
-from saeaudit.weights.orient import orient
-from saeaudit.weights.tensors import read_tensors
+ELSEWHERE = "a transcoder: its decoder writes to another space than its encoder reads"
+CROSS_LAYER = (
+    "a cross-layer decoder [F, {layers}, {width}]: each feature's rows for all layers are audited "
+    "as one of width {flat}"
+)
 
 
 class GemmaScope:
@@ -18,44 +21,63 @@ class GemmaScope:
 
     name = "gemma_scope"
 
-    def claims(self, file: Path) -> bool:
+    def claims(self, file: PurePath, present: Present) -> bool:
         """Whether the file is called params.npz."""
         return file.name == "params.npz"
 
+    def beside(self, file: PurePath) -> tuple[PurePath, ...]:
+        """Nothing."""
+        return ()
+
+    def home(self, file: PurePath) -> PurePath:
+        """Its folder."""
+        return file.parent
+
     def read(self, file: Path) -> Loaded:
         """Read params.npz; some files spell the matrices w_enc and w_dec."""
-        stored, _ = read_tensors(file)
-        tensors = {name[:1].upper() + name[1:] if name.startswith("w_") else name: tensor
-                   for name, tensor in stored.items()}  # fmt: skip
-        if "W_dec" not in tensors:
-            raise WeightsError(
-                f"no W_dec in params.npz; it has {', '.join(sorted(stored)) or 'nothing'}",
-                where=str(file),
-            )
-        vectors = {
-            name: tensors[name].load() if name in tensors else None
-            for name in ("b_enc", "b_dec", "threshold")
-        }
-        oriented = orient(
-            tensors["W_dec"],
-            tensors.get("W_enc"),
-            features_last=False,
-            feature_length=_length(vectors["b_enc"], vectors["threshold"]),
-            width_length=_length(vectors["b_dec"]),
-            name="W_dec",
-            where=str(file),
-        )
-        weights = Weights(
-            format=self.name,
-            decoder=oriented.decoder(),
-            architecture="jumprelu" if oriented.encoder else "decoder-only",
-            encoder=oriented.encoder,
-            b_enc=vectors["b_enc"],
-            b_dec=vectors["b_dec"],
-            threshold=vectors["threshold"],
-        )
+        tensors, _ = read_tensors(file)
+        elsewhere = "transcoder" in str(file)
+        weights = assemble(
+            self.name, str(file), tensors, Names(), "jumprelu",
+            maps_elsewhere=elsewhere, notes=(ELSEWHERE,) if elsewhere else (),
+        )  # fmt: skip
         return Loaded(weights, (file,))
 
 
-def _length(*vectors: Tensor | None) -> int | None:
-    return next((len(v) for v in vectors if v is not None and v.ndim == 1), None)
+class GemmaScope2:
+    """w_dec [F, o], w_enc [d, F], JumpReLU without centring; layers of a CLT: w_dec [F, L, o]."""
+
+    name = "gemma_scope_2"
+
+    def claims(self, file: PurePath, present: Present) -> bool:
+        """Whether the file is params.safetensors or one layer's params_layer_N.safetensors."""
+        return bool(re.fullmatch(r"params(_layer_\d+)?\.safetensors", file.name))
+
+    def beside(self, file: PurePath) -> tuple[PurePath, ...]:
+        """Its configuration."""
+        return (file.parent / "config.json",)
+
+    def home(self, file: PurePath) -> PurePath:
+        """Its folder; the file for one layer of a cross-layer transcoder."""
+        return file.parent if file.name == "params.safetensors" else file
+
+    def read(self, file: Path) -> Loaded:
+        """Read the tensors; config.json, where it is there, tells transcoders."""
+        tensors, _ = read_tensors(file)
+        config_file = file.parent / "config.json"
+        config = read_json(config_file) if config_file.is_file() else {}
+        decoder = tensors.get("w_dec") or tensors.get("W_dec")
+        cross_layer = decoder is not None and len(decoder.shape) == 3
+        elsewhere = cross_layer or config.get("type", "sae") != "sae" or "transcoder" in str(file)
+        elsewhere = elsewhere or "affine_skip_connection" in tensors
+        notes = []
+        if cross_layer and decoder is not None:
+            _, layers, width = decoder.shape
+            notes.append(CROSS_LAYER.format(layers=layers, width=width, flat=layers * width))
+        elif elsewhere:
+            notes.append(ELSEWHERE)
+        weights = assemble(
+            self.name, str(file), tensors, Names(), "jumprelu",
+            maps_elsewhere=elsewhere, notes=tuple(notes),
+        )  # fmt: skip
+        return Loaded(weights, (file, *((config_file,) if config else ())))

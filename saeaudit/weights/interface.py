@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple, Protocol
 
 from saeaudit.dictionary import Weights
@@ -19,14 +20,24 @@ class Loaded(NamedTuple):
     """Every file that was read, the weights first."""
 
 
+Present = Callable[[PurePath], bool]
+"""Whether a file is there: on disk, or in a repository's listing."""
+
+
 class Family(Protocol):
     """One way in which SAEs are stored."""
 
     name: str
     """Name of the format, as records give it."""
 
-    def claims(self, file: Path) -> bool:
-        """Whether this family reads `file`, by its name and its neighbours' names."""
+    def claims(self, file: PurePath, present: Present) -> bool:
+        """Whether this family reads `file`, by its name and which files lie beside it."""
+
+    def beside(self, file: PurePath) -> tuple[PurePath, ...]:
+        """Further files that are read where they are there."""
+
+    def home(self, file: PurePath) -> PurePath:
+        """What identifies the SAE: its folder, or the file where a folder holds several."""
 
     def read(self, file: Path) -> Loaded:
         """Read the weights in `file` and whatever configuration lies beside it."""
@@ -34,9 +45,30 @@ class Family(Protocol):
 
 def families() -> tuple[Family, ...]:
     """All families, the most specific first."""
-    from saeaudit.weights import gemma_scope, plain, saelens
+    from saeaudit.weights import (
+        dictionary_learning,
+        gemma_scope,
+        llama_scope,
+        plain,
+        saelens,
+        singles,
+        sparsify,
+    )
 
-    return (gemma_scope.GemmaScope(), saelens.SaeLens(), plain.Plain())
+    return (
+        gemma_scope.GemmaScope(),
+        gemma_scope.GemmaScope2(),
+        saelens.SaeLens(),
+        sparsify.Sparsify(),
+        dictionary_learning.DictionaryLearning(),
+        llama_scope.LlamaScope(),
+        llama_scope.LlamaScopeR1(),
+        singles.QwenScope(),
+        singles.CircuitTracer(),
+        singles.CrossLayerTranscoder(),
+        singles.Goodfire(),
+        plain.Plain(),
+    )
 
 
 WEIGHT_SUFFIXES = (".npz", ".npy", ".safetensors", ".pt", ".pth", ".bin", ".ckpt")
@@ -44,9 +76,46 @@ SKIPPED = ("examples.safetensors", "sparsity.safetensors", "activation_whitening
 """Files that lie beside weights and are none."""
 
 
-def family_of(file: Path) -> Family:
+def on_disk(file: PurePath) -> bool:
+    """Whether a file is there, on this machine."""
+    return Path(file).is_file()
+
+
+def family_of(file: PurePath, present: Present = on_disk) -> Family:
     """Return the family that reads a weight file."""
-    return next(family for family in families() if family.claims(file))
+    return next(family for family in families() if family.claims(file, present))
+
+
+class Listed(NamedTuple):
+    """One SAE in a repository's listing."""
+
+    name: str
+    """Its id: the path of its folder, or of its file where a folder holds several."""
+    file: str
+    """Its weight file."""
+    beside: tuple[str, ...]
+    """Further files that are read with it."""
+    format: str
+    """Name of its family."""
+
+
+def find_listed(names: Iterable[str]) -> list[Listed]:
+    """Find the SAEs in a repository by its file names alone, in natural order of id.
+
+    Plain files count only where no other family has any: their names say nothing.
+    """
+    paths = {PurePosixPath(name) for name in names}
+    found: dict[bool, list[Listed]] = {True: [], False: []}
+    for path in paths:
+        hidden = any(part.startswith(".") for part in path.parts)
+        if hidden or path.suffix.lower() not in WEIGHT_SUFFIXES or path.name in SKIPPED:
+            continue
+        family = family_of(path, paths.__contains__)
+        beside = tuple(str(other) for other in family.beside(path) if other in paths)
+        home = family.home(path).as_posix().removeprefix(".")
+        listed = Listed(home, str(path), beside, family.name)
+        found[family.name != "plain"].append(listed)
+    return sorted(found[True] or found[False], key=lambda listed: natural(listed.name))
 
 
 def read_weights(file: Path) -> Loaded:
@@ -90,8 +159,9 @@ def find_weights(root: Path) -> list[tuple[str, Path]]:
         family = family_of(file)
         if family.name == "plain" and not _may_be_dictionary(file):
             continue
-        inside = file.relative_to(root)
-        name = inside if family.name == "plain" else inside.parent
+        home = Path(family.home(file))
+        # A folder inside an SAE's own folder, or the file itself where it is the whole target.
+        name = home.relative_to(root) if home.is_relative_to(root) else Path()
         found.append(("" if name == Path() else name.as_posix(), file))
     if not found:
         raise TargetError(

@@ -58,6 +58,7 @@ def orient(
     width_length: int | None,
     name: str,
     where: str,
+    maps_elsewhere: bool = False,
 ) -> Oriented:
     """Settle which axis of the decoder counts features.
 
@@ -69,6 +70,7 @@ def orient(
         width_length: length of b_dec, if any.
         name: of the decoder tensor, for messages.
         where: the file, for messages.
+        maps_elsewhere: whether the encoder may read a space of another width (transcoders).
 
     Raises:
         WeightsError: the shapes contradict each other.
@@ -92,17 +94,19 @@ def orient(
         loaded = decoder.load()
         return loaded.T.contiguous() if last else loaded
 
-    return Oriented(features, width, rows, _encoder(encoder, (features, width), last, where))
+    return Oriented(
+        features, width, rows, _encoder(encoder, (features, width), last, maps_elsewhere, where)
+    )
 
 
 def _encoder(
-    encoder: Stored | None, decoder: tuple[int, int], last: bool, where: str
+    encoder: Stored | None, decoder: tuple[int, int], last: bool, maps_elsewhere: bool, where: str
 ) -> Callable[[], Tensor] | None:
     if encoder is None:
         return None
     stored, (features, width) = encoder, decoder
     shape = matrix(stored, "the encoder", where)
-    if sorted(shape) != sorted(decoder):
+    if features not in shape if maps_elsewhere else sorted(shape) != sorted(decoder):
         raise WeightsError(
             f"the encoder {list(shape)} and the decoder of {features} features x {width} do not "
             "belong together",

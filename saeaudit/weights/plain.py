@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from torch import Tensor
 
 from saeaudit.dictionary import Architecture, Weights
 from saeaudit.errors import WeightsError
-from saeaudit.weights.interface import Loaded
+from saeaudit.weights.interface import Loaded, Present
 from saeaudit.weights.orient import matrix, orient
 from saeaudit.weights.tensors import FLOATS, Stored, read_tensors
 
@@ -53,9 +53,17 @@ class Plain:
 
     name = "plain"
 
-    def claims(self, file: Path) -> bool:
+    def claims(self, file: PurePath, present: Present) -> bool:
         """Every file: the last family asked."""
         return True
+
+    def beside(self, file: PurePath) -> tuple[PurePath, ...]:
+        """Nothing."""
+        return ()
+
+    def home(self, file: PurePath) -> PurePath:
+        """The file: a folder may hold several."""
+        return file
 
     def read(self, file: Path) -> Loaded:
         """Read a state dictionary or a lone matrix."""

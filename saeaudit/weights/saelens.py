@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
-from saeaudit.dictionary import Architecture, Weights
+from saeaudit.dictionary import Architecture, Normalise
 from saeaudit.errors import WeightsError
-from saeaudit.weights.interface import Loaded
-from saeaudit.weights.orient import orient
-from saeaudit.weights.tensors import Stored, read_json, read_tensors
+from saeaudit.weights.assemble import Names, assemble, positive
+from saeaudit.weights.gemma_scope import ELSEWHERE
+from saeaudit.weights.interface import Loaded, Present
+from saeaudit.weights.tensors import read_json, read_tensors
 
 ARCHITECTURES: dict[str, Architecture] = {
     "standard": "standard",
@@ -25,70 +26,64 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 """Its architecture names, and which encoder formula each one means."""
 
+NORMALISE: dict[str, Normalise] = {
+    "none": "none",
+    "expected_average_only_in": "none",
+    "constant_norm_rescale": "constant_norm",
+    "layer_norm": "layer_norm",
+}
+
 
 class SaeLens:
     """W_dec [F, d], W_enc [d, F]; cfg.json is flat before 6.0 and has `metadata` from 6.0 on."""
 
     name = "saelens"
 
-    def claims(self, file: Path) -> bool:
+    def claims(self, file: PurePath, present: Present) -> bool:
         """Whether the file is sae_weights.safetensors with a cfg.json beside it."""
-        return file.name == "sae_weights.safetensors" and (file.parent / "cfg.json").is_file()
+        return file.name == "sae_weights.safetensors" and present(file.parent / "cfg.json")
+
+    def beside(self, file: PurePath) -> tuple[PurePath, ...]:
+        """Its configuration."""
+        return (file.parent / "cfg.json",)
+
+    def home(self, file: PurePath) -> PurePath:
+        """Its folder."""
+        return file.parent
 
     def read(self, file: Path) -> Loaded:
         """Read the weights, taking d_in and d_sae from cfg.json as the arbiter of orientation."""
         config_file = file.parent / "cfg.json"
-        config = read_json(config_file)
+        config, where = read_json(config_file), str(config_file)
         tensors, _ = read_tensors(file)
-        decoder = tensors.get("W_dec")
-        if decoder is None:
-            raise WeightsError(
-                f"no W_dec; it has {', '.join(sorted(tensors)) or 'nothing'}", where=str(file)
-            )
-        where = str(file)
-        oriented = orient(
-            decoder,
-            tensors.get("W_enc"),
-            features_last=False,
-            feature_length=_width(config, "d_sae", config_file),
-            width_length=_width(config, "d_out", config_file)
-            or _width(config, "d_in", config_file),
-            name="W_dec",
-            where=where,
-        )
-        architecture = _architecture(config, config_file)
-        if oriented.encoder is None:
-            architecture = "decoder-only"
-        weights = Weights(
-            format=self.name,
-            decoder=oriented.decoder(),
-            architecture=architecture,
-            encoder=oriented.encoder,
-            b_enc=_load(tensors, "b_enc"),
-            b_dec=_load(tensors, "b_dec"),
-            threshold=_load(tensors, "threshold"),
-            subtract_b_dec=_centres(config),
+        name = _architecture_name(config, where)
+        elsewhere = "transcoder" in name
+        normalise, notes = _normalise(config, where)
+        if elsewhere:
+            notes += (ELSEWHERE,)
+        weights = assemble(
+            self.name,
+            str(file),
+            tensors,
+            Names(threshold=("threshold", "topk_threshold")),
+            ARCHITECTURES[name],
+            features=_features(config, where),
+            width=positive(config, "d_out", where) or positive(config, "d_in", where),
+            maps_elsewhere=elsewhere,
+            subtract_b_dec=bool(config.get("apply_b_dec_to_input", _before_6(config)))
+            and not elsewhere,
             k=_k(config),
-            notes=_notes(config),
+            norm_scaled=bool(config.get("rescale_acts_by_decoder_norm", False)),
+            normalise=normalise,
+            notes=notes,
         )
         return Loaded(weights, (file, config_file))
 
 
-def _load(tensors: dict[str, Stored], name: str) -> Any:
-    return tensors[name].load() if name in tensors else None
-
-
-def _width(config: dict[str, Any], key: str, file: Path) -> int | None:
-    value = config.get(key)
-    if value is None and key == "d_sae" and "expansion_factor" in config:
-        value = config.get("d_in", 0) * config["expansion_factor"]
-    if value is None:
-        return None
-    if not isinstance(value, (int, float)) or value != int(value) or value < 1:
-        raise WeightsError(
-            f"{key} is {value!r}; a positive whole number was expected", where=str(file)
-        )
-    return int(value)
+def _features(config: dict[str, Any], where: str) -> int | None:
+    if config.get("d_sae") is None and "expansion_factor" in config and "d_in" in config:
+        return positive({"d_sae": config["d_in"] * config["expansion_factor"]}, "d_sae", where)
+    return positive(config, "d_sae", where)
 
 
 def _before_6(config: dict[str, Any]) -> bool:
@@ -96,27 +91,22 @@ def _before_6(config: dict[str, Any]) -> bool:
     version = config.get("sae_lens_version") or (
         metadata.get("sae_lens_version") if isinstance(metadata, dict) else None
     )
-    return (
-        not str(version or "0").split(".")[0].isdigit()
-        or int(str(version or "0").split(".")[0]) < 6
-    )
+    major = str(version or "0").split(".")[0]
+    return not major.isdigit() or int(major) < 6
 
 
-def _architecture(config: dict[str, Any], file: Path) -> Architecture:
-    name = config.get("architecture") or "standard"
-    if name == "standard" and _activation(config) == "topk":
+def _architecture_name(config: dict[str, Any], where: str) -> str:
+    name = str(config.get("architecture") or "standard")
+    activation = config.get("activation_fn") or config.get("activation_fn_str")
+    if name == "standard" and activation == "topk":
         name = "topk"
     if name not in ARCHITECTURES:
         raise WeightsError(
             f"unknown architecture {name!r}",
-            where=str(file),
+            where=where,
             hint=f"known: {', '.join(sorted(ARCHITECTURES))}",
         )
-    return ARCHITECTURES[name]
-
-
-def _activation(config: dict[str, Any]) -> str:
-    return str(config.get("activation_fn") or config.get("activation_fn_str") or "relu")
+    return name
 
 
 def _k(config: dict[str, Any]) -> int | None:
@@ -125,12 +115,12 @@ def _k(config: dict[str, Any]) -> int | None:
     return int(value) if isinstance(value, (int, float)) else None
 
 
-def _centres(config: dict[str, Any]) -> bool:
-    return bool(config.get("apply_b_dec_to_input", _before_6(config)))
-
-
-def _notes(config: dict[str, Any]) -> tuple[str, ...]:
-    scaling = config.get("normalize_activations")
-    if scaling in (None, False, "none"):
-        return ()
-    return (f"activations are normalised before encoding: {scaling}",)
+def _normalise(config: dict[str, Any], where: str) -> tuple[Normalise, tuple[str, ...]]:
+    """How activations are normalised, and what a user should know about it."""
+    given = config.get("normalize_activations")
+    name = {None: "none", False: "none", True: "expected_average_only_in"}.get(given, given)
+    if name not in NORMALISE:
+        return "none", (f"activations were normalised by {name!r}: codes cannot be computed",)
+    if name == "expected_average_only_in":
+        return "none", ("the encoder expects activations scaled to a mean norm of sqrt(d)",)
+    return NORMALISE[name], ()

@@ -1,0 +1,149 @@
+"""The encoders' formulas: activations to codes, one function per architecture.
+
+Every function takes pre-processed activations (see `Encoder.codes`) and follows the library that
+trains that architecture; thresholds are compared strictly (``>``) and codes are never negative.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+SAELENS_LAYER_NORM_EPS = 1e-5
+
+
+class Encoder(NamedTuple):
+    """One SAE's encoder and decoder, on one device and in one dtype."""
+
+    architecture: str
+    """"standard", "jumprelu", "topk", "batchtopk" or "gated"."""
+    w_enc: Tensor
+    """``[d_in, F]``."""
+    w_dec: Tensor
+    """``[F, d]``."""
+    b_enc: Tensor | None = None
+    """``[F]``."""
+    b_dec: Tensor | None = None
+    """``[d]``."""
+    threshold: Tensor | None = None
+    """``[F]``."""
+    subtract_b_dec: bool = False
+    """Whether the encoder sees ``x - b_dec``."""
+    k: int | None = None
+    """Active features a token, for TopK."""
+    b_gate: Tensor | None = None
+    """``[F]``, gated only."""
+    b_mag: Tensor | None = None
+    """``[F]``, gated only."""
+    r_mag: Tensor | None = None
+    """``[F]``, gated only."""
+    input_scale: float = 1.0
+    """The encoder sees ``input_scale * x``."""
+    output_scale: float = 1.0
+    """Decoded activations are divided by this."""
+    normalise: str = "none"
+    """"none", "layer_norm" or "constant_norm": done to each activation, undone after decoding."""
+    norm_scaled: bool = False
+    """Whether features compete by their pre-activation times their decoder norm."""
+
+    def codes(self, x: Tensor) -> Tensor:
+        """Encode activations ``[N, d_in]`` to codes ``[N, F]``, all >= 0."""
+        x, _, _ = self._standardised(x)
+        x = x * self.input_scale
+        if self.subtract_b_dec and self.b_dec is not None:
+            x = x - self.b_dec
+        return FORMULAS[self.architecture](self, x)
+
+    def decode(self, z: Tensor, x: Tensor | None = None) -> Tensor:
+        """Decode codes ``[N, F]`` to ``[N, d]``.
+
+        Args:
+            z: the codes.
+            x: the activations that were encoded ``[N, d_in]``; needed where `normalise` is not
+                "none", because its undoing depends on them.
+        """
+        decoded = z @ self.w_dec
+        if self.b_dec is not None:
+            decoded = decoded + self.b_dec
+        decoded = decoded / self.output_scale
+        if self.normalise == "none":
+            return decoded
+        if x is None:
+            raise ValueError("decoding normalised activations needs the activations")
+        _, shift, scale = self._standardised(x)
+        return decoded * scale + shift
+
+    def _standardised(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Normalised activations, and the shift and scale ``[N, 1]`` that undo it."""
+        zero, one = x.new_zeros(len(x), 1), x.new_ones(len(x), 1)
+        if self.normalise == "layer_norm":
+            mean = x.mean(-1, keepdim=True)
+            scale = (x - mean).std(-1, keepdim=True) + SAELENS_LAYER_NORM_EPS
+            return (x - mean) / scale, mean, scale
+        if self.normalise == "constant_norm":
+            scale = x.norm(dim=-1, keepdim=True) / math.sqrt(x.shape[-1])
+            return x / scale, zero, scale
+        return x, zero, one
+
+
+def pre_activations(encoder: Encoder, x: Tensor) -> Tensor:
+    """``x W_enc + b_enc``, ``[N, F]``."""
+    pre = x @ encoder.w_enc
+    return pre if encoder.b_enc is None else pre + encoder.b_enc
+
+
+def standard(encoder: Encoder, x: Tensor) -> Tensor:
+    """ReLU of the pre-activations."""
+    return pre_activations(encoder, x).relu()
+
+
+def jumprelu(encoder: Encoder, x: Tensor) -> Tensor:
+    """Pre-activations above their feature's threshold, unshifted (Rajamanoharan et al. 2024)."""
+    pre = pre_activations(encoder, x).relu()
+    if encoder.threshold is None:
+        raise ValueError("a JumpReLU encoder without thresholds")
+    gate = pre * encoder.w_dec.norm(dim=1) if encoder.norm_scaled else pre
+    return pre * (gate > encoder.threshold)
+
+
+def topk(encoder: Encoder, x: Tensor) -> Tensor:
+    """The k largest pre-activations of each token, then ReLU (Gao et al. 2024)."""
+    if encoder.k is None:
+        raise ValueError("a TopK encoder without k")
+    pre = pre_activations(encoder, x).relu()
+    norms = encoder.w_dec.norm(dim=1) if encoder.norm_scaled else None
+    ranked = pre if norms is None else pre * norms
+    keep = ranked.topk(min(encoder.k, ranked.shape[-1]), dim=-1).indices
+    out = torch.zeros_like(pre).scatter_(-1, keep, pre.gather(-1, keep))
+    # SAELens encodes to the scaled value and divides the decoder instead: the same sum.
+    return out
+
+
+def batchtopk(encoder: Encoder, x: Tensor) -> Tensor:
+    """BatchTopK as used at inference: one threshold for all tokens (Bussmann et al. 2024)."""
+    if encoder.threshold is None:
+        return topk(encoder, x)
+    return jumprelu(encoder, x)
+
+
+def gated(encoder: Encoder, x: Tensor) -> Tensor:
+    """A binary gate times a magnitude of tied weights (Rajamanoharan et al. 2024)."""
+    if encoder.b_gate is None or encoder.b_mag is None or encoder.r_mag is None:
+        raise ValueError("a gated encoder without b_gate, b_mag or r_mag")
+    shared = x @ encoder.w_enc
+    magnitude = (shared * encoder.r_mag.exp() + encoder.b_mag).relu()
+    return magnitude * (shared + encoder.b_gate > 0)
+
+
+FORMULAS: dict[str, Callable[[Encoder, Tensor], Tensor]] = {
+    "standard": standard,
+    "jumprelu": jumprelu,
+    "topk": topk,
+    "batchtopk": batchtopk,
+    "gated": gated,
+}
+"""Architecture → formula."""

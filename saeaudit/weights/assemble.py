@@ -1,0 +1,166 @@
+"""From stored tensors to `Weights`: a family names its tensors, this does the rest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from saeaudit.dictionary import Architecture, Weights
+from saeaudit.errors import WeightsError
+from saeaudit.weights.orient import orient
+from saeaudit.weights.tensors import Stored
+
+
+class Names(NamedTuple):
+    """Names of one family's tensors; the first that is there is taken."""
+
+    decoder: tuple[str, ...] = ("W_dec", "w_dec")
+    encoder: tuple[str, ...] = ("W_enc", "w_enc")
+    b_enc: tuple[str, ...] = ("b_enc",)
+    b_dec: tuple[str, ...] = ("b_dec",)
+    threshold: tuple[str, ...] = ("threshold",)
+    b_gate: tuple[str, ...] = ("b_gate",)
+    b_mag: tuple[str, ...] = ("b_mag",)
+    r_mag: tuple[str, ...] = ("r_mag",)
+
+
+LINEAR = Names(
+    decoder=("decoder.weight", "decoder_linear.weight"),
+    encoder=("encoder.weight", "encoder_linear.weight"),
+    b_enc=("encoder.bias", "encoder_linear.bias"),
+    b_dec=("b_dec", "bias", "decoder_bias", "decoder.bias", "decoder_linear.bias"),
+    b_gate=("gate_bias",),
+    b_mag=("mag_bias",),
+)
+"""nn.Linear layers: the decoder is stored [d, F], the encoder [F, d]."""
+
+
+def assemble(
+    family: str,
+    where: str,
+    tensors: Mapping[str, Stored],
+    names: Names,
+    architecture: Architecture,
+    *,
+    features_last: bool = False,
+    features: int | None = None,
+    width: int | None = None,
+    maps_elsewhere: bool = False,
+    **extra: Any,
+) -> Weights:
+    """Orient and check one SAE's tensors.
+
+    Args:
+        family: the format's name.
+        where: the file, for messages.
+        tensors: what the file holds.
+        names: how the family calls them.
+        architecture: the encoder's formula; "decoder-only" replaces it where no encoder is there.
+        features_last: whether the family stores the decoder [d, F].
+        features: F, where a configuration says so.
+        width: d of the decoder, where a configuration says so.
+        maps_elsewhere: whether encoder and decoder may have different widths.
+        **extra: further fields of `Weights`.
+
+    Raises:
+        WeightsError: no decoder, or shapes that contradict each other.
+    """
+    name = next((n for n in names.decoder if n in tensors), None)
+    if name is None:
+        present = ", ".join(sorted(tensors)[:8]) or "nothing"
+        raise WeightsError(f"no {names.decoder[0]}; it has {present}", where=where)
+    vectors = {
+        field: vector(tensors, getattr(names, field))
+        for field in ("b_enc", "b_dec", "b_gate", "b_mag", "r_mag")
+    }
+    threshold = vector(tensors, names.threshold)
+    per_feature = [v for v in (vectors["b_enc"], vectors["b_gate"], threshold) if v is not None]
+    oriented = orient(
+        flattened(tensors[name]),
+        next((tensors[n] for n in names.encoder if n in tensors), None),
+        features_last=features_last,
+        feature_length=features or next((len(v) for v in per_feature if v.ndim), None),
+        width_length=width or _length(vectors["b_dec"], flat=len(tensors[name].shape) == 3),
+        name=name,
+        where=where,
+        maps_elsewhere=maps_elsewhere,
+    )
+    if threshold is not None and threshold.ndim == 0:
+        threshold = threshold.expand(oriented.features)
+    if len(tensors[name].shape) == 3:
+        vectors["b_dec"] = None  # one bias a layer, or of one layer only
+    return Weights(
+        format=family,
+        decoder=oriented.decoder(),
+        architecture=architecture if oriented.encoder else "decoder-only",
+        encoder=oriented.encoder,
+        threshold=threshold,
+        maps_elsewhere=maps_elsewhere,
+        b_enc=vectors["b_enc"],
+        b_dec=vectors["b_dec"],
+        b_gate=vectors["b_gate"],
+        b_mag=vectors["b_mag"],
+        r_mag=vectors["r_mag"],
+        **extra,
+    )
+
+
+def vector(tensors: Mapping[str, Stored], names: tuple[str, ...]) -> Tensor | None:
+    """The first of the named tensors that is there, if it is a vector or a scalar."""
+    for name in names:
+        if name in tensors and len(tensors[name].shape) <= 1:
+            return tensors[name].load()
+    return None
+
+
+def flattened(stored: Stored) -> Stored:
+    """A cross-layer decoder [F, layers, d] as [F, layers * d]; anything else as it is."""
+    if len(stored.shape) != 3:
+        return stored
+    shape = (stored.shape[0], math.prod(stored.shape[1:]))
+    load: Callable[[], Tensor] = stored.load
+    return Stored(shape, stored.dtype, lambda: load().reshape(shape))
+
+
+def _length(value: Tensor | None, *, flat: bool) -> int | None:
+    return len(value) if value is not None and value.ndim and not flat else None
+
+
+def scalar(tensors: Mapping[str, Stored], name: str) -> float | None:
+    """A stored number, or None."""
+    if name in tensors and math.prod(tensors[name].shape) == 1:
+        return float(tensors[name].load().reshape(()))
+    return None
+
+
+def positive(config: Mapping[str, Any], key: str, where: str) -> int | None:
+    """A positive whole number from a configuration, or None where it is absent.
+
+    Raises:
+        WeightsError: something else stands there.
+    """
+    value = config.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
+        raise WeightsError(f"{key} is {value!r}; a whole number was expected", where=where)
+    if value < 1:
+        raise WeightsError(f"{key} is {value!r}; it must be at least 1", where=where)
+    return int(value)
+
+
+def number_of(config: Mapping[str, Any], key: str, where: str) -> float:
+    """A finite number above zero from a configuration.
+
+    Raises:
+        WeightsError: it is absent or something else.
+    """
+    value = config.get(key)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise WeightsError(f"{key} is {value!r}; a number was expected", where=where)
+    if not math.isfinite(value) or value <= 0:
+        raise WeightsError(f"{key} is {value!r}; it must be above zero", where=where)
+    return float(value)

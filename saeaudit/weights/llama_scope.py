@@ -1,0 +1,155 @@
+"""Llama Scope (OpenMOSS): v1 checkpoints, the R1 distill release, and the newer llamascopium."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path, PurePath
+from typing import Any
+
+from saeaudit.dictionary import Architecture
+from saeaudit.errors import WeightsError
+from saeaudit.weights.assemble import LINEAR, Names, assemble, number_of, positive
+from saeaudit.weights.gemma_scope import ELSEWHERE
+from saeaudit.weights.interface import Loaded, Present
+from saeaudit.weights.tensors import Stored, read_json, read_tensors
+
+
+class LlamaScope:
+    """``hyperparams.json`` + ``checkpoints/final.safetensors``: decoder.weight [d, F], JumpReLU.
+
+    Encodes activations scaled by sqrt(d) / their mean norm; one scalar threshold for all features.
+    """
+
+    name = "llama_scope"
+
+    def claims(self, file: PurePath, present: Present) -> bool:
+        """Whether the file is checkpoints/final.safetensors below a hyperparams.json."""
+        return file.name == "final.safetensors" and present(_hyperparams(file))
+
+    def beside(self, file: PurePath) -> tuple[PurePath, ...]:
+        """Its configuration."""
+        return (_hyperparams(file),)
+
+    def home(self, file: PurePath) -> PurePath:
+        """The folder that its hyperparams.json lies in."""
+        return file.parent.parent
+
+    def read(self, file: Path) -> Loaded:
+        """Read the weights and fold the threshold of the json in."""
+        import torch
+
+        config_file = Path(_hyperparams(file))
+        config, where = read_json(config_file), str(config_file)
+        tensors, _ = read_tensors(file)
+        width = positive(config, "d_model", where)
+        features = positive(config, "d_sae", where)
+        norms = config.get("dataset_average_activation_norm")
+        if not isinstance(norms, dict):
+            raise WeightsError("no dataset_average_activation_norm", where=where)
+        if width is None or features is None:
+            raise WeightsError("no d_model or no d_sae", where=where)
+        scale = math.sqrt(width) / number_of(norms, "in", where)
+        threshold = number_of(config, "jump_relu_threshold", where)
+        tensors["threshold"] = Stored((), torch.float32, lambda: torch.tensor(threshold))
+        elsewhere = config.get("hook_point_in") != config.get("hook_point_out")
+        weights = assemble(
+            self.name,
+            str(file),
+            tensors,
+            LINEAR,
+            "jumprelu",
+            features_last=True,
+            features=features,
+            width=width,
+            maps_elsewhere=elsewhere,
+            input_scale=scale,
+            output_scale=math.sqrt(width) / number_of(norms, "out", where),
+            notes=(ELSEWHERE,) if elsewhere else (),
+        )
+        return Loaded(weights, (file, config_file))
+
+
+class LlamaScopeR1:
+    """``config.json`` + ``sae_weights.safetensors`` with decoder.weight [d, F] or W_D [F, d]."""
+
+    name = "llama_scope_r1"
+
+    def claims(self, file: PurePath, present: Present) -> bool:
+        """Whether the file is sae_weights.safetensors with a config.json and no cfg.json."""
+        return (
+            file.name == "sae_weights.safetensors"
+            and not present(file.parent / "cfg.json")
+            and present(file.parent / "config.json")
+        )
+
+    def beside(self, file: PurePath) -> tuple[PurePath, ...]:
+        """Its configuration."""
+        return (file.parent / "config.json",)
+
+    def home(self, file: PurePath) -> PurePath:
+        """Its folder."""
+        return file.parent
+
+    def read(self, file: Path) -> Loaded:
+        """Read the weights; thresholds are stored as logarithms."""
+        config_file = file.parent / "config.json"
+        config, where = read_json(config_file), str(config_file)
+        tensors, _ = read_tensors(file)
+        _exponentiate(tensors)
+        linear = "decoder.weight" in tensors
+        names = LINEAR if linear else Names(("W_D",), ("W_E",), ("b_E",), ("b_D",))
+        width = positive(config, "d_model", where)
+        features = positive(config, "d_sae", where)
+        if features is None and width and isinstance(config.get("expansion_factor"), (int, float)):
+            features = int(width * config["expansion_factor"])
+        elsewhere = config.get("hook_point_in") != config.get(
+            "hook_point_out", config.get("hook_point_in")
+        )
+        scale, notes = _scale(config, width)
+        weights = assemble(
+            self.name,
+            str(file),
+            tensors,
+            names,
+            _architecture(config, tensors),
+            features_last=linear,
+            features=features,
+            width=width,
+            maps_elsewhere=elsewhere,
+            k=positive(config, "top_k", where),
+            norm_scaled=bool(config.get("sparsity_include_decoder_norm", False)),
+            input_scale=scale,
+            output_scale=scale,
+            notes=notes + ((ELSEWHERE,) if elsewhere else ()),
+        )
+        return Loaded(weights, (file, config_file))
+
+
+def _hyperparams(file: PurePath) -> PurePath:
+    return file.parent.parent / "hyperparams.json"
+
+
+def _exponentiate(tensors: dict[str, Stored]) -> None:
+    for name in list(tensors):
+        if name.split(".")[-1] == "log_jumprelu_threshold":
+            tensors["threshold"] = _exponential(tensors.pop(name))
+
+
+def _exponential(logs: Stored) -> Stored:
+    return Stored(logs.shape, logs.dtype, lambda: logs.load().exp())
+
+
+def _architecture(config: dict[str, Any], tensors: dict[str, Stored]) -> Architecture:
+    if "threshold" in tensors:
+        return "jumprelu"
+    return "topk" if "topk" in str(config.get("act_fn", "relu")) else "standard"
+
+
+def _scale(config: dict[str, Any], width: int | None) -> tuple[float, tuple[str, ...]]:
+    norms = config.get("dataset_average_activation_norm")
+    norm = norms.get("in") if isinstance(norms, dict) else None
+    if config.get("norm_activation") == "dataset-wise" and width and isinstance(norm, (int, float)):
+        return math.sqrt(width) / norm, ()
+    if config.get("norm_activation") in (None, "inference", "none"):
+        return 1.0, ()
+    return 1.0, ("activations were normalised dataset-wise by a norm that is not in the file",)

@@ -1,0 +1,56 @@
+"""EleutherAI sparsify: ``cfg.json`` + ``sae.safetensors``, folders ``layers.N``."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePath
+
+from saeaudit.weights.assemble import Names, assemble, positive
+from saeaudit.weights.gemma_scope import ELSEWHERE
+from saeaudit.weights.interface import Loaded, Present
+from saeaudit.weights.tensors import read_json, read_tensors
+
+
+class Sparsify:
+    """W_dec [F, d], encoder.weight [F, d]; TopK of ReLU((x - b_dec) W_enc + bias)."""
+
+    name = "sparsify"
+
+    def claims(self, file: PurePath, present: Present) -> bool:
+        """Whether the file is sae.safetensors with a cfg.json beside it."""
+        return file.name == "sae.safetensors" and present(file.parent / "cfg.json")
+
+    def beside(self, file: PurePath) -> tuple[PurePath, ...]:
+        """Its configuration."""
+        return (file.parent / "cfg.json",)
+
+    def home(self, file: PurePath) -> PurePath:
+        """Its folder."""
+        return file.parent
+
+    def read(self, file: Path) -> Loaded:
+        """Read the weights; `skip_connection` alone already means a transcoder."""
+        config_file = file.parent / "cfg.json"
+        config, where = read_json(config_file), str(config_file)
+        tensors, _ = read_tensors(file)
+        elsewhere = bool(config.get("transcode") or config.get("skip_connection"))
+        width = positive(config, "d_in", where)
+        latents = config.get("num_latents") or None
+        if latents is None and width and config.get("expansion_factor"):
+            latents = width * config["expansion_factor"]
+        notes: tuple[str, ...] = (ELSEWHERE,) if elsewhere else ()
+        if config.get("activation") == "groupmax":
+            notes += ("groupmax activation: codes cannot be computed",)
+        weights = assemble(
+            self.name,
+            str(file),
+            tensors,
+            Names(encoder=("encoder.weight",), b_enc=("encoder.bias",)),
+            "topk",
+            features=positive({"num_latents": latents}, "num_latents", where),
+            width=None if elsewhere else width,
+            maps_elsewhere=elsewhere,
+            subtract_b_dec=not config.get("transcode", False),
+            k=positive(config, "k", where),
+            notes=notes,
+        )
+        return Loaded(weights, (file, config_file))

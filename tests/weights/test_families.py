@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import saeaudit
+from saeaudit import AuditError
+from saeaudit.audit.encoder import make_encoder
+from saeaudit.weights.interface import find_listed, find_weights, read_weights
+from tests.weights.layouts import (
+    B_DEC,
+    DEC,
+    ENC,
+    LAYOUTS,
+    D,
+    F,
+    X,
+    clt,
+    gemma_scope_2_clt,
+)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_orientation_and_codes(name: str, tmp_path: Path) -> None:
+    write, family, _, codes = LAYOUTS[name]
+    file = write(tmp_path)
+    loaded = read_weights(file)
+    assert loaded.weights.format == family
+    assert np.array_equal(loaded.weights.decoder.numpy(), DEC)
+    assert loaded.weights.encoder is not None
+    assert np.array_equal(loaded.weights.encoder().numpy(), ENC)
+    encoder = make_encoder(saeaudit.open(tmp_path), dtype=torch.float64)
+    x = torch.from_numpy(X)
+    z = encoder.codes(x)
+    assert z.shape == (len(X), F)
+    assert np.allclose(z.numpy(), codes(), atol=1e-6)
+    assert (z > 0).any() and (z == 0).any()
+    scale = D**0.5 / 3 if name == "llama_scope" else 1.0
+    assert np.allclose(encoder.decode(z, x).numpy(), (codes() @ DEC + B_DEC) / scale, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_found_on_disk_and_in_a_listing(name: str, tmp_path: Path) -> None:
+    write, family, home, _ = LAYOUTS[name]
+    file = write(tmp_path)
+    assert find_weights(tmp_path) == [(home, file)]
+    names = [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()]
+    (listed,) = find_listed([*names, "README.md", ".gitattributes"])
+    assert (listed.name, listed.format) == (home, family)
+    assert listed.file == file.relative_to(tmp_path).as_posix()
+    needed = {path.relative_to(tmp_path).as_posix() for path in read_weights(file).files}
+    assert needed == {listed.file, *listed.beside}
+
+
+@pytest.mark.parametrize("write", (clt, gemma_scope_2_clt))
+def test_cross_layer_decoders_are_flattened(write, tmp_path: Path) -> None:
+    weights, _ = read_weights(write(tmp_path))
+    second = 3 if write is clt else 2
+    assert np.array_equal(weights.decoder.numpy(), np.hstack([DEC, second * DEC]))
+    assert weights.maps_elsewhere and "cross-layer" in weights.notes[0]
+    assert [r.type for r in saeaudit.scan(saeaudit.open(tmp_path))][-1] == "summary"
+
+
+def test_decoder_only_files_have_no_codes(tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", DEC)
+    with pytest.raises(AuditError, match="no encoder"):
+        make_encoder(saeaudit.open(tmp_path / "rows.npy"))
+
+
+def test_the_sample_encodes_its_own_activations() -> None:
+    from saeaudit.sample import sample_root
+    from saeaudit.weights.tensors import read_tensors
+
+    tensors, _ = read_tensors(sample_root() / "activations-test.safetensors")
+    x = tensors["activations"].load()[:2000].float()
+    encoder = make_encoder(saeaudit.open("sample"))
+    z = encoder.codes(x)
+    error = (x - encoder.decode(z)).square().sum()
+    variance = (x - x.mean(0)).square().sum()
+    assert float((z > 0).sum(1).float().mean()) == pytest.approx(23.45, abs=1.0)
+    assert float(error / variance) == pytest.approx(0.199, abs=0.02)
+
+
+@pytest.mark.parametrize("normalise", ("layer_norm", "constant_norm"))
+def test_normalisation_is_undone(normalise: str) -> None:
+    from saeaudit.core.encode import Encoder
+
+    x = torch.from_numpy(X)
+    eye = torch.eye(D, dtype=torch.float64)
+    both = torch.cat([eye, -eye], 1)
+    encoder = Encoder("standard", both, both.T.contiguous(), normalise=normalise)
+    assert torch.allclose(encoder.decode(encoder.codes(x), x), x, atol=1e-9)
+    with pytest.raises(ValueError, match="needs the activations"):
+        encoder.decode(encoder.codes(x))
