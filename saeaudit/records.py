@@ -358,10 +358,32 @@ class Verdict:
     """Always "verdict"."""
 
 
+@dataclass(frozen=True)
+class ListingRecord:
+    """One SAE that was found or fetched."""
+
+    __pydantic_config__ = _STRICT
+
+    sae: str
+    """The SAE's id as the user can type it."""
+    uri: str
+    """Where it is: a hub address, or a path."""
+    files: tuple[str, ...]
+    """Its files: in the repository, or on this machine."""
+    bytes: int
+    """Their size together; what was or would be fetched."""
+    format: str
+    """Weight format, e.g. "gemma_scope"."""
+    cached: bool
+    """Whether all of it is on this machine."""
+    type: Literal["listing"] = "listing"
+    """Always "listing"."""
+
+
 Finding = PairRecord | GroupRecord | TripleRecord
 Record = (
     Run | DictionaryRecord | PairRecord | GroupRecord | TripleRecord | ScanSummary
-    | ErrorRecord | Verdict
+    | ListingRecord | ErrorRecord | Verdict
 )  # fmt: skip
 
 

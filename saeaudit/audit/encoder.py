@@ -28,7 +28,9 @@ def make_encoder(
         raise AuditError(
             "there is no encoder in this file",
             where=dictionary.sae,
-            hint="fetch the whole SAE, without --decoder-only",
+            hint=f"saeaudit fetch {dictionary.source.uri} brings the whole SAE"
+            if dictionary.source.revision
+            else "",
         )
 
     def ready(tensor: Tensor | None) -> Tensor | None:

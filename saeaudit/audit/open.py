@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from saeaudit.core.rows import row_norms
 from saeaudit.dictionary import Dictionary, FileRead, Source, validate
-from saeaudit.errors import TargetError
+from saeaudit.errors import TargetError, WeightsError
 from saeaudit.sources.target import Local, resolve
 from saeaudit.weights.interface import read_weights
 
@@ -20,29 +21,34 @@ def open_local(local: Local) -> Dictionary:
     Raises:
         WeightsError: not weights, damaged, or nothing usable in it.
     """
+    local = local.bring()
     weights, paths = read_weights(local.file)
     with ThreadPoolExecutor(1) as pool:
         digests = pool.map(_digest, paths)
         norms = row_norms(weights.decoder)
         files = tuple(
             FileRead(local.shown(path), path.stat().st_size, digest)
-            for path, digest in zip(paths, digests, strict=True)
+            for path, digest in zip(paths, map(_checked, paths, digests), strict=True)
         )
-    return validate(local.sae, weights, Source(local.sae, files), norms)
+    uri = local.remote.uri if local.remote else local.sae
+    return validate(local.sae, weights, Source(uri, files, local.revision), norms)
 
 
-def open_target(target: str | Path, *, sae: Sequence[str] = ()) -> Dictionary:
+def open_target(
+    target: str | Path, *, sae: Sequence[str] = (), offline: bool = False
+) -> Dictionary:
     """Open the one SAE that a target names (`saeaudit.open`).
 
     Args:
         target: anything the command line takes.
         sae: globs over SAE ids, where the target holds several.
+        offline: open no socket.
 
     Raises:
         TargetError: it names none, or several.
         WeightsError: the file is damaged or holds nothing usable.
     """
-    found = resolve(str(target), sae)
+    found = resolve(str(target), sae, offline=offline)
     if len(found) > 1:
         raise TargetError(
             f"names {len(found)} SAEs: {found[0].sae}, {found[1].sae}, …",
@@ -50,6 +56,27 @@ def open_target(target: str | Path, *, sae: Sequence[str] = ()) -> Dictionary:
             hint="open them one by one",
         )
     return open_local(found[0])
+
+
+def _checked(path: Path, digest: str) -> str:
+    """Compare a digest with the name that the hub's cache gives a large file: its sha256.
+
+    Raises:
+        WeightsError: the file has changed since it was fetched.
+    """
+    blob = path.resolve()
+    if (
+        path.is_symlink()
+        and blob.parent.name == "blobs"
+        and re.fullmatch(r"[0-9a-f]{64}", blob.name)
+    ):
+        if blob.name != digest:
+            raise WeightsError(
+                "damaged in the cache: its sha256 is not the hub's",
+                where=str(path),
+                hint="saeaudit fetch brings it again",
+            )
+    return digest
 
 
 def _digest(path: Path) -> str:

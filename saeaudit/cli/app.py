@@ -16,6 +16,7 @@ import typer
 import typer.core
 
 from saeaudit import __version__
+from saeaudit.cli.fetch import fetch, releases
 from saeaudit.cli.scan import scan
 from saeaudit.cli.schema import schema
 from saeaudit.errors import AuditError
@@ -102,6 +103,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command()(fetch)
+app.command()(releases)
 app.command()(scan)
 app.command()(schema)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -33,3 +33,17 @@ def progress(to: Console, *, shown: bool) -> Iterator[Progress | None]:
             bars.update(task, description=step, total=1.0, completed=share)
 
         yield report
+
+
+@contextmanager
+def transfer(to: Console, total: int, *, shown: bool) -> Iterator[Callable[[int], None] | None]:
+    """Show bytes arriving on a terminal; yields None anywhere else."""
+    if not (shown and to.is_terminal and not to.quiet):
+        yield None
+        return
+    from rich.progress import BarColumn, DownloadColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bars
+
+    with Bars(BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=to) as bars:
+        task = bars.add_task("fetching", total=total)
+        yield lambda count: bars.advance(task, count)

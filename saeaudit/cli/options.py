@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from saeaudit.errors import AuditError
+
+if TYPE_CHECKING:
+    from saeaudit.records import ErrorRecord
 
 Targets = Annotated[
     list[str],
     typer.Argument(
         metavar="TARGET...",
-        help="A weight file, an SAE's folder, a folder of such folders, or "
-        "`sample` / `sample/stitched`.",
+        help="A weight file, an SAE's folder, a folder of such folders, "
+        "hf://owner/repo[@revision][/path], release[/sae_id], or `sample` / `sample/stitched`.",
     ),
 ]
 Sae = Annotated[
@@ -24,7 +30,22 @@ Output = Annotated[
     typer.Option("--output", "-o", metavar="FILE", help="Write records here, once complete."),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="D", help="auto, cpu, cuda or cuda:N.")]
+Offline = Annotated[
+    bool, typer.Option("--offline", help="Open no network connection: only what is cached.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but errors on standard error.")]
 NoProgress = Annotated[bool, typer.Option("--no-progress", help="No progress display.")]
 Debug = Annotated[bool, typer.Option("--debug", help="A traceback for every error.")]
 ExitZero = Annotated[bool, typer.Option("--exit-zero", help="Exit 0 where the policy is broken.")]
+
+
+def error_line(record: ErrorRecord) -> str:
+    """An error record as the one line that people read."""
+    return AuditError(record.reason, where=record.sae, hint=record.hint).line()
+
+
+def note(quiet: bool) -> Callable[[str], None]:
+    """What to do with lines that a user should read."""
+    if quiet:
+        return lambda line: None
+    return lambda line: typer.echo(f"saeaudit: {line}", err=True)

@@ -43,6 +43,7 @@ def scan(
         ScreenOption,
         typer.Option(help="Arithmetic of the screening pass; no finding depends on it."),
     ] = "auto",
+    offline: options.Offline = False,
     output: options.Output = None,
     exit_zero: options.ExitZero = False,
     quiet: options.Quiet = False,
@@ -72,20 +73,20 @@ def scan(
         screen=screen,
         device=pick_device(device),
     )
-    found = [local for target in targets for local in resolve(target, sae or ())]
-    large = any(local.file.stat().st_size > 8 << 20 for local in found)
+    found = [local for target in targets for local in resolve(target, sae or (), offline=offline)]
+    large = any(local.size > 8 << 20 for local in found)
     name = choose_screen(chosen, large=large)
     people = console(quiet=quiet)
     table = ScanTable(people)
     failed = summaries = 0
     with open_output(output) as writer, progress(people, shown=not no_progress) as report:
         writer.record(_run(arguments, chosen.device, name))
-        for record in scan_all(found, chosen, name, progress=report, note=_warn(quiet)):
+        for record in scan_all(found, chosen, name, progress=report, note=options.note(quiet)):
             writer.record(record)
             table.record(record)
             if isinstance(record, ErrorRecord):
                 failed += 1
-                typer.echo("saeaudit: " + _error_line(record), err=True)
+                typer.echo("saeaudit: " + options.error_line(record), err=True)
             if isinstance(record, ScanSummary):
                 summaries += 1
                 writer.flush()
@@ -104,14 +105,6 @@ def _triple(text: str) -> tuple[int, int, int]:
         )
     first, second, third = (int(part) for part in parts)
     return (first, second, third)
-
-
-def _error_line(record: Any) -> str:
-    return AuditError(record.reason, where=record.sae, hint=record.hint).line()
-
-
-def _warn(quiet: bool) -> Any:
-    return (lambda _: None) if quiet else (lambda line: typer.echo(f"saeaudit: {line}", err=True))
 
 
 def _run(arguments: dict[str, Any], device: str, screen: Any) -> Any:

@@ -1,21 +1,33 @@
-"""The one grammar of targets: what a user types, resolved to files on this machine."""
+"""The one grammar of targets: what a user types, resolved to SAEs.
+
+- ``sample``, ``sample/stitched``: the bundled dictionaries;
+- a local file or folder;
+- ``hf://owner/repo[@revision][/path/in/repo]``;
+- ``release[/sae_id]``: a name from configs/*.yaml, or SAELens's own where it is installed.
+"""
 
 from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from saeaudit.errors import TargetError
+from saeaudit.errors import AuditError, TargetError
 from saeaudit.sample import SAMPLES, sample_root
-from saeaudit.weights.interface import find_weights, natural
+from saeaudit.sources.hub import Bytes, Repo, is_offline, open_repo
+from saeaudit.sources.partial import decoder_path
+from saeaudit.sources.releases import Release, builtin_releases
+from saeaudit.weights.interface import Listed, find_listed, find_weights, natural
+
+URI = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?(?:/(?P<path>.+?))?/?")
 
 
 @dataclass(frozen=True)
 class Local:
-    """One SAE on this machine."""
+    """One SAE on this machine, or one that `bring` will put there."""
 
     sae: str
     """Its id as the user can type it."""
@@ -23,53 +35,231 @@ class Local:
     """Its weight file."""
     base: Path | None = None
     """Records give file names relative to this folder; as they are where it is None."""
+    revision: str | None = None
+    """Commit, for hub repositories."""
+    remote: Remote | None = None
+    """Where it is on the hub."""
 
     def shown(self, file: Path) -> str:
-        """Name of a file for records: the same on every machine for the bundled samples."""
-        return file.relative_to(self.base).as_posix() if self.base else str(file)
+        """Name of a file for records: the same on every machine for samples and repositories."""
+        if self.base and file.is_relative_to(self.base):
+            return file.relative_to(self.base).as_posix()
+        return str(file)
+
+    @property
+    def size(self) -> int:
+        """Bytes of its weight file, here or on the hub."""
+        return self.remote.bytes if self.remote else self.file.stat().st_size
+
+    def bring(self, progress: Bytes | None = None) -> Local:
+        """Fetch what is not here yet; an earlier decoder-only copy will do."""
+        if self.remote is None or self.file.is_file():
+            return self
+        partial = decoder_path(self.remote.repo, self.remote.listed)
+        if partial.is_file():
+            return replace(self, file=partial, base=partial.parent)
+        self.remote.repo.fetch(self.remote.files, progress)
+        return self
 
 
-def resolve(target: str, globs: Sequence[str] = ()) -> list[Local]:
+@dataclass(frozen=True)
+class Remote:
+    """One SAE in a repository."""
+
+    repo: Repo
+    listed: Listed
+    uri: str
+    bytes: int
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Its files, the weights last: when they are there, all is."""
+        return (*self.listed.beside, self.listed.file)
+
+
+def resolve(
+    target: str,
+    globs: Sequence[str] = (),
+    *,
+    offline: bool = False,
+    revision: str | None = None,
+) -> list[Local]:
     """Resolve a target to the SAEs it names, in natural order of id.
 
     Args:
-        target: a weight file, an SAE's folder, a folder of such folders, or a bundled sample.
+        target: see the module.
         globs: keep only SAEs whose id, below the target, matches one of these patterns.
+        offline: open no socket.
+        revision: commit, branch or tag, where the target itself names none.
 
     Raises:
-        TargetError: nothing there, or nothing that matches.
+        TargetError: it names nothing, or nothing that matches.
+        AuditError: the hub cannot answer.
     """
+    offline = is_offline(offline)
     if target in SAMPLES:
-        base = sample_root()
-        found = [Local(target, base / SAMPLES[target], base)]
-    else:
-        path = Path(target)
-        if not path.exists():
-            raise TargetError("no such file or folder", where=target, hint=_nearest(target, path))
-        below = find_weights(path)
+        found = [("", Local(target, sample_root() / SAMPLES[target], sample_root()))]
+    elif target.startswith("hf://"):
+        found = _hub(target, offline, revision)
+    elif Path(target).exists():
         root = target.rstrip("/") or "/"
         found = [
-            Local(f"{root}/{name}" if name else target, file)
-            for name, file in below
-            if _matches(name or path.name, globs)
+            (name or Path(target).name, Local(f"{root}/{name}" if name else target, file))
+            for name, file in find_weights(Path(target))
         ]
-        if not found:
-            names = ", ".join(name or path.name for name, _ in below[:5])
-            raise TargetError(
-                f"no SAE here matches --sae {' '.join(globs)}",
-                where=target,
-                hint=f"there are {len(below)}: {names}{' …' if len(below) > 5 else ''}",
-            )
-    return sorted(found, key=lambda local: natural(local.sae))
+    else:
+        found = _release(target, offline, revision)
+    kept: dict[Path, Local] = {}  # a name and the path that it stands for are one SAE
+    for name, local in found:
+        if _matches(name, globs):
+            kept.setdefault(local.file, local)
+    if not kept:
+        names = ", ".join(name for name, _ in found[:5])
+        raise TargetError(
+            f"no SAE here matches --sae {' '.join(globs)}",
+            where=target,
+            hint=f"there are {len(found)}: {names}{' …' if len(found) > 5 else ''}",
+        )
+    return sorted(kept.values(), key=lambda local: natural(local.sae))
 
 
 def _matches(name: str, globs: Sequence[str]) -> bool:
     return not globs or any(fnmatch.fnmatchcase(name, glob) for glob in globs)
 
 
-def _nearest(target: str, path: Path) -> str:
-    names = list(SAMPLES)
-    parent = path.parent
+def _hub(uri: str, offline: bool, revision: str | None) -> list[tuple[str, Local]]:
+    match = URI.fullmatch(uri)
+    if not match:
+        raise TargetError("not a hub address", where=uri, hint="hf://owner/repo[@revision][/path]")
+    named = match["revision"] or revision
+    repo = open_repo(match["repo"], named, offline=offline)
+    path = match["path"] or ""
+    return _in_repo(repo, path, lambda name: repo.uri(name, match["revision"]), uri)
+
+
+def _in_repo(
+    repo: Repo, path: str, show: Callable[[str], str], where: str
+) -> list[tuple[str, Local]]:
+    """SAEs at or below a path of a repository, named by their path below it."""
+    files = repo.files(path)
+    single = path in files  # a file: its folder was listed too
+    listed = find_listed(files)
+    if single:
+        listed = [one for one in listed if one.file == path] or [Listed(path, path, (), "plain")]
+    if not listed:
+        raise TargetError(
+            "no SAE weights here" + (" in the cache" if repo.offline else ""),
+            where=where,
+            hint="run once without --offline" if repo.offline else "",
+        )
+    out = []
+    for one in listed:
+        size = sum(files[name].size for name in (one.file, *one.beside) if name in files)
+        remote = Remote(repo, one, show(one.name), size)
+        base = repo.folder / "snapshots" / repo.commit
+        name = one.name[len(path) :].strip("/") if path and not single else one.name
+        local = Local(remote.uri, repo.local(one.file), base, repo.commit, remote)
+        out.append((name or one.name, local))
+    return out
+
+
+def _release(target: str, offline: bool, revision: str | None) -> list[tuple[str, Local]]:
+    releases = builtin_releases()
+    name = next(
+        (
+            n
+            for n in sorted(releases, key=len, reverse=True)
+            if target == n or target.startswith(f"{n}/")
+        ),
+        None,
+    )
+    if name is None:
+        found = _saelens(target, offline)
+        if found is not None:
+            return found
+        raise TargetError("no such file, folder or release", where=target, hint=_nearest(target))
+    release, sae = releases[name], target[len(name) + 1 :].rstrip("/")
+    if sae and sae not in release.saes and re.search(r"canonical$", sae):
+        close = difflib.get_close_matches(sae, release.saes, n=1, cutoff=0.5)
+        raise TargetError(
+            f"release {name} has no SAE {sae!r}",
+            where=target,
+            hint=f"did you mean {name}/{close[0]}?" if close else "",
+        )
+    return _from_release(release, sae, offline, revision)
+
+
+def _from_release(
+    release: Release, sae: str, offline: bool, revision: str | None
+) -> list[tuple[str, Local]]:
+    match = URI.fullmatch(release.source)
+    if not match:
+        raise AuditError(f"bad source {release.source!r}", where=release.name)
+    repo = open_repo(
+        match["repo"], revision or match["revision"] or release.revision, offline=offline
+    )
+    root = match["path"] or ""
+    path = release.saes.get(sae, sae)
+    try:
+        found = _in_repo(
+            repo,
+            "/".join(filter(None, (root, path))),
+            lambda n: f"{release.name}/{n}",
+            release.name,
+        )
+    except TargetError as error:
+        near = difflib.get_close_matches(sae, release.saes, n=1, cutoff=0.5)
+        if sae and near and not error.hint:
+            raise TargetError(
+                error.what, where=error.where, hint=f"did you mean {release.name}/{near[0]}?"
+            ) from error
+        raise
+    if sae in release.saes and len(found) == 1:
+        return [(sae, replace(found[0][1], sae=f"{release.name}/{sae}"))]
+    aliases = {path: alias for alias, path in release.saes.items()}
+    if not sae:  # a whole release: canonical names are offered beside the paths
+        for name, local in list(found):
+            if name in aliases:
+                alias = aliases[name]
+                found.append((alias, replace(local, sae=f"{release.name}/{alias}")))
+    return found
+
+
+def _saelens(target: str, offline: bool) -> list[tuple[str, Local]] | None:
+    """Look a name up in SAELens's registry, read from its installed package as a file."""
+    from importlib.util import find_spec
+
+    try:
+        spec = find_spec("sae_lens")
+    except (ImportError, ValueError):
+        return None
+    if spec is None or not spec.origin:
+        return None
+    registry = Path(spec.origin).parent / "pretrained_saes.yaml"
+    if not registry.is_file():
+        return None
+    import yaml
+
+    content = yaml.load(registry.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    name, _, sae = target.partition("/")
+    release = content.get(name) if isinstance(content, dict) else None
+    if not isinstance(release, dict):
+        return None
+    saes = {str(row["id"]): str(row["path"]) for row in release.get("saes", []) if "path" in row}
+    made = Release(name, f"hf://{release['repo_id']}", str(release.get("model", "")), saes=saes)
+    if sae and sae not in saes:
+        close = difflib.get_close_matches(sae, saes, n=1, cutoff=0.4)
+        raise TargetError(
+            f"release {name} has no SAE {sae!r}",
+            where=target,
+            hint=f"did you mean {name}/{close[0]}?" if close else "",
+        )
+    return _from_release(made, sae, offline, None)
+
+
+def _nearest(target: str) -> str:
+    names = [*SAMPLES, *builtin_releases()]
+    parent = Path(target).parent
     if parent.is_dir():
         names += [str(parent / p.name) if str(parent) != "." else p.name for p in parent.iterdir()]
     close = difflib.get_close_matches(target, names, n=1, cutoff=0.6)

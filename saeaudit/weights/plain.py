@@ -22,13 +22,13 @@ from saeaudit.weights.tensors import FLOATS, Stored, read_tensors
 
 _LINEAR = r"(?:\d+\.)?weight"
 DECODERS = (
-    (re.compile(r"(?:^|\.)[Ww]_dec$"), False),
+    (re.compile(r"(?:^|\.)(?:[Ww]_dec|W_D)$"), False),
     (re.compile(rf"(?:^|\.)decoder(?:_linear)?\.{_LINEAR}$"), True),
     (re.compile(r"(?:^|\.)(?:decoder|dictionary)$"), False),
 )
 """Names of decoders, and whether such a tensor is stored [d, F]."""
 NAMES = {
-    "encoder": r"(?:[Ww]_enc|encoder(?:_linear)?\.(?:\d+\.)?weight)",
+    "encoder": r"(?:[Ww]_enc|W_E|encoder(?:_linear)?\.(?:\d+\.)?weight)",
     "b_enc": r"(?:b_enc|encoder(?:_linear)?\.(?:\d+\.)?bias|latent_bias)",
     "b_dec": r"(?:b_dec|decoder(?:_linear)?\.(?:\d+\.)?bias|decoder_bias|pre_bias|bias)",
     "threshold": r"threshold",
@@ -100,7 +100,7 @@ class Plain:
         )
         k = _k(tensors, scalars)
         weights = Weights(
-            format=self.name,
+            format=str(scalars.get("saeaudit.format", self.name)),
             decoder=oriented.decoder(),
             architecture=_architecture(oriented.encoder is not None, threshold, k),
             encoder=oriented.encoder,

@@ -1,0 +1,76 @@
+"""Fetch: bring SAEs from the hub into the cache, and open them to see that they are whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from saeaudit.audit.open import open_local
+from saeaudit.errors import AuditError
+from saeaudit.records import ErrorRecord, ListingRecord
+from saeaudit.sources.hub import Bytes
+from saeaudit.sources.partial import UnsuitableError, fetch_decoder
+from saeaudit.sources.target import Local, Remote
+from saeaudit.weights.interface import family_of
+
+
+def list_all(found: Sequence[Local]) -> Iterator[ListingRecord]:
+    """Describe resolved targets without fetching anything."""
+    for local in found:
+        yield _listing(local, local.remote)
+
+
+def fetch_all(
+    found: Sequence[Local],
+    *,
+    decoder_only: bool = False,
+    progress: Bytes | None = None,
+    note: Callable[[str], None] | None = None,
+) -> Iterator[ListingRecord | ErrorRecord]:
+    """Fetch resolved targets one after the other, several files at a time.
+
+    Args:
+        found: the SAEs.
+        decoder_only: leave the encoder on the hub where the layout allows it.
+        progress: called with the number of bytes that have arrived.
+        note: called with lines that a user should read.
+
+    Yields:
+        A listing record for each SAE that is now here and opens; an error record for the others.
+    """
+    for local in found:
+        try:
+            remote = local.remote
+            if decoder_only and remote is not None:
+                try:
+                    place = fetch_decoder(remote.repo, remote.listed, progress)
+                    open_local(Local(local.sae, place, place.parent, local.revision, remote))
+                    yield ListingRecord(
+                        local.sae, remote.uri, (str(place),), place.stat().st_size,
+                        remote.listed.format, cached=True,
+                    )  # fmt: skip
+                    continue
+                except UnsuitableError as error:
+                    if note:
+                        note(f"{local.sae}: fetching the whole file, because {error}")
+            if remote is not None:
+                remote.repo.fetch(remote.files, progress)
+            dictionary = open_local(local)
+            for line in dictionary.weights.notes:
+                if note:
+                    note(f"{local.sae}: {line}")
+            yield _listing(local, remote)
+        except AuditError as error:
+            what = f"{error.where}: {error.what}" if error.where != local.sae else error.what
+            yield ErrorRecord(local.sae, what, error.hint)
+
+
+def _listing(local: Local, remote: Remote | None) -> ListingRecord:
+    if remote is None:
+        return ListingRecord(
+            local.sae, str(local.file), (str(local.file),), local.file.stat().st_size,
+            family_of(local.file).name, cached=True,
+        )  # fmt: skip
+    here = all(remote.repo.local(name).is_file() for name in remote.files)
+    return ListingRecord(
+        local.sae, remote.uri, remote.files, remote.bytes, remote.listed.format, cached=here
+    )

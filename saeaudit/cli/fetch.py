@@ -1,0 +1,103 @@
+"""``saeaudit fetch`` and ``saeaudit releases``."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Literal
+
+import typer
+
+from saeaudit.cli import options
+
+
+def fetch(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="hf://owner/repo[@revision][/path], a release[/sae_id], or a local path.",
+        ),
+    ],
+    sae: options.Sae = None,
+    revision: Annotated[
+        str | None, typer.Option(metavar="REV", help="Commit, branch or tag.")
+    ] = None,
+    decoder_only: Annotated[
+        bool, typer.Option("--decoder-only", help="Leave the encoder on the hub: half the bytes.")
+    ] = False,
+    listed: Annotated[
+        bool, typer.Option("--list", help="Say what there is, and fetch nothing.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be fetched, and fetch nothing.")
+    ] = False,
+    offline: options.Offline = False,
+    output: options.Output = None,
+    quiet: options.Quiet = False,
+    no_progress: options.NoProgress = False,
+    debug: options.Debug = False,
+) -> None:
+    """Bring SAEs from the hub into its cache, check every byte, and open them.
+
+    Example: saeaudit fetch gemma-scope-2b-pt-res/layer_16/width_16k/canonical --decoder-only
+    """
+    from saeaudit.audit.fetch import fetch_all, list_all
+    from saeaudit.cli.console import console, transfer
+    from saeaudit.formats.jsonl import output as open_output
+    from saeaudit.records import ErrorRecord
+    from saeaudit.sources.target import resolve
+
+    found = resolve(source, sae or (), offline=offline, revision=revision)
+    people = console(quiet=quiet)
+    failed = fetched = size = 0
+    with open_output(output) as writer:
+        if listed or dry_run:
+            for listing in list_all(found):
+                fetched += 1
+                size += 0 if listing.cached else listing.bytes
+                writer.record(listing)
+            people.print(f"{fetched} SAEs, {size:,} bytes to fetch")
+            return
+        total = sum(local.remote.bytes for local in found if local.remote)
+        with transfer(people, total, shown=not no_progress) as report:
+            records = fetch_all(
+                found,
+                decoder_only=decoder_only,
+                progress=report,
+                note=options.note(quiet),
+            )
+            for record in records:
+                writer.record(record)
+                writer.flush()
+                fetched += 1
+                if isinstance(record, ErrorRecord):
+                    failed += 1
+                    typer.echo("saeaudit: " + options.error_line(record), err=True)
+        writer.discard = failed == fetched
+    if failed:
+        raise typer.Exit(2)
+    people.print(f"{fetched} SAEs are here")
+
+
+def releases(
+    form: Annotated[
+        Literal["table", "jsonl"], typer.Option("--format", help="A table, or JSON Lines.")
+    ] = "table",
+    debug: options.Debug = False,
+) -> None:
+    """List the releases that can be named as targets."""
+    from saeaudit.sources.releases import builtin_releases
+
+    known = sorted(builtin_releases().values(), key=lambda release: release.name)
+    if form == "jsonl":
+        for release in known:
+            row = {
+                "name": release.name, "model": release.model, "saes": sorted(release.saes),
+                "source": release.source, "revision": release.revision,
+            }  # fmt: skip
+            typer.echo(json.dumps(row))
+        return
+    width = max(len(release.name) for release in known)
+    for release in known:
+        names = f"{len(release.saes)} named SAEs" if release.saes else "SAEs by path"
+        typer.echo(f"{release.name:<{width}}  {release.model:<24}  {names:<16}  {release.source}")

@@ -1,0 +1,90 @@
+"""Releases: names for repositories and for the SAEs in them, from configs/*.yaml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from saeaudit.errors import AuditError
+
+KEYS = {"release", "model", "source", "revision", "neuronpedia", "saes", "scan", "policy"}
+
+
+@dataclass(frozen=True)
+class Release:
+    """A public release."""
+
+    name: str
+    """What the user types."""
+    source: str
+    """``hf://owner/repo[/path]``."""
+    model: str = ""
+    """The model it explains."""
+    revision: str | None = None
+    """Pinned commit, branch or tag; the latest where None."""
+    neuronpedia: str | None = None
+    """``model/source`` on Neuronpedia, with {layer} and {width} to be filled in from the id."""
+    saes: dict[str, str] = field(default_factory=dict)
+    """Names of SAEs → their paths in the repository."""
+
+
+def load_release(path: Path) -> Release:
+    """Read one release file.
+
+    Raises:
+        AuditError: unknown keys, wrong types, or no YAML; names the file and the key.
+    """
+    import yaml
+
+    try:
+        content = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except OSError as error:
+        raise AuditError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    except yaml.YAMLError as error:
+        raise AuditError(f"bad YAML: {error}", where=str(path)) from error
+    if not isinstance(content, dict):
+        raise AuditError("a mapping was expected", where=str(path))
+    for key in content:
+        if key not in KEYS:
+            raise AuditError(
+                f"unknown key {key!r}", where=str(path), hint=f"known: {', '.join(sorted(KEYS))}"
+            )
+
+    def text(key: str, default: str | None) -> Any:
+        value = content.get(key, default)
+        if value is not None and not isinstance(value, str):
+            raise AuditError(f"{key} is {value!r}; text was expected", where=str(path))
+        return value
+
+    saes = content.get("saes") or {}
+    if not isinstance(saes, dict) or not all(
+        isinstance(k, str) and isinstance(v, str) for k, v in saes.items()
+    ):
+        raise AuditError("saes must map names to paths", where=str(path))
+    source = text("source", None)
+    if not source or not source.startswith("hf://"):
+        raise AuditError(f"source is {source!r}; hf://owner/repo was expected", where=str(path))
+    return Release(
+        name=text("release", path.stem),
+        source=source,
+        model=text("model", ""),
+        revision=text("revision", None),
+        neuronpedia=text("neuronpedia", None),
+        saes=saes,
+    )
+
+
+@cache
+def builtin_releases() -> dict[str, Release]:
+    """The releases that ship with saeaudit, by name."""
+    folder = config_folder()
+    return {release.name: release for release in map(load_release, sorted(folder.glob("*.yaml")))}
+
+
+def config_folder() -> Path:
+    """Where the release files lie: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
