@@ -22,8 +22,6 @@ from typing import Any, BinaryIO
 from saeaudit.errors import AuditError, TargetError
 
 WORKERS = 4
-PIECE = 1 << 18
-"""Bytes written at a time: what a killed process loses at most."""
 RETRIES = 5
 """Cut connections in a row that are put up with, without a byte between them."""
 HTTP_LIBRARIES = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3")
@@ -222,7 +220,7 @@ def _download(url: str, stream: BinaryIO, size: int, progress: Bytes | None) -> 
                 hf_raise_for_status(answer)
                 if answer.status_code == 200:  # ranges are not served: all of it comes again
                     stream.truncate(0)
-                for piece in answer.iter_bytes(PIECE):
+                for piece in answer.iter_bytes():  # as they arrive
                     stream.write(piece)
                     stream.flush()
                     tries = 0
