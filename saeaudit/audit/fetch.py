@@ -8,6 +8,13 @@ from saeaudit.audit.open import open_local
 from saeaudit.errors import AuditError
 from saeaudit.records import ErrorRecord, ListingRecord
 from saeaudit.sources.hub import Bytes
+from saeaudit.sources.neuronpedia import (
+    Kind,
+    fetch_export,
+    read_explanations,
+    read_features,
+    source_of,
+)
 from saeaudit.sources.partial import UnsuitableError, fetch_decoder
 from saeaudit.sources.target import Local, Remote
 from saeaudit.weights.interface import family_of
@@ -23,6 +30,8 @@ def fetch_all(
     found: Sequence[Local],
     *,
     decoder_only: bool = False,
+    exports: Sequence[Kind] = (),
+    offline: bool = False,
     progress: Bytes | None = None,
     note: Callable[[str], None] | None = None,
 ) -> Iterator[ListingRecord | ErrorRecord]:
@@ -31,6 +40,8 @@ def fetch_all(
     Args:
         found: the SAEs.
         decoder_only: leave the encoder on the hub where the layout allows it.
+        exports: what to fetch from Neuronpedia beside the weights.
+        offline: open no socket.
         progress: called with the number of bytes that have arrived.
         note: called with lines that a user should read.
 
@@ -39,29 +50,48 @@ def fetch_all(
     """
     for local in found:
         try:
-            remote = local.remote
-            if decoder_only and remote is not None:
-                try:
-                    place = fetch_decoder(remote.repo, remote.listed, progress)
-                    open_local(Local(local.sae, place, place.parent, local.revision, remote))
-                    yield ListingRecord(
-                        local.sae, remote.uri, (str(place),), place.stat().st_size,
-                        remote.listed.format, cached=True,
-                    )  # fmt: skip
-                    continue
-                except UnsuitableError as error:
-                    if note:
-                        note(f"{local.sae}: fetching the whole file, because {error}")
-            if remote is not None:
-                remote.repo.fetch(remote.files, progress)
-            dictionary = open_local(local)
-            for line in dictionary.weights.notes:
-                if note:
-                    note(f"{local.sae}: {line}")
-            yield _listing(local, remote)
+            yield _fetch(local, decoder_only, progress, note or (lambda line: None))
+            for kind in exports:
+                yield _fetch_export(local, kind, offline, progress)
         except AuditError as error:
             what = f"{error.where}: {error.what}" if error.where != local.sae else error.what
             yield ErrorRecord(local.sae, what, error.hint)
+
+
+def _fetch(
+    local: Local, decoder_only: bool, progress: Bytes | None, note: Callable[[str], None]
+) -> ListingRecord:
+    remote = local.remote
+    if decoder_only and remote is not None:
+        try:
+            place = fetch_decoder(remote.repo, remote.listed, progress)
+            open_local(Local(local.sae, place, place.parent, local.revision, remote))
+            size = place.stat().st_size
+            return ListingRecord(
+                local.sae, remote.uri, (str(place),), size, remote.listed.format, cached=True
+            )
+        except UnsuitableError as error:
+            note(f"{local.sae}: fetching the whole file, because {error}")
+    if remote is not None:
+        remote.repo.fetch(remote.files, progress)
+    for line in open_local(local).weights.notes:
+        note(f"{local.sae}: {line}")
+    return _listing(local, remote)
+
+
+def _fetch_export(local: Local, kind: Kind, offline: bool, progress: Bytes | None) -> ListingRecord:
+    source = source_of(local)
+    places = fetch_export(source, kind, offline=offline, progress=progress)
+    read = read_explanations if kind == "explanations" else read_features
+    read(places[0].parent)  # a damaged batch is found now
+    return ListingRecord(
+        sae=local.sae,
+        uri=f"neuronpedia:{source}/{kind}",
+        files=tuple(str(place) for place in places),
+        bytes=sum(place.stat().st_size for place in places),
+        format=f"neuronpedia-{kind}",
+        cached=True,
+    )
 
 
 def _listing(local: Local, remote: Remote | None) -> ListingRecord:

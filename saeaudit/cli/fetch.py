@@ -25,6 +25,12 @@ def fetch(
     decoder_only: Annotated[
         bool, typer.Option("--decoder-only", help="Leave the encoder on the hub: half the bytes.")
     ] = False,
+    explanations: Annotated[
+        bool, typer.Option("--explanations", help="Also its explanations from Neuronpedia.")
+    ] = False,
+    features: Annotated[
+        bool, typer.Option("--features", help="Also its feature statistics from Neuronpedia.")
+    ] = False,
     listed: Annotated[
         bool, typer.Option("--list", help="Say what there is, and fetch nothing.")
     ] = False,
@@ -45,8 +51,14 @@ def fetch(
     from saeaudit.cli.console import console, transfer
     from saeaudit.formats.jsonl import output as open_output
     from saeaudit.records import ErrorRecord
+    from saeaudit.sources.hub import is_offline
     from saeaudit.sources.target import resolve
 
+    exports: list[Literal["explanations", "features"]] = []
+    if explanations:
+        exports.append("explanations")
+    if features:
+        exports.append("features")
     found = resolve(source, sae or (), offline=offline, revision=revision)
     people = console(quiet=quiet)
     failed = fetched = size = 0
@@ -63,6 +75,8 @@ def fetch(
             records = fetch_all(
                 found,
                 decoder_only=decoder_only,
+                exports=exports,
+                offline=is_offline(offline),
                 progress=report,
                 note=options.note(quiet),
             )

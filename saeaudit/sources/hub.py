@@ -288,12 +288,17 @@ def cache_root() -> Path:
     return base / "hub"
 
 
-def decoder_root() -> Path:
-    """Where saeaudit keeps decoder-only copies."""
+def cache_folder() -> Path:
+    """saeaudit's own cache: SAEAUDIT_CACHE, or saeaudit in the user's cache folder."""
     given = os.environ.get("SAEAUDIT_CACHE")
     xdg = os.environ.get("XDG_CACHE_HOME")
     base = Path(given) if given else (Path(xdg) if xdg else Path.home() / ".cache") / "saeaudit"
-    return base.expanduser() / "decoders"
+    return base.expanduser()
+
+
+def decoder_root() -> Path:
+    """Where saeaudit keeps decoder-only copies."""
+    return cache_folder() / "decoders"
 
 
 def is_offline(asked: bool) -> bool:

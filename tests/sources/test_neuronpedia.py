@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import gzip
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from saeaudit import AuditError
+from saeaudit.audit.fetch import fetch_all
+from saeaudit.sample import sample_root
+from saeaudit.sources.neuronpedia import (
+    fetch_export,
+    read_explanations,
+    read_features,
+    source_of,
+)
+from saeaudit.sources.target import resolve
+from tests.hubserver import Hub
+from tests.sources.test_hub import GEMMA, hub, quick  # noqa: F401
+
+SOURCE = "gemma-2-2b/16-gemmascope-res-16k"
+ROWS = [
+    {"id": "a", "index": "10", "description": " ten ", "typeName": "np_max-act",
+     "explanationModelName": "gpt", "embedding": "[0.5, 0.25]"},
+    {"id": "b", "index": "2", "description": "two", "embedding": [1, 2]},
+    {"id": "c", "index": "2", "description": "two again", "typeName": "other"},
+    {"id": "a", "index": "10", "description": "repeated id"},
+    {"id": "d", "index": "3", "description": ""},
+    {"id": "e", "index": None, "description": "no index"},
+]  # fmt: skip
+
+
+@pytest.fixture
+def exported(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Hub:  # noqa: F811
+    folder = hub.root / "bucket/v1" / SOURCE / "explanations"
+    folder.mkdir(parents=True)
+    for n in range(3):
+        rows = "".join(json.dumps(row) + "\n" for row in ROWS[2 * n : 2 * n + 2])
+        (folder / f"batch-{n}.jsonl.gz").write_bytes(gzip.compress(rows.encode()))
+    monkeypatch.setenv("SAEAUDIT_NEURONPEDIA_URL", f"{hub.url}/bucket")
+    return hub
+
+
+def test_export_is_fetched_once_and_kept(exported: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = "gemma-scope-2b-pt-res/layer_16/width_16k/canonical"
+    weights, listing = fetch_all(resolve(target), exports=["explanations"])
+    assert (weights.type, listing.format) == ("listing", "neuronpedia-explanations")
+    assert listing.uri == f"neuronpedia:{SOURCE}/explanations" and len(listing.files) == 3
+    before = [r for r in exported.requests if r.endswith(".gz")]
+    assert len(before) == 3
+    fetch_export(SOURCE, "explanations")
+    assert len([r for r in exported.requests if r.endswith(".gz")]) == 3
+    monkeypatch.setattr(socket, "socket", None)
+    assert len(fetch_export(SOURCE, "explanations", offline=True)) == 3
+    with pytest.raises(AuditError, match="not in the cache"):
+        fetch_export(SOURCE, "features", offline=True)
+
+
+def test_indices_come_from_the_rows(exported: Hub) -> None:
+    (place, *_) = fetch_export(SOURCE, "explanations")
+    found = read_explanations(place.parent)
+    assert {index: [e.description for e in texts] for index, texts in found.items()} == {
+        10: ["ten"], 2: ["two", "two again"],
+    }  # fmt: skip
+    assert found[10][0].embedding == (0.5, 0.25) and found[2][1].embedding is None
+
+
+def test_faults(exported: Hub, quick: list[float]) -> None:  # noqa: F811
+    exported.faults = {"batch-1.jsonl.gz": [500, 429]}
+    assert len(fetch_export(SOURCE, "explanations")) == 3
+    with pytest.raises(AuditError, match="no export of features"):
+        fetch_export(SOURCE, "features")
+    exported.faults = {"batch-0.jsonl.gz": ["always", 500]}
+    for kept in fetch_export(SOURCE, "explanations"):
+        kept.unlink()
+    with pytest.raises(AuditError, match="answered 500"):
+        fetch_export(SOURCE, "explanations")
+
+
+def test_damaged_batches_are_named(tmp_path: Path) -> None:
+    (tmp_path / "batch-0.jsonl.gz").write_bytes(gzip.compress(b'{"index": "1"}\n')[:-9])
+    with pytest.raises(AuditError, match=r"batch-0\.jsonl\.gz: damaged"):
+        read_explanations(tmp_path)
+    with pytest.raises(AuditError, match="no batch"):
+        read_explanations(tmp_path / "nothing")
+
+
+def test_sources_of_releases(hub: Hub) -> None:  # noqa: F811
+    def source(path: str) -> str:
+        return source_of(resolve(f"hf://{GEMMA}/{path}")[0])
+
+    assert source("layer_16/width_16k/average_l0_78") == SOURCE
+    assert source("layer_16/width_16k/average_l0_154") == f"{SOURCE}__l0-154"
+    with pytest.raises(AuditError, match="no Neuronpedia source"):
+        source_of(resolve("hf://someone/mixed")[0])
+    with pytest.raises(AuditError, match="local file"):
+        source_of(resolve("sample")[0])
+
+
+def test_the_bundled_export() -> None:
+    root = sample_root() / "neuronpedia/v1/all-MiniLM-L6-v2/3-wordnet-res-2k"
+    explanations, features = (
+        read_explanations(root / "explanations"),
+        read_features(root / "features"),
+    )
+    assert sorted(explanations) == sorted(features) == list(range(2048))
+    assert explanations[0][0].kind == "top-tokens"
+    assert features[0].frac_nonzero == pytest.approx(0.00872)
+    assert len(features[0].bin_centres) == 50
