@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench peer-test clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -33,4 +33,11 @@ bench: $(VENV)/.installed  ## time a scan against its peers
 	$(BIN)/python bench/scan.py
 
 clean:  ## remove what make made
-	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-peer demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+peer-test:  ## read files that the families' own libraries write (installs them; large)
+	$(PYTHON) -m venv .venv-peer
+	.venv-peer/bin/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	.venv-peer/bin/python -m pip install --quiet torch==2.13.0 sae-lens dictionary-learning eai-sparsify
+	-.venv-peer/bin/python -m pip uninstall --quiet --yes torchvision  # only built for other torches
+	.venv-peer/bin/python -m pytest tests/peers -v

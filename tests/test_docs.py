@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from saeaudit.records import json_schema
+from tests.hubserver import Hub, Running
+from tests.sources.test_hub import large
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -33,9 +37,24 @@ def commands() -> list[tuple[str, str]]:
     return found
 
 
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """A loopback hub with what the docs name, and one cache for all of their commands."""
+    root = tmp_path_factory.mktemp("hub")
+    folder = root / "served/google/gemma-scope-2b-pt-res/layer_16/width_16k"
+    for sparsity in (78, 154):
+        large(folder / f"average_l0_{sparsity}")
+    batch = root / "served/bucket/v1/gemma-2-2b/16-gemmascope-res-16k/explanations"
+    batch.mkdir(parents=True)
+    row = b'{"id": "a", "index": "0", "description": "words"}\n'
+    (batch / "batch-0.jsonl.gz").write_bytes(gzip.compress(row))
+    with Running(root / "served") as running:
+        yield running
+
+
 @pytest.mark.skipif(BASH is None or JQ is None, reason="needs bash and jq")
 @pytest.mark.parametrize(("page", "command"), commands())
-def test_documented_commands_run(page: str, command: str, tmp_path: Path) -> None:
+def test_documented_commands_run(page: str, command: str, tmp_path: Path, hub: Hub) -> None:
     shim = tmp_path / "bin" / "saeaudit"
     shim.parent.mkdir()
     shim.write_text(f'#!/bin/sh\nexec {sys.executable} -m saeaudit "$@"\n')
@@ -43,7 +62,12 @@ def test_documented_commands_run(page: str, command: str, tmp_path: Path) -> Non
     done = subprocess.run(
         [BASH, "-o", "pipefail", "-c", command],
         cwd=tmp_path,
-        env={"PATH": f"{shim.parent}:/usr/local/bin:/usr/bin:/bin", "HOME": str(tmp_path)},
+        env={
+            "PATH": f"{shim.parent}:/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(hub.root.parent / "home"),
+            "HF_ENDPOINT": hub.url,
+            "SAEAUDIT_NEURONPEDIA_URL": f"{hub.url}/bucket",
+        },
         capture_output=True,
         check=False,
         timeout=120,
@@ -66,13 +90,14 @@ def test_the_records_page_names_every_field() -> None:
             assert f"`{field}`" in page, f"{name}.{field}"
 
 
-def test_every_option_of_scan_is_documented() -> None:
+@pytest.mark.parametrize("name", ("scan", "fetch"))
+def test_every_option_is_documented(name: str) -> None:
     import typer.main
 
     from saeaudit.cli.app import app
 
-    page = (ROOT / "docs" / "scan.md").read_text()
-    command = typer.main.get_command(app).commands["scan"]
+    page = (ROOT / "docs" / f"{name}.md").read_text()
+    command = typer.main.get_command(app).commands[name]
     for parameter in command.params:
         for option in parameter.opts:
             if option.startswith("--") and option != "--help":
