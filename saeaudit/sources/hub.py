@@ -21,6 +21,9 @@ from typing import Any, BinaryIO
 
 from saeaudit.errors import AuditError, TargetError
 
+# The library would otherwise ask the hub for a list of coding agents, to name one in its headers.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
 WORKERS = 4
 RETRIES = 5
 """Cut connections in a row that are put up with, without a byte between them."""

@@ -134,7 +134,15 @@ def _hub(uri: str, offline: bool, revision: str | None) -> list[tuple[str, Local
     named = match["revision"] or revision
     repo = open_repo(match["repo"], named, offline=offline)
     path = match["path"] or ""
-    return _in_repo(repo, path, lambda name: repo.uri(name, match["revision"]), uri)
+    try:
+        return _in_repo(repo, path, lambda name: repo.uri(name, match["revision"]), uri)
+    except TargetError as error:
+        if not path or error.hint or offline:
+            raise
+        names = [one.name for one in find_listed(repo.files())]
+        close = difflib.get_close_matches(path, names, n=1, cutoff=0.5)
+        hint = f"did you mean {repo.uri(close[0], match['revision'])}?" if close else ""
+        raise TargetError(error.what, where=error.where, hint=hint) from error
 
 
 def _in_repo(

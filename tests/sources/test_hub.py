@@ -94,6 +94,7 @@ def test_a_whole_release_and_again_offline(hub: Hub) -> None:
     assert fetched.returncode == 0, fetched.stderr
     assert [r["sae"] for r in lines(fetched)] == names and lines(fetched)[0]["cached"]
     assert sum(hub.sent.values()) == 2 * size
+    assert not any("agent" in request for request in hub.requests)  # no telemetry
     online = run("scan", f"hf://{GEMMA}", "--sae", "layer_16/*")
     assert online.returncode == 0
     assert sum(hub.sent.values()) == 2 * size  # nothing twice
@@ -225,6 +226,32 @@ def test_names_that_are_not_there(hub: Hub) -> None:
     ):
         with pytest.raises(AuditError, match=says):
             resolve(target)
+
+
+def test_the_nearest_path_is_suggested(hub: Hub) -> None:
+    with pytest.raises(AuditError, match=r"did you mean hf://.*average_l0_78\?"):
+        resolve(f"hf://{GEMMA}/layer_16/width_16k/average_l0_79")
+
+
+def test_names_of_saelens_where_it_is_installed(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "lib/sae_lens"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise ImportError('read as a file, never imported')")
+    (package / "pretrained_saes.yaml").write_text(
+        "mixed-res:\n  repo_id: someone/mixed\n  model: gpt2\n  saes:\n"
+        "  - {id: first, path: blocks.0.hook_resid_pre, l0: 3}\n"
+        "  - {id: broken row}\n"
+    )
+    with pytest.raises(AuditError, match="no such file, folder or release"):
+        resolve("mixed-res/first")
+    monkeypatch.syspath_prepend(str(tmp_path / "lib"))
+    (local,) = resolve("mixed-res/first")
+    assert local.sae == "mixed-res/first"
+    assert saeaudit.open("mixed-res/first").weights.format == "saelens"
+    with pytest.raises(AuditError, match="did you mean mixed-res/first"):
+        resolve("mixed-res/frist")
 
 
 def test_no_connection_is_one_line(hub: Hub, monkeypatch: pytest.MonkeyPatch, quick: Any) -> None:
