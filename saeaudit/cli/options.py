@@ -36,7 +36,6 @@ Offline = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but errors on standard error.")]
 NoProgress = Annotated[bool, typer.Option("--no-progress", help="No progress display.")]
 Debug = Annotated[bool, typer.Option("--debug", help="A traceback for every error.")]
-ExitZero = Annotated[bool, typer.Option("--exit-zero", help="Exit 0 where the policy is broken.")]
 
 
 def error_line(record: ErrorRecord) -> str:

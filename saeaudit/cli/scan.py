@@ -45,7 +45,6 @@ def scan(
     ] = "auto",
     offline: options.Offline = False,
     output: options.Output = None,
-    exit_zero: options.ExitZero = False,
     quiet: options.Quiet = False,
     no_progress: options.NoProgress = False,
     debug: options.Debug = False,

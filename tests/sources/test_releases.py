@@ -27,7 +27,7 @@ def test_builtin_releases() -> None:
     assert saes["layer_16/width_16k/canonical"] == "layer_16/width_16k/average_l0_78"
     assert saes["layer_20/width_16k/canonical"] == "layer_20/width_16k/average_l0_71"
     assert saes["layer_12/width_1m/canonical"] == "layer_12/width_1m/average_l0_107"
-    assert sum(name.startswith("layer_") for name in saes) == 26 + 26 + 4 + 3
+    assert sum(name.startswith("layer_") for name in saes) == 26 + 26 + 3 + 3  # 131k has none
     assert known["llama_scope_lxr_8x"].saes["l8r_8x"] == "Llama3_1-8B-Base-L8R-8x"
 
 
