@@ -14,7 +14,10 @@ from torch import Tensor
 
 from saeaudit.core.pairs import Edges
 from saeaudit.core.rows import UnitRows, fold, round9, spans
-from saeaudit.core.screen import Screen, estimates, pair_estimates
+from saeaudit.core.screen import Screen, estimates, pair_estimates, sampled_products
+
+CROWD_BYTES = 1 << 30
+"""Unit rows in float64 are held when they take no more than this."""
 
 
 class Ranked(NamedTuple):
@@ -60,8 +63,9 @@ def row_maxima(screen: Screen, whole: Screen, edges: Edges, ranked: Ranked) -> T
     best = torch.zeros(units.count, dtype=torch.float64)
     top = ranked.rank == 0
     _raise_to_cosines(units, best, ranked.row[top], ranked.partner[top])
-    low = torch.minimum(best[edges.i], best[edges.j]) - screen.slack - 1e-6
-    rivals = edges.cosine.abs() >= low
+    lesser = torch.minimum(best[edges.i], best[edges.j])
+    # A cosine of 1 cannot be beaten: copies need no further look.
+    rivals = (edges.cosine.abs() >= lesser - screen.slack - 1e-6) & (lesser < 1.0)
     _raise_to_rivals(screen, whole, best, edges.i[rivals], edges.j[rivals])
     unsure = ((best < edges.floor) | edges.crowded).nonzero().squeeze(1)
     for start, stop in spans(len(unsure), _rows_at_once(units.count)):
@@ -77,7 +81,26 @@ def _raise_to_rivals(
         low = torch.minimum(best[row], best[partner]) - whole.slack
         keep = pair_estimates(whole, row, partner).abs() >= low
         row, partner = row[keep], partner[keep]
+    if len(row) > 4 * screen.units.count:
+        row, partner = _closest(screen.units, best, row, partner)
     _raise_to_cosines(screen.units, best, row, partner)
+
+
+def _closest(units: UnitRows, best: Tensor, row: Tensor, partner: Tensor) -> tuple[Tensor, Tensor]:
+    """Of pairs in a crowd of near-copies, those that may be the largest of either row.
+
+    A float64 product is exact to 1e-12, so next to nothing within rounding of the largest is left.
+    """
+    used, back = torch.unique(torch.cat([row, partner]), return_inverse=True)
+    if 8 * len(used) * units.width > CROWD_BYTES:
+        return row, partner
+    rows = units.raw(used) / units.norms[used, None]
+    value = sampled_products(rows, back[: len(row)], back[len(row) :]).abs()
+    top = best.clone()
+    top.scatter_reduce_(0, row, value, "amax")
+    top.scatter_reduce_(0, partner, value, "amax")
+    keep = value >= torch.minimum(top[row], top[partner]) - 2e-9
+    return row[keep], partner[keep]
 
 
 def _raise_to_cosines(units: UnitRows, best: Tensor, row: Tensor, partner: Tensor) -> None:
@@ -97,7 +120,6 @@ def _whole_maxima(screen: Screen, whole: Screen, some: Tensor, best: Tensor) -> 
     top = values.argmax(1)
     _raise_to_cosines(screen.units, best, some, top)
     values[torch.arange(len(some)), top] = 0.0
-    # A cosine of 1 cannot be beaten: rows with thousands of copies are settled here.
     rival = values >= (best[some] - screen.slack - 1e-6)[:, None]
     at = (rival & (best[some] < 1.0)[:, None]).nonzero()
     _raise_to_rivals(screen, whole, best, some[at[:, 0]], at[:, 1])

@@ -358,7 +358,7 @@ def pair_estimates(whole: Screen, i: Tensor, j: Tensor) -> Tensor:
         ``[m]`` float32 on the CPU.
     """
     if whole.packed is not None and whole.device.type == "cpu":
-        return _sampled_products(whole.packed, i, j)
+        return sampled_products(whole.packed, i, j)
     out = torch.empty(len(i), dtype=torch.float32)
     for start, stop in spans(len(i), 512):
         a, b = whole.pick(i[start:stop]), whole.pick(j[start:stop])
@@ -366,16 +366,26 @@ def pair_estimates(whole: Screen, i: Tensor, j: Tensor) -> Tensor:
     return out
 
 
-def _sampled_products(rows: Tensor, i: Tensor, j: Tensor) -> Tensor:
-    """Dot products of pairs of rows as a sampled dense-dense product: nothing is gathered."""
+def sampled_products(rows: Tensor, i: Tensor, j: Tensor) -> Tensor:
+    """Dot products of pairs of rows as a sampled dense-dense product: nothing is gathered.
+
+    Args:
+        rows: ``[n, d]`` float32 or float64 on the CPU.
+        i, j: ``[m]`` int64 row numbers.
+
+    Returns:
+        ``[m]`` in the rows' dtype.
+    """
     count = len(rows)
     order = torch.argsort(i, stable=True)
     starts = torch.zeros(count + 1, dtype=torch.int64)
     starts[1:] = torch.bincount(i, minlength=count).cumsum(0)
-    out = torch.empty(len(i), dtype=torch.float32)
+    out = torch.empty(len(i), dtype=rows.dtype)
     with warnings.catch_warnings():  # torch calls its CSR layout a beta feature
         warnings.simplefilter("ignore")
-        pattern = torch.sparse_csr_tensor(starts, j[order], torch.zeros(len(i)), (count, count))
+        pattern = torch.sparse_csr_tensor(
+            starts, j[order], torch.zeros(len(i), dtype=rows.dtype), (count, count)
+        )
         products = torch.sparse.sampled_addmm(pattern, rows, rows.T, beta=0.0)
     out[order] = products.values()
     return out

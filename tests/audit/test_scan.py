@@ -252,3 +252,18 @@ def test_encoder_cosines_and_norm_ratios() -> None:
 def test_impossible_options(name: str, value: float) -> None:
     with pytest.raises(AuditError, match="out of range"):
         ScanOptions(**{name: value})
+
+
+@pytest.mark.parametrize("noise", (0.0, 1e-7, 1e-4, 1e-2))
+def test_geometry_of_a_crowd_of_near_copies(noise: float, screen: str) -> None:
+    rng = np.random.default_rng(5)
+    rows = rng.normal(size=(260, 40))
+    rows[:200] = rows[0] + noise * rng.normal(size=(200, 40))
+    _, summary = audited(rows, screen=screen, tile=64)
+    maxima = np.sort(np.round(oracle.row_maxima(rows), 9))
+    quantiles = summary.max_cosine.quantiles
+    assert quantiles.p05 == pytest.approx(maxima[12], abs=2e-9)
+    assert quantiles.p50 == pytest.approx(maxima[129], abs=2e-9)
+    assert summary.coherence == pytest.approx(maxima[-1], abs=2e-9)
+    assert summary.babel.k32 == pytest.approx(oracle.babel(rows, 32), rel=1e-8)
+    assert summary.pairs == len(oracle.pairs(rows, 0.9))
