@@ -14,7 +14,7 @@ SCREENS = ("fp32", "bf16", "int8")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="run the suite's products on this device")
-    parser.addoption("--seeds", default=24, type=int, help="dictionaries to compare by brute force")
+    parser.addoption("--seeds", default=18, type=int, help="dictionaries to compare by brute force")
     parser.addoption("--screen", default=None, choices=SCREENS, help="rerun with one screen only")
 
 

@@ -20,7 +20,7 @@ from saeaudit.sample import SAMPLES, sample_root
 from saeaudit.sources.hub import Bytes, Repo, is_offline, open_repo
 from saeaudit.sources.partial import decoder_path
 from saeaudit.sources.releases import Release, builtin_releases
-from saeaudit.weights.interface import Listed, find_listed, find_weights, natural
+from saeaudit.weights.interface import WEIGHT_SUFFIXES, Listed, find_listed, find_weights, natural
 
 URI = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?(?:/(?P<path>.+?))?/?")
 
@@ -185,7 +185,9 @@ def _release(target: str, offline: bool, revision: str | None) -> list[tuple[str
         found = _saelens(target, offline)
         if found is not None:
             return found
-        raise TargetError("no such file, folder or release", where=target, hint=_nearest(target))
+        path = target.startswith((".", "/", "~")) or Path(target).suffix in WEIGHT_SUFFIXES
+        what = "no such file or folder" if path else "no such file, folder or release"
+        raise TargetError(what, where=target, hint=_nearest(target))
     release, sae = releases[name], target[len(name) + 1 :].rstrip("/")
     if sae and sae not in release.saes and re.search(r"canonical$", sae):
         close = difflib.get_close_matches(sae, release.saes, n=1, cutoff=0.5)

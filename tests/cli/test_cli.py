@@ -148,7 +148,11 @@ def test_files_that_cannot_be_audited(name: str, says: str, cli: Cli, tmp_path: 
     _run, error, verdict = records(done.stdout)
     assert (error["type"], error["sae"]) == ("error", name)
     assert not verdict["passed"]
-    assert cli("scan", name, "-o", "out.jsonl").returncode == 2
+
+
+def test_a_failed_run_leaves_no_file(cli: Cli, tmp_path: Path) -> None:
+    bad_files(tmp_path)
+    assert cli("scan", "truncated.npz", "nan.npy", "-o", "out.jsonl").returncode == 2
     assert not list(tmp_path.glob("*out.jsonl*"))
 
 
@@ -178,7 +182,7 @@ def test_debug_gives_a_traceback(cli: Cli) -> None:
 def test_a_bug_is_exit_2_with_a_traceback(tmp_path: Path) -> None:
     code = (
         "import saeaudit.sources.target as t\n"
-        "def broken(*a): raise ZeroDivisionError('oops')\n"
+        "def broken(*a, **k): raise ZeroDivisionError('oops')\n"
         "t.resolve = broken\n"
         "from saeaudit.cli.app import app\n"
         "app(['scan', 'sample'])\n"
