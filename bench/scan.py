@@ -134,7 +134,7 @@ def main() -> None:
     options = parser.parse_args()
     screen = options.screen or calibrate(options.width, torch.device("cpu"))
     peak = matmul_peak(screen)
-    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, {_cpu()}"
+    machine = machine_name()
     print(f"{machine}, {torch.backends.cpu.get_cpu_capability()}; torch {torch.__version__}")
     print(f"screen {screen}: matmul peak in this run {peak / 1e9:.0f} Gop/s")
     lines = []
@@ -178,6 +178,11 @@ def main() -> None:
     results.parent.mkdir(exist_ok=True)
     with results.open("a") as stream:
         stream.write("\n".join(lines) + "\n")
+
+
+def machine_name() -> str:
+    """Architecture, threads and processor."""
+    return f"{platform.machine()}, {torch.get_num_threads()} threads, {_cpu()}"
 
 
 def _cpu() -> str:

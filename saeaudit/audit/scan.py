@@ -21,8 +21,9 @@ from saeaudit.core.screen import (
     calibrate,
     estimates,
     make_screen,
-    sweep,
 )
+from saeaudit.core.stream import hold
+from saeaudit.core.sweep import sweep
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 from saeaudit.records import (
@@ -180,20 +181,21 @@ def _search(
 ) -> _Found:
     rho, gamma, tau = options.max_residual, options.min_gain, options.min_cosine
     device = torch.device(options.device)
+    units = hold(units, device)
     screen = make_screen(units, name, device)
     whole = screen if screen.name == "fp32" else make_screen(units, "fp32", device)
     wanted = triples.edge_floor(units.width, rho, gamma)
     floor = min(wanted, _listing_floor(screen, wanted))
     finder = PairFinder(units, tau, screen.slack)
     store = EdgeStore(
-        units.count,
+        units,
         floor,
         screen.slack,
         near=triples.near_cosine(rho),
         strong=triples.strong_cosine(rho, gamma) - 10 * triples.MARGIN,
         budget=EDGE_BUDGET,
     )
-    estimate = torch.zeros(units.count)
+    estimate = torch.zeros(units.count, device=units.device)
     report = (lambda share: progress("screening", share)) if progress else None
     try:
         for hits in sweep(screen, min(floor, tau), estimate, tile=options.tile, progress=report):
@@ -210,9 +212,34 @@ def _search(
             hint="a smaller --max-residual or a larger --min-gain has fewer candidates",
         ) from error
     ranked = geometry.rank_entries(edges, units.count)
-    row_max = geometry.row_maxima(screen, whole, edges, ranked)
+    row_max = geometry.row_maxima(screen, whole, edges, ranked, estimate)
+    _check_certificate(sae, screen, row_max, estimate)
     sums = [geometry.babel(screen, whole, edges, ranked, row_max, k) for k in (1, 8, 32)]
-    return _Found(pairs, findings, row_max, Babel(*sums), wanted)
+    return _Found(
+        pairs.cpu(),
+        triples.Triples(*(column.cpu() for column in findings)),
+        row_max.cpu(),
+        Babel(*sums),
+        wanted,
+    )
+
+
+def _check_certificate(sae: str, screen: Screen, row_max: Tensor, estimate: Tensor) -> None:
+    """Compare every row's largest cosine, exact, with what the sweep made of it.
+
+    A processor or driver that multiplies wrongly could hide findings; it shows here.
+
+    Raises:
+        AuditError: an estimate is further off than the slack allows.
+    """
+    off = float((row_max - estimate).abs().max())
+    if off > screen.slack + 2e-6:
+        raise AuditError(
+            f"the {screen.name} products of {screen.device} are off by {off:.2g} where "
+            f"{screen.slack:.2g} is possible: this machine's arithmetic is not to be trusted",
+            where=sae,
+            hint="try --device cpu, or another --screen",
+        )
 
 
 def _listing_floor(screen: Screen, wanted: float) -> float:
@@ -221,12 +248,13 @@ def _listing_floor(screen: Screen, wanted: float) -> float:
     A guess from 64 rows that only affects speed: rows that it fails are computed whole.
     """
     count = screen.units.count
-    rows = torch.arange(0, count, max(1, count // 64))[:64]
-    values = torch.cat([v.abs().cpu() for _, v in estimates(screen, rows)], 1)
+    rows = torch.arange(0, count, max(1, count // 64), device=screen.units.device)[:64]
+    values = torch.cat([v.abs() for _, v in estimates(screen, rows)], 1)
     # 64 entries a row on average (fewer in a million rows), slack included: enough to cover the
     # largest cosines of nearly every row, and to bound the Babel function closely.
     most = max(1, min(values.numel() - 1, len(rows) * min(64, EDGE_BUDGET // count)))
-    affordable = float(values.flatten().kthvalue(values.numel() - most).values) + screen.slack
+    above = torch.histc(values, 8192, 0.0, 1.0).flip(0).cumsum(0)
+    affordable = 1.0 - int((above <= most).sum()) / 8192 + screen.slack
     return min(max(affordable, 2 * screen.slack), wanted)
 
 

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from saeaudit.core.pairs import Edges
+from saeaudit.core.products import sampled_products
 from saeaudit.core.rows import UnitRows, fold, round9, spans
-from saeaudit.core.screen import Screen, estimates, pair_estimates, sampled_products
+from saeaudit.core.screen import Screen, estimates, pair_estimates
 
 CROWD_BYTES = 1 << 30
 """Unit rows in float64 are held when they take no more than this."""
@@ -43,11 +44,14 @@ def rank_entries(edges: Edges, count: int) -> Ranked:
     order = torch.argsort((row << 31) - magnitude.view(torch.int32))
     row = row[order]
     sizes = torch.bincount(row, minlength=count)
-    rank = torch.arange(len(row)) - torch.repeat_interleave(sizes.cumsum(0) - sizes, sizes)
+    rank = torch.arange(len(row), device=row.device)
+    rank -= torch.repeat_interleave(sizes.cumsum(0) - sizes, sizes)
     return Ranked(row, partner[order], magnitude[order], rank, sizes)
 
 
-def row_maxima(screen: Screen, whole: Screen, edges: Edges, ranked: Ranked) -> Tensor:
+def row_maxima(
+    screen: Screen, whole: Screen, edges: Edges, ranked: Ranked, estimate: Tensor
+) -> Tensor:
     """Exact largest |cosine| of every row with any other row.
 
     Args:
@@ -55,12 +59,13 @@ def row_maxima(screen: Screen, whole: Screen, edges: Edges, ranked: Ranked) -> T
         whole: a float32 screen of the same rows.
         edges: every pair with |cosine| >= ``edges.floor``, but for crowded rows.
         ranked: the same edges by row.
+        estimate: ``[n]`` float32, the largest |estimate| of every row in the sweep.
 
     Returns:
         ``[n]`` float64, rounded to 9 significant digits (zero where there is one row only).
     """
     units = screen.units
-    best = torch.zeros(units.count, dtype=torch.float64)
+    best = torch.zeros(units.count, dtype=torch.float64, device=units.device)
     top = ranked.rank == 0
     _raise_to_cosines(units, best, ranked.row[top], ranked.partner[top])
     lesser = torch.minimum(best[edges.i], best[edges.j])
@@ -68,8 +73,8 @@ def row_maxima(screen: Screen, whole: Screen, edges: Edges, ranked: Ranked) -> T
     rivals = (edges.cosine.abs() >= lesser - screen.slack - 1e-6) & (lesser < 1.0)
     _raise_to_rivals(screen, whole, best, edges.i[rivals], edges.j[rivals])
     unsure = ((best < edges.floor) | edges.crowded).nonzero().squeeze(1)
-    for start, stop in spans(len(unsure), _rows_at_once(units.count)):
-        _whole_maxima(screen, whole, unsure[start:stop], best)
+    for start, stop in spans(len(unsure), 4 * _rows_at_once(units.count)):
+        _whole_maxima(screen, whole, unsure[start:stop], best, estimate)
     return best
 
 
@@ -115,19 +120,26 @@ def _raise_to_cosines(units: UnitRows, best: Tensor, row: Tensor, partner: Tenso
     best.scatter_reduce_(0, high, cosine, "amax")
 
 
-def _whole_maxima(screen: Screen, whole: Screen, some: Tensor, best: Tensor) -> None:
-    values = _whole_rows(screen, some)
-    top = values.argmax(1)
-    _raise_to_cosines(screen.units, best, some, top)
-    values[torch.arange(len(some)), top] = 0.0
-    rival = values >= (best[some] - screen.slack - 1e-6)[:, None]
-    at = (rival & (best[some] < 1.0)[:, None]).nonzero()
-    _raise_to_rivals(screen, whole, best, some[at[:, 0]], at[:, 1])
+def _whole_maxima(
+    screen: Screen, whole: Screen, some: Tensor, best: Tensor, estimate: Tensor
+) -> None:
+    """Raise rows to their largest |cosine| with any row; listed entries do not settle them."""
+    some = some[best[some] < 1.0]
+    # The largest is estimated at most a slack low, and the largest estimate at most one high.
+    least = (estimate[some] - 2 * screen.slack - 1e-6)[:, None]
+    rows, partners = [], []
+    for start, values in estimates(screen, some):
+        at = (values.abs() >= least).nonzero()
+        rows.append(some[at[:, 0]])
+        partners.append(at[:, 1] + start)
+    row, partner = torch.cat(rows), torch.cat(partners)
+    others = row != partner
+    _raise_to_rivals(screen, whole, best, row[others], partner[others])
 
 
 def _whole_rows(screen: Screen, index: Tensor) -> Tensor:
-    """|cosine| estimates ``[m, n]`` of some rows with all rows (0 with themselves), on the CPU."""
-    return torch.cat([values.abs().cpu() for _, values in estimates(screen, index)], 1)
+    """|cosine| estimates ``[m, n]`` of some rows with all rows (0 with themselves)."""
+    return torch.cat([values.abs() for _, values in estimates(screen, index)], 1)
 
 
 def _rows_at_once(count: int) -> int:
@@ -152,7 +164,7 @@ def babel(
     if k < 1:
         return 0.0
     bound = _upper_bounds(screen.slack, edges, ranked, best, k)
-    kth = torch.zeros(count)
+    kth = torch.zeros(count, device=best.device)
     at_k = ranked.rank == k - 1
     kth[ranked.row[at_k]] = ranked.magnitude[at_k]
     # The k largest are all listed where the k-th listed one certainly lies above the floor.
@@ -174,7 +186,7 @@ def _listed_sums(
 ) -> float:
     """Largest exact sum of k over rows whose k largest are listed, or `least` if that is more."""
     units = screen.units
-    mine = torch.zeros(units.count, dtype=torch.bool)
+    mine = torch.zeros(units.count, dtype=torch.bool, device=rows.device)
     mine[rows] = True
     keep = mine[ranked.row] & (ranked.magnitude >= kth[ranked.row] - 2 * screen.slack - 1e-6)
     row, partner = ranked.row[keep], ranked.partner[keep]
@@ -195,12 +207,13 @@ def _top_sums(row: Tensor, value: Tensor, count: int, k: int) -> Tensor:
     order = order[torch.argsort(row[order], stable=True)]
     row, value = row[order], value[order]
     sizes = torch.bincount(row, minlength=count)
-    rank = torch.arange(len(row)) - torch.repeat_interleave(sizes.cumsum(0) - sizes, sizes)
+    rank = torch.arange(len(row), device=row.device)
+    rank -= torch.repeat_interleave(sizes.cumsum(0) - sizes, sizes)
     used, at = torch.unique_consecutive(row, return_inverse=True)
-    table = torch.zeros(len(used), k, dtype=torch.float64)
+    table = torch.zeros(len(used), k, dtype=torch.float64, device=row.device)
     top = rank < k
     table[at[top], rank[top]] = value[top]
-    sums = torch.zeros(count, dtype=torch.float64)
+    sums = torch.zeros(count, dtype=torch.float64, device=row.device)
     sums[used] = fold(table)
     return sums
 

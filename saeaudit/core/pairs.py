@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from saeaudit.core.rows import UnitRows, round9
-from saeaudit.core.screen import Hits
+from saeaudit.core.sweep import Hits
 
 
 class TooDenseError(Exception):
@@ -39,6 +39,12 @@ class Pairs(NamedTuple):
     listed: bool
     """Whether i, j and cosine hold every pair."""
 
+    def cpu(self) -> Pairs:
+        """The same on the CPU."""
+        tensors = (self.i.cpu(), self.j.cpu(), self.cosine.cpu())
+        rows = (self.member.cpu(), self.component.cpu())
+        return Pairs(*tensors, self.duplicates, self.antipodal, *rows, self.listed)
+
 
 class PairFinder:
     """Collects the pairs with |cosine| >= tau from a sweep's hits."""
@@ -50,8 +56,8 @@ class PairFinder:
         self._overflow = False
         self._duplicates = 0
         self._antipodal = 0
-        self._member = torch.zeros(units.count, dtype=torch.bool)
-        self._component = torch.arange(units.count)
+        self._member = torch.zeros(units.count, dtype=torch.bool, device=units.device)
+        self._component = torch.arange(units.count, device=units.device)
 
     def add(self, hits: Hits) -> None:
         """Take the hits of one tile; those certainly below tau are passed over."""
@@ -68,8 +74,8 @@ class PairFinder:
 
     def finish(self) -> Pairs:
         """Refine what was kept, and return the pairs."""
-        none = torch.empty(0, dtype=torch.int64)
-        i, j, cosine = none, none, torch.empty(0, dtype=torch.float64)
+        none = torch.empty(0, dtype=torch.int64, device=self._units.device)
+        i, j, cosine = none, none, none.to(torch.float64)
         if not self._overflow and self._kept:
             i, j = (torch.cat([part[axis] for part in self._kept]) for axis in (0, 1))
             i, j, cosine = self._exact(i, j)
@@ -156,14 +162,21 @@ class EdgeStore:
     """
 
     def __init__(
-        self, count: int, floor: float, slack: float, *, near: float, strong: float, budget: int
+        self,
+        units: UnitRows,
+        floor: float,
+        slack: float,
+        *,
+        near: float,
+        strong: float,
+        budget: int,
     ) -> None:
         self._floor, self._slack = floor, slack
         self._near, self._strong, self._budget = near + slack, strong, budget
         self._parts: list[Hits] = []
         self._total = 0
         self._dropping = False
-        self._crowded = torch.zeros(count, dtype=torch.bool)
+        self._crowded = torch.zeros(units.count, dtype=torch.bool, device=units.device)
 
     def add(self, hits: Hits) -> None:
         """Take the hits of one tile.
@@ -187,8 +200,8 @@ class EdgeStore:
 
     def _merged(self) -> Hits:
         if not self._parts:
-            none = torch.empty(0, dtype=torch.int32)
-            return Hits(none, none, torch.empty(0))
+            none = torch.empty(0, dtype=torch.int32, device=self._crowded.device)
+            return Hits(none, none, none.to(torch.float32))
         return Hits(*(torch.cat([part[axis] for part in self._parts]) for axis in (0, 1, 2)))
 
     def _admit(self, hits: Hits) -> Hits:

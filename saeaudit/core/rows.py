@@ -8,14 +8,18 @@ only ever *propose* candidates.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-CHUNK_BYTES = 4 << 20
-"""Size of the float64 scratch of one exact step: small enough for the last-level cache."""
+CHUNK_BYTES = {"cpu": 4 << 20}
+"""Size of the float64 scratch of one exact step: small enough for a CPU's last-level cache."""
+DEVICE_CHUNK_BYTES = 256 << 20
+"""The same on an accelerator, where launching is what costs."""
 
 
 def fold(x: Tensor) -> Tensor:
@@ -45,19 +49,19 @@ def row_norms(rows: Tensor) -> Tensor:
         rows: ``[F, d]`` of any float dtype, possibly memory-mapped.
 
     Returns:
-        ``[F]`` float64 on the CPU; not finite where a row is not.
+        ``[F]`` float64 on the rows' device; not finite where a row is not.
     """
     count, width = rows.shape
-    norms = torch.empty(count, dtype=torch.float64)
-    for start, stop in spans(count, chunk_rows(width)):
+    norms = torch.empty(count, dtype=torch.float64, device=rows.device)
+    for start, stop in spans(count, chunk_rows(width, rows.device)):
         block = rows[start:stop].to(torch.float64)
         norms[start:stop] = fold(block * block).sqrt()
     return norms
 
 
-def chunk_rows(width: int) -> int:
-    """Return how many float64 rows of this width fill `CHUNK_BYTES` (at least one)."""
-    return max(1, CHUNK_BYTES // (8 * max(width, 1)))
+def chunk_rows(width: int, device: torch.device) -> int:
+    """Return how many float64 rows of this width one exact step should take (at least one)."""
+    return max(1, CHUNK_BYTES.get(device.type, DEVICE_CHUNK_BYTES) // (8 * max(width, 1)))
 
 
 def spans(count: int, size: int) -> Iterator[tuple[int, int]]:
@@ -66,8 +70,15 @@ def spans(count: int, size: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + size, count)
 
 
-DECADES = torch.tensor([float(f"1e{k}") for k in range(-13, 9)], dtype=torch.float64)
-SCALES = torch.tensor([float(f"1e{k}") for k in range(22, -1, -1)], dtype=torch.float64)
+@functools.cache
+def _decimals(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Powers of ten between decades, and the power that leaves 9 digits of each decade."""
+    decades = [float(f"1e{k}") for k in range(-13, 9)]
+    scales = [float(f"1e{k}") for k in range(22, -1, -1)]
+    return (
+        torch.tensor(decades, dtype=torch.float64, device=device),
+        torch.tensor(scales, dtype=torch.float64, device=device),
+    )
 
 
 def round9(x: Tensor) -> Tensor:
@@ -82,16 +93,21 @@ def round9(x: Tensor) -> Tensor:
     Returns:
         The same shape. Example: ``round9(tensor(0.1234567891))`` is 0.123456789.
     """
-    scale = SCALES[torch.bucketize(x.abs().contiguous(), DECADES, right=True)]
+    decades, scales = _decimals(x.device)
+    scale = scales[torch.bucketize(x.abs().contiguous(), decades, right=True)]
     return torch.where(x.abs() < 1e9, torch.round(x * scale) / scale, x)
 
 
 @dataclass(frozen=True)
 class UnitRows:
-    """The usable rows of a decoder, numbered ``0 .. n-1``, seen as unit vectors."""
+    """The usable rows of a decoder, numbered ``0 .. n-1``, seen as unit vectors.
+
+    All three tensors are on one device. Exact arithmetic happens there; float64 additions,
+    products, quotients and roots are rounded the same way on every device.
+    """
 
     rows: Tensor
-    """``[F, d]``, any float dtype, on the CPU, possibly memory-mapped; never copied whole."""
+    """``[F, d]``, any float dtype, possibly memory-mapped; never copied whole."""
     live: Tensor
     """``[n]`` int64, ascending: which rows of the file take part."""
     norms: Tensor
@@ -107,29 +123,42 @@ class UnitRows:
         """Width d of a row."""
         return self.rows.shape[1]
 
+    @property
+    def device(self) -> torch.device:
+        """Where the rows are, and all that is computed exactly from them."""
+        return self.rows.device
+
+    @cached_property
+    def _extreme(self) -> bool:
+        """Whether float32 could overflow when rows are divided by their norms."""
+        return bool((self.norms.min() < 1e-30) | (self.norms.max() > 1e30))
+
     def raw(self, index: Tensor) -> Tensor:
         """Rows at `index` ``[m]`` in the file's own scale, ``[m, d]`` float64."""
         return self.rows.index_select(0, self.live[index]).to(torch.float64)
 
-    def block(self, start: int, stop: int) -> Tensor:
-        """Unit rows ``start:stop``, ``[stop - start, d]`` float32, within 3e-7 of the truth."""
+    def stored(self, start: int, stop: int) -> Tensor:
+        """Rows ``start:stop`` as they are in the file, a view where they are contiguous there."""
+        if self.count == len(self.rows):
+            return self.rows[start:stop]
         first, last = int(self.live[start]), int(self.live[stop - 1])
         if last - first == stop - 1 - start:
-            block = self.rows[first : last + 1]
-        else:
-            block = self.rows.index_select(0, self.live[start:stop])
-        return self._scaled(block, self.norms[start:stop])
+            return self.rows[first : last + 1]
+        return self.rows.index_select(0, self.live[start:stop])
 
-    @staticmethod
-    def _scaled(block: Tensor, norms: Tensor) -> Tensor:
-        """Divide rows by their norms; by way of float64 where float32 could overflow."""
-        if block.dtype == torch.float64 or norms.min() < 1e-30 or norms.max() > 1e30:
+    def scaled(self, block: Tensor, norms: Tensor) -> Tensor:
+        """Divide rows by their norms, in float32; by way of float64 where that could overflow."""
+        if block.dtype == torch.float64 or self._extreme:
             return (block.to(torch.float64) / norms[:, None]).to(torch.float32)
         return block.to(torch.float32) * (1.0 / norms).to(torch.float32)[:, None]
 
+    def block(self, start: int, stop: int) -> Tensor:
+        """Unit rows ``start:stop``, ``[stop - start, d]`` float32, within 3e-7 of the truth."""
+        return self.scaled(self.stored(start, stop), self.norms[start:stop])
+
     def take(self, index: Tensor) -> Tensor:
         """Unit rows at `index` ``[m]``: ``[m, d]`` float32, each within 3e-7 of the truth."""
-        return self._scaled(self.rows.index_select(0, self.live[index]), self.norms[index])
+        return self.scaled(self.rows.index_select(0, self.live[index]), self.norms[index])
 
     def cosines(self, i: Tensor, j: Tensor) -> Tensor:
         """Exact cosines of pairs of rows.
@@ -141,8 +170,8 @@ class UnitRows:
         Returns:
             ``[m]`` float64 in [-1, 1], the same bits on every machine.
         """
-        out = torch.empty(len(i), dtype=torch.float64)
-        for start, stop in spans(len(i), max(1, chunk_rows(self.width) // 2)):
+        out = torch.empty(len(i), dtype=torch.float64, device=self.device)
+        for start, stop in spans(len(i), max(1, chunk_rows(self.width, self.device) // 2)):
             a, b = i[start:stop], j[start:stop]
             dots = fold(self.raw(a).mul_(self.raw(b)))
             out[start:stop] = dots / (self.norms[a] * self.norms[b])

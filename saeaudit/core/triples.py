@@ -102,7 +102,7 @@ def find_triples(screen: Screen, whole: Screen, edges: Edges, rho: float, gamma:
     edges = _useful(edges, edge_floor(units.width, rho, gamma), screen.slack)
     strong = _strong_edges(screen, whole, edges, rho, gamma)
     if not len(strong.i):
-        return _empty()
+        return _empty(units.device)
     neighbours = _neighbours(screen, whole, edges, strong)
     candidates = _candidates(neighbours, strong, rho)
     found = [
@@ -150,7 +150,7 @@ def _strong_edges(screen: Screen, whole: Screen, edges: Edges, rho: float, gamma
     # The bound falls as the largest cosine rises: take the largest that the estimate allows.
     largest = (cosine.abs() + whole.slack).clamp(max=1.0)
     square = 1 - largest * largest
-    tight = torch.minimum(torch.tensor(rho * rho, dtype=square.dtype), square / gamma**2)
+    tight = (square / gamma**2).clamp(max=rho * rho)
     second = ((square - tight).clamp_(min=0) / (2 * (1 + largest) - tight)).sqrt() - MARGIN
     return _Strong(i, j, cosine, second, whole.slack)
 
@@ -171,27 +171,27 @@ class _Neighbours(NamedTuple):
 
     def keys(self) -> Tensor:
         """``row * n + partner`` of every entry, ascending."""
-        rows = torch.repeat_interleave(torch.arange(self.rows), self.start.diff())
+        rows = torch.arange(self.rows, device=self.start.device)
+        rows = torch.repeat_interleave(rows, self.start.diff())
         return rows * self.rows + self.partner
 
 
 def _neighbours(screen: Screen, whole: Screen, edges: Edges, strong: _Strong) -> _Neighbours:
     """Neighbour lists: the edges both ways, and whole rows where a strong edge needs more."""
     count = screen.units.count
-    floor = torch.full((count,), edges.floor, dtype=torch.float32)
+    floor = torch.full((count,), edges.floor, dtype=torch.float32, device=screen.units.device)
     for ends in (strong.i, strong.j):
         floor.scatter_reduce_(0, ends, strong.second.to(torch.float32) * (1 - MARGIN), "amin")
     rows, partners, cosines = [edges.i, edges.j], [edges.j, edges.i], [edges.cosine] * 2
     deep = (floor < edges.floor).nonzero().squeeze(1)
-    at_once = max(1, (1 << 24) // max(count, 1))
     total = 0
-    for begin, end in spans(len(deep), at_once):
+    for begin, end in spans(len(deep), 1024):
         some = deep[begin:end]
+        least = (floor[some] - whole.slack)[:, None]
         for start, values in estimates(whole, some):
-            least = (floor[some] - whole.slack).to(values.device)
-            at = (values.abs() >= least[:, None]).nonzero()
-            value = values[at[:, 0], at[:, 1]].cpu()
-            row, partner = some[at[:, 0].cpu()], at[:, 1].cpu() + start
+            at = (values.abs() >= least).nonzero()
+            value = values[at[:, 0], at[:, 1]]
+            row, partner = some[at[:, 0]], at[:, 1] + start
             total += len(row)
             if total > 1 << 28:
                 raise TooDenseError("too many rows with hundreds of correlated neighbours")
@@ -205,7 +205,7 @@ def _neighbours(screen: Screen, whole: Screen, edges: Edges, strong: _Strong) ->
     first[1:] = key[1:] != key[:-1]
     key, cosine = key[first], cosine[order][first]
     row = torch.div(key, count, rounding_mode="floor")
-    offsets = torch.zeros(count + 1, dtype=torch.int64)
+    offsets = torch.zeros(count + 1, dtype=torch.int64, device=key.device)
     offsets[1:] = torch.bincount(row, minlength=count).cumsum(0)
     slack = max(screen.slack, whole.slack) + MARGIN
     return _Neighbours(count, offsets, key % count, cosine, slack, floor)
@@ -226,11 +226,12 @@ def _candidates(near: _Neighbours, strong: _Strong, rho: float) -> Tensor:
     total = int(degree.sum())
     if total > MAX_EXPANSIONS:
         raise TooDenseError(f"{total} combinations of strong edges and neighbours")
-    found = torch.empty(0, dtype=torch.int64)
+    found = torch.empty(0, dtype=torch.int64, device=degree.device)
     for start, stop in _batches(degree, EXPANSIONS):
-        edge = torch.repeat_interleave(torch.arange(start, stop), degree[start:stop])
+        edge = torch.arange(start, stop, device=degree.device)
+        edge = torch.repeat_interleave(edge, degree[start:stop])
         first = near.start[end[edge]]
-        within = torch.arange(len(edge)) - _run_starts(degree[start:stop])
+        within = torch.arange(len(edge), device=edge.device) - _run_starts(degree[start:stop])
         third, side = near.partner[first + within], near.cosine[first + within].double()
         keep = (side.abs() >= least[edge]) & (
             side.abs() <= hi[edge].abs() + near.slack + strong.slack
@@ -321,7 +322,7 @@ def describe(units: UnitRows, sets: Tensor) -> Triples:
     target = torch.where(size[:, 1] <= size[:, 0], 1, 0)
     best = size.gather(1, target[:, None]).squeeze(1)
     target = torch.where(size[:, 2] <= best, 2, target)
-    first, second = torch.tensor([1, 0, 0])[target], torch.tensor([2, 2, 1])[target]
+    first, second = (target == 0).long(), 2 - (target == 2).long()
     c_ij = _at(opposite, target)
     c_ik, c_jk = _at(opposite, second), _at(opposite, first)
     square = 1 - c_ij * c_ij
@@ -347,8 +348,8 @@ def _at(table: Tensor, column: Tensor) -> Tensor:
 
 def _residual(units: UnitRows, features: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """``|u_3 - a u_1 - b u_2|``, from the rows themselves: exact where the triple is."""
-    out = torch.empty(len(features), dtype=torch.float64)
-    for start, stop in spans(len(features), max(1, chunk_rows(units.width) // 4)):
+    out = torch.empty(len(features), dtype=torch.float64, device=units.device)
+    for start, stop in spans(len(features), max(1, chunk_rows(units.width, units.device) // 4)):
         u1, u2, u3 = (
             units.raw(index) / units.norms[index, None] for index in features[start:stop].T
         )
@@ -357,7 +358,7 @@ def _residual(units: UnitRows, features: Tensor, a: Tensor, b: Tensor) -> Tensor
     return out
 
 
-def _empty() -> Triples:
-    none = torch.empty(0, dtype=torch.float64)
-    features = torch.empty((0, 3), dtype=torch.int64)
-    return Triples(features, none, none, none, none, torch.empty((0, 3), dtype=torch.float64))
+def _empty(device: torch.device) -> Triples:
+    features = torch.empty((0, 3), dtype=torch.int64, device=device)
+    none = features[:, 0].to(torch.float64)
+    return Triples(features, none, none, none, none, features.to(torch.float64))

@@ -17,8 +17,8 @@ from saeaudit.core.screen import (
     calibrate,
     estimates,
     make_screen,
-    sweep,
 )
+from saeaudit.core.sweep import sweep
 from saeaudit.core.triples import near_cosine, second_cosine, strong_cosine
 
 CPU = torch.device("cpu")

@@ -1,0 +1,75 @@
+"""Rows on their way to an accelerator: read, pinned and sent a block at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from saeaudit.core.rows import UnitRows, spans
+
+HELD_SHARE = 0.4
+"""A decoder is kept on a device when it takes no more than this share of its free memory."""
+BLOCK_BYTES = 64 << 20
+
+
+def block_rows(units: UnitRows) -> int:
+    """Rows of the file to a block of `BLOCK_BYTES` (256 at least)."""
+    return max(256, BLOCK_BYTES // (units.rows.element_size() * max(units.width, 1)))
+
+
+def stored_blocks(units: UnitRows, device: torch.device, size: int) -> Iterator[Tensor]:
+    """The rows as they are stored, in order, on `device`.
+
+    To a CUDA device they go through two pinned buffers in turn, so that the next block is read
+    from the file while the device works on the last one.
+
+    Args:
+        units: n rows of width d.
+        device: where to.
+        size: rows to a block.
+
+    Yields:
+        ``[m, d]`` in the file's dtype, m at most `size`.
+    """
+    if device.type != "cuda" or units.device == device:
+        for start, stop in spans(units.count, size):
+            yield units.stored(start, stop).to(device)
+        return
+    shape = (min(size, units.count), units.width)
+    buffers = [torch.empty(shape, dtype=units.rows.dtype, pin_memory=True) for _ in range(2)]
+    sent = [torch.cuda.Event() for _ in range(2)]  # type: ignore[no-untyped-call]
+    for turn, (start, stop) in enumerate(spans(units.count, size)):
+        buffer, event = buffers[turn % 2][: stop - start], sent[turn % 2]
+        event.synchronize()
+        buffer.copy_(units.stored(start, stop))
+        block = buffer.to(device, non_blocking=True)
+        event.record(torch.cuda.current_stream(device))
+        yield block
+
+
+def unit_blocks(
+    units: UnitRows, device: torch.device, size: int
+) -> Iterator[tuple[int, int, Tensor]]:
+    """Unit rows in order on `device`: ``(start, stop, [stop - start, d] float32)``."""
+    norms = units.norms.to(device)
+    blocks = stored_blocks(units, device, size)
+    for (start, stop), block in zip(spans(units.count, size), blocks, strict=True):
+        yield start, stop, units.scaled(block, norms[start:stop])
+
+
+def hold(units: UnitRows, device: torch.device) -> UnitRows:
+    """The same rows on a CUDA device if they fit there with room to spare, else as they are."""
+    if device.type != "cuda" or units.device == device:
+        return units
+    size = units.rows.element_size()
+    if size * units.count * units.width > HELD_SHARE * torch.cuda.mem_get_info(device)[0]:
+        return units
+    rows = torch.empty(units.count, units.width, dtype=units.rows.dtype, device=device)
+    done = 0
+    for block in stored_blocks(units, device, block_rows(units)):
+        rows[done : done + len(block)] = block
+        done += len(block)
+    live = torch.arange(units.count, device=device)
+    return UnitRows(rows, live, units.norms.to(device))
