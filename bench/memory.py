@@ -64,10 +64,8 @@ def main() -> None:
     records = path.with_suffix(".jsonl")
     planted = write(path, options.features, options.width)
     start, samples = time.perf_counter(), []
-    process = subprocess.Popen(
-        [sys.executable, "-m", "saeaudit", "scan", path, "-o", records, "--no-progress"]
-        + ["--screen", options.screen, "--device", options.device]
-    )
+    command = [sys.executable, "-m", "saeaudit", "scan", path, "-o", records, "--no-progress"]
+    process = subprocess.Popen([*command, "--screen", options.screen, "--device", options.device])
     while process.poll() is None:
         try:
             samples.append((time.perf_counter() - start, anonymous_mb(process.pid)))

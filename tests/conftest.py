@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+if not torch.cuda.is_available():  # before saeaudit.core.kernels is imported
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 SCREENS = ("fp32", "bf16", "int8")
 
 

@@ -128,7 +128,7 @@ def scan(
     units = UnitRows(dictionary.weights.decoder, live, dictionary.norms[live])
     requested = _requested(dictionary, units, options)
     name = screen or choose_screen(options, large=dictionary.weights.decoder.numel() > SMALL)
-    found = _search(dictionary.sae, units, options, name, progress)
+    found = _search_within_memory(dictionary.sae, units, options, name, progress)
     yield from _groups(dictionary.sae, units, found.pairs)
     pairs, pairs_cut = _pairs(dictionary, units, found.pairs, options.max_findings)
     yield from pairs
@@ -176,12 +176,41 @@ class _Found:
     edge_floor: float
 
 
-def _search(
+def _search_within_memory(
     sae: str, units: UnitRows, options: ScanOptions, name: ScreenName, progress: Progress | None
 ) -> _Found:
+    """Search; where a device's memory does not suffice, again with less of it.
+
+    Raises:
+        AuditError: not even the smallest tiles fit, or the device failed.
+    """
+    first = (options.tile, True)
+    less = () if options.device == "cpu" else ((options.tile, False), (1024, False), (256, False))
+    for tile, held in (first, *less):
+        try:
+            return _search(sae, units, options, name, progress, tile=tile, held=held)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+        except (MemoryError, torch.AcceleratorError) as error:
+            raise AuditError(_first_line(error), where=f"{sae} on {options.device}") from error
+    raise AuditError(
+        f"out of memory on {options.device}, even with small tiles",
+        where=sae,
+        hint="--device cpu, or free what other processes hold there",
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error.args[0] if error.args else "") or type(error).__name__).splitlines()[0]
+
+
+def _search(
+    sae: str, units: UnitRows, options: ScanOptions, name: ScreenName, progress: Progress | None,
+    *, tile: int | None = None, held: bool = True,
+) -> _Found:  # fmt: skip
     rho, gamma, tau = options.max_residual, options.min_gain, options.min_cosine
     device = torch.device(options.device)
-    units = hold(units, device)
+    units = hold(units, device) if held else units
     screen = make_screen(units, name, device)
     whole = screen if screen.name == "fp32" else make_screen(units, "fp32", device)
     wanted = triples.edge_floor(units.width, rho, gamma)
@@ -198,7 +227,7 @@ def _search(
     estimate = torch.zeros(units.count, device=units.device)
     report = (lambda share: progress("screening", share)) if progress else None
     try:
-        for hits in sweep(screen, min(floor, tau), estimate, tile=options.tile, progress=report):
+        for hits in sweep(screen, min(floor, tau), estimate, tile=tile, progress=report):
             finder.add(hits)
             store.add(hits)
         if progress:

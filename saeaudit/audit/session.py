@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 
 import torch
 
 from saeaudit.audit.open import open_local
 from saeaudit.audit.scan import Progress, ScanOptions, scan
 from saeaudit.core.screen import ScreenName
+from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 from saeaudit.records import (
     ErrorRecord,
@@ -29,7 +32,7 @@ def scan_all(
     progress: Progress | None = None,
     note: Callable[[str], None] | None = None,
 ) -> Iterator[Record]:
-    """Scan resolved targets one after the other.
+    """Scan resolved targets one after the other; the next is fetched and read meanwhile.
 
     Args:
         found: the SAEs, in the order to report them.
@@ -42,9 +45,9 @@ def scan_all(
         Each SAE's records, an error record for one that cannot be audited, and a verdict last.
     """
     findings = errors = 0
-    for local in found:
+    for local, opening in _opened_ahead(found):
         try:
-            dictionary = open_local(local)
+            dictionary = opening.result()
             for line in dictionary.weights.notes:
                 if note:
                     note(f"{local.sae}: {line}")
@@ -57,6 +60,33 @@ def scan_all(
             errors += 1
             yield ErrorRecord(local.sae, _reason(error, local), error.hint)
     yield Verdict(passed=not errors, rules=(), new_findings=findings, known_findings=0)
+
+
+def _opened_ahead(found: Sequence[Local]) -> Iterator[tuple[Local, Future[Dictionary]]]:
+    """Open SAEs in order, each while its predecessor is being worked on, never two ahead."""
+    following = _open_aside(found[0]) if found else None
+    for number, local in enumerate(found):
+        current, following = following, None
+        if current is None:
+            return
+        if number + 1 < len(found):
+            current.exception()  # wait: one file is read at a time
+            following = _open_aside(found[number + 1])
+        yield local, current
+
+
+def _open_aside(local: Local) -> Future[Dictionary]:
+    """Open an SAE in a thread that ends with the process, whatever it is waiting for."""
+    future: Future[Dictionary] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(open_local(local))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=work, daemon=True, name=f"open {local.sae}").start()
+    return future
 
 
 def _reason(error: AuditError, local: Local) -> str:
@@ -80,8 +110,12 @@ def pick_device(name: str) -> str:
         raise AuditError(
             f"unknown device {name!r}", where="--device", hint="auto, cpu, cuda, cuda:1"
         ) from error
+    if device.type == "mps" and torch.backends.mps.is_available():
+        return name
     if device.type not in ("cpu", "cuda"):
-        raise AuditError(f"{name!r} is not supported", where="--device", hint="auto, cpu, cuda")
+        raise AuditError(
+            f"{name!r} is not supported here", where="--device", hint="auto, cpu, cuda"
+        )
     if device.type == "cuda" and not torch.cuda.is_available():
         raise AuditError(
             "this machine has no CUDA device that PyTorch can use",

@@ -215,8 +215,9 @@ def sweep_int8(
     count, width = packed.shape
     if packed.dtype != torch.int8 or not packed.is_contiguous():
         raise ValueError("packed must be contiguous int8")
-    if margin.shape != (count,) or best.shape != (count,):
-        raise ValueError("margin and best must have one entry for each row")
+    for each in (margin, best):
+        if each.shape != (count,) or each.dtype != torch.int32 or not each.is_contiguous():
+            raise ValueError("margin and best must be contiguous int32, one entry for each row")
     if width * 127 * 127 >= 1 << 30 or count >= 1 << 30:
         raise ValueError(f"{count} x {width} is beyond 32-bit products")
     if need <= 2 * int(margin.max()):
@@ -265,7 +266,9 @@ def _launch(
     buffer.found.zero_()
     row_tiles = -(-(last - first) // config.rows)
     column_tiles = -(-(count - first // config.columns * config.columns) // config.columns)
-    extra = {} if interpreted() else {"num_warps": config.warps, "num_stages": config.stages}
+    extra: dict[str, Any] = {}
+    if not interpreted():  # no floats here; fusion is named because Triton warns where it is not
+        extra = {"num_warps": config.warps, "num_stages": config.stages, "enable_fp_fusion": True}
     sweep_tile[(row_tiles * column_tiles,)](
         packed, margin, best, *buffer.hits, buffer.found,
         count, width, first, last, row_tiles, need, buffer.capacity,

@@ -155,11 +155,11 @@ def _int8(units: UnitRows, device: torch.device) -> Screen:
         levels = _levels(rotated, step)
         packed[start:stop] = levels
         error[start:stop] = torch.linalg.vector_norm(levels.mul_(step).sub_(rotated), dim=1)
-    bound = error.to(torch.float64) * 1.0003 + UNIT_ERROR
+    bound = error.cpu().to(torch.float64) * 1.0003 + UNIT_ERROR
     worst = float(bound.max())
     slack = _combined(worst) + INT8_ERROR
     # e_i e_j <= (e_i + e_j) worst / 2, so each row has a margin of its own.
-    margin = (bound * ((1 + worst / 2) / step**2)).ceil_().to(torch.int32)
+    margin = (bound * ((1 + worst / 2) / step**2)).ceil_().to(device, torch.int32)
     return Screen("int8", units, packed, step * step, slack, device, margin)
 
 

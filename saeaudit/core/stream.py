@@ -20,10 +20,10 @@ def block_rows(units: UnitRows) -> int:
 
 
 def stored_blocks(units: UnitRows, device: torch.device, size: int) -> Iterator[Tensor]:
-    """The rows as they are stored, in order, on `device`.
+    """The rows as they are stored, in order, on a CUDA device.
 
-    To a CUDA device they go through two pinned buffers in turn, so that the next block is read
-    from the file while the device works on the last one.
+    They go through two pinned buffers in turn, so that the next block is read from the file while
+    the device works on the last one.
 
     Args:
         units: n rows of width d.
@@ -33,9 +33,9 @@ def stored_blocks(units: UnitRows, device: torch.device, size: int) -> Iterator[
     Yields:
         ``[m, d]`` in the file's dtype, m at most `size`.
     """
-    if device.type != "cuda" or units.device == device:
+    if units.device == device:
         for start, stop in spans(units.count, size):
-            yield units.stored(start, stop).to(device)
+            yield units.stored(start, stop)
         return
     shape = (min(size, units.count), units.width)
     buffers = [torch.empty(shape, dtype=units.rows.dtype, pin_memory=True) for _ in range(2)]
@@ -53,6 +53,10 @@ def unit_blocks(
     units: UnitRows, device: torch.device, size: int
 ) -> Iterator[tuple[int, int, Tensor]]:
     """Unit rows in order on `device`: ``(start, stop, [stop - start, d] float32)``."""
+    if device.type != "cuda":  # not every device knows float64
+        for start, stop in spans(units.count, size):
+            yield start, stop, units.block(start, stop).to(device)
+        return
     norms = units.norms.to(device)
     blocks = stored_blocks(units, device, size)
     for (start, stop), block in zip(spans(units.count, size), blocks, strict=True):

@@ -1,0 +1,158 @@
+"""What a device may change: nothing. CUDA is pretended where there is none (see tests/pretend)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from saeaudit import AuditError
+from saeaudit import open as open_sae
+from saeaudit.audit import scan as audit
+from saeaudit.audit.scan import ScanOptions, scan
+from saeaudit.core import kernels, stream
+from saeaudit.core import sweep as sweeping
+from saeaudit.dictionary import Dictionary
+from saeaudit.records import dump
+from tests.audit.test_scan import opened
+from tests.dictionaries import make
+from tests.pretend import CPU, CUDA, PretendCuda, place, pretend_cuda
+
+needs_interpreter = pytest.mark.skipif(
+    not kernels.interpreted(), reason="a CUDA device is at hand: Triton is not interpreted"
+)
+
+
+def lines(dictionary: Dictionary, **options: object) -> list[str]:
+    return [dump(record) for record in scan(dictionary, ScanOptions(**options))]
+
+
+def wide(seed: int, count: int = 300, width: int = 96) -> np.ndarray:
+    """Rows whose largest cosines lie below the listing floor for some, above it for others."""
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(count, width))
+    rows[:40] += 2 * rng.normal(size=(1, width))
+    rows[40:60] = rows[60:80] + 0.1 * rng.normal(size=(20, width))
+    rows[80] = rows[81] - 0.7 * rows[82]
+    return rows.astype(np.float32)
+
+
+@needs_interpreter
+@pytest.mark.parametrize("seed", [0, 1, 2, 3, 4, 5])
+def test_cuda_gives_the_same_bytes(seed: int, screen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    dictionary = opened(make(seed))
+    options = {"screen": screen, "min_cosine": 0.6, "max_residual": 0.3, "min_gain": 1.5}
+    want = lines(dictionary, **options)
+    with pretend_cuda(monkeypatch):
+        got = lines(dictionary, device="cuda:0", **options)
+    assert got == want
+    assert PretendCuda.operations > 50
+
+
+@needs_interpreter
+@pytest.mark.parametrize("memory", [8 << 30, 1 << 10], ids=["held", "streamed"])
+@pytest.mark.parametrize("tile", [None, 64], ids=["fused", "tiled"])
+def test_cuda_with_rows_held_or_streamed(
+    memory: int, tile: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dictionary = opened(wide(1))
+    want = lines(dictionary, screen="int8")
+    fused = []
+    sweep_int8 = kernels.sweep_int8
+    monkeypatch.setattr(
+        kernels, "sweep_int8", lambda *a, **k: fused.append(place(a[0])) or sweep_int8(*a, **k)
+    )
+    monkeypatch.setattr(stream, "BLOCK_BYTES", 1 << 14)
+    with pretend_cuda(monkeypatch, memory=memory):
+        assert lines(dictionary, screen="int8", device="cuda:0", tile=tile) == want
+    assert fused == ([CUDA] if tile is None else [])
+
+
+@needs_interpreter
+def test_cuda_survives_crowds(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    rows = np.concatenate([np.tile(rng.normal(size=(1, 32)), (150, 1)), rng.normal(size=(50, 32))])
+    rows[:75] += 0.01 * rng.normal(size=(75, 32))
+    monkeypatch.setattr(audit, "EDGE_BUDGET", 6000)
+    dictionary = opened(rows.astype(np.float32))
+    want = lines(dictionary, screen="int8", max_findings=10)
+    with pretend_cuda(monkeypatch):
+        assert lines(dictionary, screen="int8", max_findings=10, device="cuda:0") == want
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["sample", "sample/stitched"])
+def test_a_real_gpu_gives_the_same_bytes(name: str, screen: str, device: str) -> None:
+    if not device.startswith("cuda"):
+        pytest.skip("needs --device cuda")
+    dictionary = open_sae(name)
+    assert lines(dictionary, screen=screen, device=device) == lines(dictionary)
+
+
+@pytest.mark.gpu
+def test_a_real_gpu_gives_the_same_bytes_at_size(device: str) -> None:
+    if not device.startswith("cuda"):
+        pytest.skip("needs --device cuda")
+    dictionary = opened(wide(2, 16384, 2304))
+    for tile in (None, 4096):
+        assert lines(dictionary, screen="int8", device=device, tile=tile) == lines(dictionary)
+
+
+@needs_interpreter
+def test_the_pretended_device_is_strict(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pretend_cuda(monkeypatch):
+        here, there = torch.ones(3), torch.ones(3, device="cuda")
+        assert there.device == CUDA and (there * 2).device == CUDA and there.cpu().device == CPU
+        with pytest.raises(RuntimeError, match="same device"):
+            here + there
+        with pytest.raises(RuntimeError, match="same device"):
+            there[torch.tensor([0, 1])]
+        with pytest.raises(TypeError, match="numpy"):
+            there.numpy()
+        with pytest.raises(RuntimeError, match="int8"):
+            torch._int_mm(*(torch.ones(8, 8, dtype=torch.int8, device="cuda"),) * 2)
+
+
+@needs_interpreter
+@pytest.mark.parametrize("failures", [1, 3, 4])
+def test_out_of_device_memory(failures: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    dictionary = opened(wide(5))
+    want = lines(dictionary, screen="int8")
+    make_screen, tried = audit.make_screen, []
+
+    def short(units, *rest):
+        tried.append(units.device.type)
+        if len(tried) <= failures:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        return make_screen(units, *rest)
+
+    monkeypatch.setattr(audit, "make_screen", short)
+    with pretend_cuda(monkeypatch):
+        if failures == 4:
+            with pytest.raises(AuditError, match="out of memory on cuda:0, even with small tiles"):
+                lines(dictionary, screen="int8", device="cuda:0")
+        else:
+            assert lines(dictionary, screen="int8", device="cuda:0") == want
+    assert tried[:2] == ["cuda", "cpu"], "the decoder was held again"
+
+
+def test_a_driver_error_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access\nCompile with ...", 700)
+
+    monkeypatch.setattr(audit, "make_screen", broken)
+    with pytest.raises(AuditError) as caught:
+        lines(opened(wide(6)), device="cpu")
+    assert str(caught.value) == "memory on cpu: CUDA error: an illegal memory access"
+
+
+def test_arithmetic_that_is_off_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiles = sweeping._tiles
+
+    def wrong(*arguments):
+        for top, start, rows, columns in tiles(*arguments):
+            yield top, start, rows * 1.01, columns
+
+    monkeypatch.setattr(sweeping, "_tiles", wrong)
+    with pytest.raises(AuditError, match="not to be trusted"):
+        lines(opened(wide(4)), screen="fp32")

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from saeaudit.audit import session
+from saeaudit.audit.scan import ScanOptions
+from saeaudit.errors import WeightsError
+from saeaudit.sources.target import Local
+from tests.audit.test_scan import opened
+
+
+def test_the_next_is_read_while_one_is_scanned(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [Local(name, Path(name)) for name in "abcd"]
+    begun = {local.sae: threading.Event() for local in found}
+    dictionary = opened(np.eye(3))
+
+    def open_local(local: Local):
+        begun[local.sae].set()
+        if local.sae == "b":
+            raise WeightsError("broken", where="b")
+        return dictionary
+
+    def scan(*_: object, **__: object):
+        working = next(names)
+        following = chr(ord(working) + 1)
+        assert following == "e" or begun[following].wait(10), "the next was not begun"
+        assert not begun.get(chr(ord(working) + 2), threading.Event()).is_set(), "two ahead"
+        yield from ()
+
+    names = iter("acd")
+    monkeypatch.setattr(session, "open_local", open_local)
+    monkeypatch.setattr(session, "scan", scan)
+    records = list(session.scan_all(found, ScanOptions(), "fp32"))
+    assert [record.type for record in records] == ["error", "verdict"]
+    assert next(names, None) is None, "every readable SAE is scanned"
