@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from saeaudit.core.pairs import Edges
+from saeaudit.core.pairs import Edges, sorted_in_place
 from saeaudit.core.products import sampled_products
 from saeaudit.core.rows import UnitRows, fold, round9, spans
 from saeaudit.core.screen import Screen, estimates, pair_estimates
@@ -25,28 +25,43 @@ class Ranked(NamedTuple):
     """The listed entries of every row, largest |cosine| first."""
 
     row: Tensor
-    """``[m]`` int64, ascending."""
+    """``[m]`` int32, ascending."""
     partner: Tensor
-    """``[m]`` int64."""
+    """``[m]`` int32."""
     magnitude: Tensor
-    """``[m]`` float32 estimates of |cosine|, descending within a row."""
+    """``[m]`` float32 estimates of |cosine| within `RANK_ERROR`, descending within a row."""
     rank: Tensor
-    """``[m]`` int64: position within the row, from 0."""
+    """``[m]`` int32: position within the row, from 0."""
     sizes: Tensor
     """``[n]`` int64: entries of each row."""
 
 
+RANK_ERROR = 2.0**-16
+"""What ranking costs an estimate: it is kept as one of 65,536 levels."""
+
+
 def rank_entries(edges: Edges, count: int) -> Ranked:
-    """List the edges row by row (each edge in both its rows), largest first."""
-    row, partner = torch.cat([edges.i, edges.j]), torch.cat([edges.j, edges.i])
-    magnitude = edges.cosine.abs().repeat(2)
-    # Floats >= 0 sort as their bits do, so one integer key orders by row, then downwards.
-    order = torch.argsort((row << 31) - magnitude.view(torch.int32))
-    row = row[order]
+    """List the edges row by row (each edge in both its rows), largest first.
+
+    An entry is packed in one integer, row above level above partner, so that one sort in place
+    orders them.
+    """
+    side = max(count.bit_length(), 1)
+    level = 65535 - (edges.cosine.abs().clamp(max=1.0) * 65535).round_().long()
+    level <<= side
+    ends = ((edges.i, edges.j), (edges.j, edges.i))
+    keys = torch.cat([(row.long() << (side + 16)) + level + partner for row, partner in ends])
+    keys = sorted_in_place(keys)
+    partner = (keys & ((1 << side) - 1)).to(torch.int32)
+    keys >>= side
+    magnitude = (65535 - (keys & 65535)).to(torch.float32) / 65535
+    keys >>= 16
+    row = keys.to(torch.int32)
+    del keys
     sizes = torch.bincount(row, minlength=count)
-    rank = torch.arange(len(row), device=row.device)
-    rank -= torch.repeat_interleave(sizes.cumsum(0) - sizes, sizes)
-    return Ranked(row, partner[order], magnitude[order], rank, sizes)
+    rank = torch.arange(len(row), dtype=torch.int32, device=row.device)
+    rank -= torch.repeat_interleave((sizes.cumsum(0) - sizes).to(torch.int32), sizes)
+    return Ranked(row, partner, magnitude, rank, sizes)
 
 
 def row_maxima(
@@ -67,11 +82,17 @@ def row_maxima(
     units = screen.units
     best = torch.zeros(units.count, dtype=torch.float64, device=units.device)
     top = ranked.rank == 0
-    _raise_to_cosines(units, best, ranked.row[top], ranked.partner[top])
-    lesser = torch.minimum(best[edges.i], best[edges.j])
-    # A cosine of 1 cannot be beaten: copies need no further look.
-    rivals = (edges.cosine.abs() >= lesser - screen.slack - 1e-6) & (lesser < 1.0)
-    _raise_to_rivals(screen, whole, best, edges.i[rivals], edges.j[rivals])
+    _raise_to_cosines(units, best, ranked.row[top].long(), ranked.partner[top].long())
+    found = []
+    for start, stop in spans(len(edges.i), 1 << 22):
+        i, j = edges.i[start:stop], edges.j[start:stop]
+        lesser = torch.minimum(best[i], best[j])
+        # A cosine of 1 cannot be beaten: copies need no further look.
+        least = lesser - screen.slack - 1e-6
+        rivals = (edges.cosine[start:stop].abs() >= least) & (lesser < 1.0)
+        found.append(torch.stack([i[rivals], j[rivals]]).long())
+    if found:
+        _raise_to_rivals(screen, whole, best, *torch.cat(found, 1))
     unsure = ((best < edges.floor) | edges.crowded).nonzero().squeeze(1)
     for start, stop in spans(len(unsure), 4 * _rows_at_once(units.count)):
         _whole_maxima(screen, whole, unsure[start:stop], best, estimate)
@@ -163,12 +184,13 @@ def babel(
     k = min(k, count - 1)
     if k < 1:
         return 0.0
-    bound = _upper_bounds(screen.slack, edges, ranked, best, k)
+    slack = screen.slack + RANK_ERROR
+    bound = _upper_bounds(slack, edges, ranked, best, k)
     kth = torch.zeros(count, device=best.device)
     at_k = ranked.rank == k - 1
-    kth[ranked.row[at_k]] = ranked.magnitude[at_k]
+    kth[ranked.row[at_k].long()] = ranked.magnitude[at_k]
     # The k largest are all listed where the k-th listed one certainly lies above the floor.
-    listed = (kth - screen.slack >= edges.floor) & ~edges.crowded
+    listed = (kth - slack >= edges.floor) & ~edges.crowded
     order = torch.argsort(bound, descending=True, stable=True)
     largest, size = 0.0, 8
     while len(order) and float(bound[order[0]]) > largest:
@@ -188,8 +210,10 @@ def _listed_sums(
     units = screen.units
     mine = torch.zeros(units.count, dtype=torch.bool, device=rows.device)
     mine[rows] = True
-    keep = mine[ranked.row] & (ranked.magnitude >= kth[ranked.row] - 2 * screen.slack - 1e-6)
-    row, partner = ranked.row[keep], ranked.partner[keep]
+    keep = mine[ranked.row].nonzero().squeeze(1)
+    row, partner = ranked.row[keep].long(), ranked.partner[keep].long()
+    large = ranked.magnitude[keep] >= kth[row] - 2 * (screen.slack + RANK_ERROR) - 1e-6
+    row, partner = row[large], partner[large]
     if screen.slack > 10 * whole.slack:
         near = pair_estimates(whole, row, partner).abs().double()
         upper = _top_sums(row, near + whole.slack, units.count, k)
@@ -236,7 +260,7 @@ def _whole_sums(whole: Screen, rows: Tensor, best: Tensor, k: int, largest: floa
 def _upper_bounds(slack: float, edges: Edges, ranked: Ranked, best: Tensor, k: int) -> Tensor:
     """Upper bound on the sum of each row's k largest |cosines|, ``[n]`` float64."""
     first = ranked.rank < k
-    row = ranked.row[first]
+    row = ranked.row[first].long()
     entries = (ranked.magnitude[first].double() + slack + 1e-6).minimum(best[row])
     total = torch.zeros_like(best).index_add_(0, row, entries)
     missing = (k - ranked.sizes).clamp(min=0)

@@ -139,13 +139,21 @@ def select(hits: Hits, keep: Tensor) -> Hits:
     return Hits(hits.i[keep], hits.j[keep], hits.cosine[keep])
 
 
+def sorted_in_place(keys: Tensor) -> Tensor:
+    """Sort int64 ascending, without a second copy where that is possible."""
+    if keys.device.type != "cpu":
+        return keys.sort().values
+    keys.numpy().sort()
+    return keys
+
+
 class Edges(NamedTuple):
     """Pairs of rows with their estimated cosines."""
 
     i: Tensor
-    """``[m]`` int64."""
+    """``[m]`` int32."""
     j: Tensor
-    """``[m]`` int64, i < j."""
+    """``[m]`` int32, i < j."""
     cosine: Tensor
     """``[m]`` float32 estimates."""
     floor: float
@@ -193,10 +201,8 @@ class EdgeStore:
     def finish(self) -> Edges:
         """Return what was collected, in no useful order."""
         merged = self._merged()
-        return Edges(
-            merged.i.to(torch.int64), merged.j.to(torch.int64), merged.cosine,
-            self._floor, self._crowded,
-        )  # fmt: skip
+        self._parts = []
+        return Edges(merged.i, merged.j, merged.cosine, self._floor, self._crowded)
 
     def _merged(self) -> Hits:
         if not self._parts:

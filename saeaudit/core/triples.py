@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from saeaudit.core.pairs import Edges, TooDenseError
+from saeaudit.core.pairs import Edges, TooDenseError, sorted_in_place
 from saeaudit.core.rows import UnitRows, chunk_rows, fold, round9, spans
 from saeaudit.core.screen import Screen, estimates, pair_estimates
 
@@ -141,7 +141,7 @@ def _strong_edges(screen: Screen, whole: Screen, edges: Edges, rho: float, gamma
     low, high = strong_cosine(rho, gamma) - MARGIN, near_cosine(rho) + MARGIN
     magnitude = edges.cosine.abs()
     keep = (magnitude >= low - screen.slack) & (magnitude <= high + screen.slack)
-    i, j, cosine = edges.i[keep], edges.j[keep], edges.cosine[keep]
+    i, j, cosine = edges.i[keep].long(), edges.j[keep].long(), edges.cosine[keep]
     if screen.slack > whole.slack:  # a wide slack lets many weak edges through: look closer
         cosine = pair_estimates(whole, i, j)
         keep = (cosine.abs() >= low - whole.slack) & (cosine.abs() <= high + whole.slack)
@@ -162,18 +162,14 @@ class _Neighbours(NamedTuple):
     start: Tensor
     """``[n + 1]`` int64 offsets."""
     partner: Tensor
-    """int64, ascending within a row."""
+    """int32, ascending within a row."""
     cosine: Tensor
     """float32 estimates."""
     slack: float
     floor: Tensor
     """``[n]`` float32: every partner with |cosine| >= this is listed."""
-
-    def keys(self) -> Tensor:
-        """``row * n + partner`` of every entry, ascending."""
-        rows = torch.arange(self.rows, device=self.start.device)
-        rows = torch.repeat_interleave(rows, self.start.diff())
-        return rows * self.rows + self.partner
+    keys: Tensor
+    """int64: ``row * n + partner`` of every entry, ascending."""
 
 
 def _neighbours(screen: Screen, whole: Screen, edges: Edges, strong: _Strong) -> _Neighbours:
@@ -182,7 +178,8 @@ def _neighbours(screen: Screen, whole: Screen, edges: Edges, strong: _Strong) ->
     floor = torch.full((count,), edges.floor, dtype=torch.float32, device=screen.units.device)
     for ends in (strong.i, strong.j):
         floor.scatter_reduce_(0, ends, strong.second.to(torch.float32) * (1 - MARGIN), "amin")
-    rows, partners, cosines = [edges.i, edges.j], [edges.j, edges.i], [edges.cosine] * 2
+    pack = _Packing(count)
+    packed = [pack(edges.i, edges.j, edges.cosine), pack(edges.j, edges.i, edges.cosine)]
     deep = (floor < edges.floor).nonzero().squeeze(1)
     total = 0
     for begin, end in spans(len(deep), 1024):
@@ -190,25 +187,45 @@ def _neighbours(screen: Screen, whole: Screen, edges: Edges, strong: _Strong) ->
         least = (floor[some] - whole.slack)[:, None]
         for start, values in estimates(whole, some):
             at = (values.abs() >= least).nonzero()
-            value = values[at[:, 0], at[:, 1]]
-            row, partner = some[at[:, 0]], at[:, 1] + start
-            total += len(row)
+            total += len(at)
             if total > 1 << 28:
                 raise TooDenseError("too many rows with hundreds of correlated neighbours")
-            rows.append(row)
-            partners.append(partner)
-            cosines.append(value)
-    row, partner, cosine = torch.cat(rows), torch.cat(partners), torch.cat(cosines)
-    key, order = torch.sort(row * count + partner, stable=True)
-    # A pair that was listed twice keeps its first, screened estimate: both are within the slack.
-    first = torch.ones_like(key, dtype=torch.bool)
-    first[1:] = key[1:] != key[:-1]
-    key, cosine = key[first], cosine[order][first]
-    row = torch.div(key, count, rounding_mode="floor")
-    offsets = torch.zeros(count + 1, dtype=torch.int64, device=key.device)
-    offsets[1:] = torch.bincount(row, minlength=count).cumsum(0)
-    slack = max(screen.slack, whole.slack) + MARGIN
-    return _Neighbours(count, offsets, key % count, cosine, slack, floor)
+            packed.append(pack(some[at[:, 0]], at[:, 1] + start, values[at[:, 0], at[:, 1]]))
+    keys = torch.cat(packed)
+    packed.clear()
+    keys = sorted_in_place(keys)
+    cosine = pack.cosine(keys)
+    keys >>= pack.bits
+    # A pair that was listed twice keeps one estimate: both are within the slack.
+    if len(deep):
+        first = torch.ones_like(keys, dtype=torch.bool)
+        first[1:] = keys[1:] != keys[:-1]
+        keys, cosine = keys[first], cosine[first]
+    rows = torch.arange(count + 1, device=keys.device) * count
+    slack = max(screen.slack, whole.slack) + MARGIN + pack.error
+    partner = (keys % count).to(torch.int32)
+    return _Neighbours(count, torch.searchsorted(keys, rows), partner, cosine, slack, floor, keys)
+
+
+class _Packing:
+    """An entry of a sparse row of cosines as one integer, which sorts by row and partner."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self.bits = min(62 - (count * count).bit_length(), 30)
+        self._steps = (1 << (self.bits - 1)) - 1
+        self.error = 1.0 / self._steps
+
+    def __call__(self, row: Tensor, partner: Tensor, cosine: Tensor) -> Tensor:
+        """Pack ``[m]`` rows, partners and cosines; the cosine loses at most `error`."""
+        level = (cosine.double().clamp(-1, 1) + 1).mul_(self._steps).round_().long()
+        key = (row.long() * self._count).add_(partner)
+        return key.bitwise_left_shift_(self.bits).add_(level)
+
+    def cosine(self, packed: Tensor) -> Tensor:
+        """Unpack the cosines, float32."""
+        level = packed & ((1 << self.bits) - 1)
+        return (level.to(torch.float64) / self._steps - 1).to(torch.float32)
 
 
 def _candidates(near: _Neighbours, strong: _Strong, rho: float) -> Tensor:
@@ -217,7 +234,6 @@ def _candidates(near: _Neighbours, strong: _Strong, rho: float) -> Tensor:
     Returns:
         ``[m, 3]`` int64, ascending within a row, distinct.
     """
-    keys = near.keys()
     end = torch.cat([strong.i, strong.j])
     other = torch.cat([strong.j, strong.i])
     hi = strong.cosine.repeat(2)
@@ -232,13 +248,14 @@ def _candidates(near: _Neighbours, strong: _Strong, rho: float) -> Tensor:
         edge = torch.repeat_interleave(edge, degree[start:stop])
         first = near.start[end[edge]]
         within = torch.arange(len(edge), device=edge.device) - _run_starts(degree[start:stop])
-        third, side = near.partner[first + within], near.cosine[first + within].double()
+        third = near.partner[first + within].long()
+        side = near.cosine[first + within].double()
         keep = (side.abs() >= least[edge]) & (
             side.abs() <= hi[edge].abs() + near.slack + strong.slack
         )
         keep &= third != other[edge]
         edge, third, side = edge[keep], third[keep], side[keep]
-        back, spread = _lookup(near, keys, other[edge], third)
+        back, spread = _lookup(near, other[edge], third)
         keep = (
             _least_gram((hi[edge], strong.slack), (side, near.slack), (back, spread))
             <= (rho + MARGIN) ** 2
@@ -252,11 +269,11 @@ def _candidates(near: _Neighbours, strong: _Strong, rho: float) -> Tensor:
     return torch.stack([torch.div(pair, near.rows, rounding_mode="floor"), pair % near.rows, c], 1)
 
 
-def _lookup(near: _Neighbours, keys: Tensor, row: Tensor, partner: Tensor) -> tuple[Tensor, Tensor]:
+def _lookup(near: _Neighbours, row: Tensor, partner: Tensor) -> tuple[Tensor, Tensor]:
     """Estimated cosine (zero where not listed) and the bound on its error, float64 ``[m]``."""
     wanted = row * near.rows + partner
-    at = torch.searchsorted(keys, wanted).clamp_(max=len(keys) - 1)
-    listed = keys[at] == wanted
+    at = torch.searchsorted(near.keys, wanted).clamp_(max=len(near.keys) - 1)
+    listed = near.keys[at] == wanted
     value = torch.where(listed, near.cosine[at].double(), 0.0)
     return value, torch.where(listed, near.slack, near.floor[row].double())
 
