@@ -1,0 +1,62 @@
+"""Many small non-negative least-squares problems at once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+RIDGE = 1e-12
+"""Added to the diagonal: parallel rows have no unique codes, these have."""
+
+
+def nnls(gram: Tensor, moment: Tensor, start: Tensor) -> Tensor:
+    """Minimise ``x' G x - 2 h' x`` over x >= 0 for each problem, by block principal pivoting.
+
+    A guess at which entries are positive is solved for, and all entries that turn out infeasible
+    change sides at once; where that does not make progress, one at a time, which terminates
+    (Portugal, Judice and Vicente 1994; Kim and Park 2011).
+
+    Args:
+        gram: ``[m, k, k]`` float64, symmetric, positive semidefinite, unit or zero diagonal; a
+            zero row takes its entry out of the problem.
+        moment: ``[m, k]`` float64, h.
+        start: ``[m, k]`` bool, the guess.
+
+    Returns:
+        ``[m, k]`` float64, >= 0, zero where the row of `gram` is.
+    """
+    size = moment.shape[1]
+    out = torch.zeros_like(moment)
+    if not moment.numel():
+        return out
+    allowed = gram.diagonal(dim1=1, dim2=2) > 0
+    eye = torch.eye(size, dtype=gram.dtype, device=gram.device)
+    left = torch.arange(len(moment), device=moment.device)
+    passive = start & allowed
+    fewest = torch.full_like(left, size + 1)
+    patience = torch.full_like(left, 3)
+    tolerance = 1e-12 * (1 + moment.abs().amax(1, keepdim=True))
+    position = torch.arange(size, device=moment.device)
+    for _ in range(20 * size + 50):
+        g, h = gram[left], moment[left]
+        both = passive[:, :, None] & passive[:, None, :]
+        system = torch.where(both, g, 0.0) + torch.where(passive, RIDGE, 1.0)[:, :, None] * eye
+        factor = torch.linalg.cholesky(system)
+        x = torch.cholesky_solve(torch.where(passive, h, 0.0)[:, :, None], factor)
+        slope = (g @ x).squeeze(2) - h
+        x = x.squeeze(2)
+        within = tolerance[left]
+        wrong = (passive & (x < -within)) | (~passive & allowed[left] & (slope < -within))
+        count = wrong.sum(1)
+        out[left] = torch.where(passive, x, 0.0)
+        better = count < fewest
+        patience = torch.where(better, 3, patience - 1)
+        fewest = torch.where(better, count, fewest)
+        last = (wrong * (position + 1)).amax(1, keepdim=True) - 1
+        single = position == last
+        passive = passive ^ torch.where((patience >= 0)[:, None], wrong, wrong & single)
+        more = count > 0
+        if not bool(more.any()):
+            break
+        left, passive, fewest, patience = left[more], passive[more], fewest[more], patience[more]
+    return out.clamp_(min=0.0)

@@ -1,0 +1,546 @@
+"""All codes one swap away from a given one, in closed form.
+
+For a support S of k unit rows with Gram matrix G, P = G^-1 U_S U^T (from a QR decomposition of
+the rows, not from G) and r the residual of the least-squares codes z of a target t, removing i and
+adding j leaves
+
+    error(i, j) = |r|^2 + z_i^2 / g_i - (u_j.r + z_i P_ij / g_i)^2 / (q_j + P_ij^2 / g_i)
+
+with g_i = (G^-1)_ii and q_j = 1 - sum_s G_sj P_sj, the squared distance of u_j from the span of S
+(block inverse of the Gram matrix). The codes of the new support follow the same way, so that no
+swap needs a solve; only those whose least-squares codes have a negative entry, and whose lower
+bound on the non-negative error still passes, go through `saeaudit.core.nnls`.
+
+All k (F - k) swaps of a token cost one k x F product over d and one k x F product over k.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from saeaudit.core.nnls import RIDGE as NNLS_RIDGE
+from saeaudit.core.nnls import nnls
+from saeaudit.core.rows import UnitRows, spans
+
+RIDGE = 1e-13
+"""Where rows of a support depend on each other, this times the squared codes is part of the error:
+of all the codes that fit as well, those that do not cancel each other."""
+WEAK = 1e-10
+"""A support is left as it is when every row is further (squared) from the span of those before."""
+DEPENDENT = 1e-9
+"""A row closer than this (squared) to the span of others brings no direction of its own."""
+DELICATE = 1e4
+"""Entries of an inverse Gram matrix beyond this are not subtracted from each other."""
+TOLERANCE = 1e-10
+"""A squared error passes a limit that it exceeds by no more than this share of |target|^2."""
+CELLS = {"cpu": 1 << 18}
+"""Entries (token, removed, added) looked at in one step: a few arrays of them fit in the cache."""
+DEVICE_CELLS = 1 << 24
+
+
+@dataclass(frozen=True)
+class Supports:
+    """A batch of tokens and the features that are active on each."""
+
+    units: UnitRows
+    rows: Tensor
+    """``[B, k]`` int64 row numbers, -1 where a token has fewer than k."""
+
+    @property
+    def active(self) -> Tensor:
+        """``[B, k]`` bool: which places are taken."""
+        return self.rows >= 0
+
+    @cached_property
+    def vectors(self) -> Tensor:
+        """Their unit rows ``[B, k, d]`` float64, zero where a place is not taken."""
+        index = self.rows.clamp(min=0).reshape(-1)
+        rows = self.units.raw(index) / self.units.norms[index, None]
+        return rows.view(*self.rows.shape, self.units.width) * self.active[:, :, None]
+
+    @cached_property
+    def gram(self) -> Tensor:
+        """``[B, k, k]``, with the identity where a place is not taken."""
+        gram = self.vectors @ self.vectors.mT
+        return gram + torch.diag_embed((~self.active).to(gram.dtype))
+
+    @cached_property
+    def _factors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """``Q' [B, k, d]`` and ``R [B, k, k]``, upper triangular, of the support's rows.
+
+        A QR decomposition loses as many digits as the rows' condition number has, a Gram matrix
+        twice as many, and supports do hold near-duplicates. Below the rows stands a diagonal: ones
+        at empty places, the root of `RIDGE` where rows depend on each other.
+        """
+        k = self.rows.shape[1]
+        below = torch.diag_embed((~self.active).to(self.vectors.dtype))
+        matrix = torch.cat([self.vectors, below], 2).mT
+        q, r = torch.linalg.qr(matrix)
+        ridge = torch.zeros(len(self.rows), dtype=q.dtype, device=q.device)
+        if k:
+            least = r.diagonal(dim1=1, dim2=2).square().amin(1)
+            weak = (least < WEAK).nonzero().squeeze(1)
+            ridge[weak] = RIDGE
+            if len(weak):
+                below[weak] += RIDGE**0.5 * torch.diag_embed(self.active[weak].to(below.dtype))
+                matrix = torch.cat([self.vectors[weak], below[weak]], 2).mT
+                q[weak], r[weak] = torch.linalg.qr(matrix)
+        return q[:, : self.units.width].mT.contiguous(), r, ridge
+
+    @property
+    def ridge(self) -> Tensor:
+        """``[B]``: `RIDGE` where the support's rows depend on each other, else zero."""
+        return self._factors[2]
+
+    @property
+    def basis(self) -> Tensor:
+        """``[B, k, d]``: orthonormal rows that span the support's."""
+        return self._factors[0]
+
+    @property
+    def upper(self) -> Tensor:
+        """``[B, k, k]``, R: the support's rows are ``R' basis``."""
+        return self._factors[1]
+
+    @cached_property
+    def upper_inverse(self) -> Tensor:
+        """Inverse of `upper`."""
+        eye = torch.eye(self.rows.shape[1], dtype=torch.float64, device=self.rows.device)
+        inverse: Tensor = torch.linalg.solve_triangular(self.upper, eye, upper=True)
+        return inverse
+
+    @cached_property
+    def inverse(self) -> Tensor:
+        """Inverse of the Gram matrix."""
+        return self.upper_inverse @ self.upper_inverse.mT
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Least squares of one target a token on its support, and on the support less one feature."""
+
+    supports: Supports
+    target: Tensor
+    """``[B, d]`` float64."""
+
+    @cached_property
+    def size(self) -> Tensor:
+        """``[B]``: squared norm of the target."""
+        return self.target.square().sum(1)
+
+    @cached_property
+    def moment(self) -> Tensor:
+        """``[B, k]``: inner products of the target with the support's rows."""
+        return (self.supports.vectors @ self.target[:, :, None]).squeeze(2)
+
+    @cached_property
+    def codes(self) -> Tensor:
+        """``[B, k]``: least-squares codes in unit rows, of either sign."""
+        along = self.supports.basis @ self.target[:, :, None]
+        return (self.supports.upper_inverse @ along).squeeze(2) * self.supports.active
+
+    @cached_property
+    def residual(self) -> Tensor:
+        """``[B, d]``: what they leave."""
+        fitted = (self.codes[:, None, :] @ self.supports.vectors).squeeze(1)
+        return self.target - fitted
+
+    @cached_property
+    def error(self) -> Tensor:
+        """``[B]``: its squared norm (and `RIDGE` times that of the codes, where it applies)."""
+        codes = self.codes.square().sum(1)
+        return self.residual.square().sum(1) + self.supports.ridge * codes
+
+    @cached_property
+    def own(self) -> Tensor:
+        """``[B, k]``: diagonal of the inverse Gram matrix."""
+        return self.supports.inverse.diagonal(dim1=1, dim2=2)
+
+    @cached_property
+    def without(self) -> Tensor:
+        """``[B, k]``: squared least-squares error without each feature."""
+        return self.error[:, None] + self.codes.square() / self.own
+
+    @cached_property
+    def _codes_without(self) -> Tensor:
+        """``[B, k, k]``: least-squares codes (last axis) without each feature (middle axis)."""
+        share = self.supports.inverse / self.own[:, :, None]
+        return self.codes[:, None, :] - self.codes[:, :, None] * share
+
+    @cached_property
+    def signs_hold(self) -> Tensor:
+        """``[B, k]`` bool: codes without each feature are non-negative as they are."""
+        return (self._codes_without >= -1e-9 * self.size.sqrt()[:, None, None]).all(2)
+
+    @cached_property
+    def _nonnegative_without(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Codes >= 0 without each feature, where the least-squares ones change sign.
+
+        Returns:
+            Codes ``[p, k]``, squared errors ``[p]`` and inverse Gram matrices of the features that
+            stay positive ``[p, k, k]`` for p (token, feature) pairs; and ``[B, k]`` int64: which
+            pair, -1 where the least-squares codes serve.
+        """
+        b, i = (~self.signs_hold & self.supports.active).nonzero().unbind(1)
+        which = torch.full_like(self.supports.rows, -1)
+        which[b, i] = torch.arange(len(b), device=b.device)
+        gram = self.supports.gram[b]
+        at = torch.arange(len(b), device=b.device)
+        gram[at, i, :] = 0.0
+        gram[at, :, i] = 0.0
+        # An empty place has the identity: its moment is zero, and so is its code.
+        codes = nnls(gram, self.moment[b], self._codes_without[b, i] > 0)
+        error = self._error(b, gram, self.moment[b], codes)
+        passive = codes > 0
+        both = passive[:, :, None] & passive[:, None, :]
+        eye = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
+        system = torch.where(both, gram, 0.0)
+        system += torch.where(passive, NNLS_RIDGE, 1.0)[:, :, None] * eye
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(system))
+        return codes, error, torch.where(both, inverse, 0.0), which
+
+    @cached_property
+    def without_nonnegative(self) -> Tensor:
+        """``[B, k]``: squared error without each feature, codes >= 0; infinite at empty places."""
+        _, error, _, which = self._nonnegative_without
+        out = self.without.clone()
+        out[which >= 0] = error[which[which >= 0]]
+        return out.masked_fill(~self.supports.active, float("inf"))
+
+    @cached_property
+    def codes_without_nonnegative(self) -> Tensor:
+        """``[B, k, k]``: codes >= 0 (last axis) without each feature (middle axis)."""
+        codes, _, _, which = self._nonnegative_without
+        out = self._codes_without.clamp(min=0)
+        out[which >= 0] = codes[which[which >= 0]]
+        return out
+
+    def _error(self, token: Tensor, gram: Tensor, moment: Tensor, codes: Tensor) -> Tensor:
+        quadratic = (codes[:, None, :] @ gram @ codes[:, :, None]).view(-1)
+        return (self.size[token] - 2 * (moment * codes).sum(1) + quadratic).clamp(min=0)
+
+    def swapped(self, token: Tensor, place: Tensor, cross: Tensor, moment: Tensor,
+                start: Tensor) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """Non-negative codes of supports with one feature exchanged.
+
+        Args:
+            token: ``[m]`` int64.
+            place: ``[m]`` int64, whose row is exchanged.
+            cross: ``[m, k]`` cosines of the new row with the support's.
+            moment: ``[m]`` inner products of the new row with the target.
+            start: ``[m, k]`` bool, a guess at which codes are positive.
+
+        Returns:
+            Codes ``[m, k]`` with the new feature's at `place`, and squared errors ``[m]``.
+        """
+        at = torch.arange(len(token), device=token.device)
+        gram, moments = self.supports.gram[token], self.moment[token].clone()
+        gram[at, place, :] = cross
+        gram[at, :, place] = cross
+        gram[at, place, place] = 1.0
+        moments[at, place] = moment
+        codes = nnls(gram, moments, start)
+        return codes, self._error(token, gram, moments, codes)
+
+
+def _at_once(supports: Supports) -> int:
+    """Systems of k equations to hold at once: 64 MB of them on a CPU, 1 GB elsewhere."""
+    k = max(supports.rows.shape[1], 1)
+    limit = (1 << 26) if supports.rows.device.type == "cpu" else (1 << 30)
+    return max(1, limit // (8 * k * k))
+
+
+@dataclass
+class Swaps:
+    """What one swap can do for each token, for a list of limits on the squared error."""
+
+    count: Tensor
+    """``[B, T]`` int64: supports S - i + j whose non-negative codes stay within each limit."""
+    unsigned: Tensor
+    """``[B, T]`` int64: the same with codes of either sign."""
+    passing: Tensor
+    """``[B, T, k]`` bool: features that some counted swap removes."""
+    error: Tensor
+    """``[B, k]``: for each removed feature, the least non-negative squared error looked at."""
+    feature: Tensor
+    """``[B, k]`` int64: row number of the feature that enters then; -1 where none was looked at."""
+    listed: Tensor | None = None
+    """``[m, 4]`` int64, if asked for: token, limit, removed place and entering row of every
+    counted swap but those of features that can simply go."""
+    alone: Tensor | None = None
+    """``[B, T, k]`` bool: features that can simply go, so that all their swaps count."""
+
+
+def one_swaps(
+    fits: list[Fit],
+    limits: list[Tensor],
+    enter: Tensor,
+    *,
+    cells: int | None = None,
+    listing: bool = False,
+) -> list[Swaps]:
+    """Count the swaps within limits, and find the best for every removed feature.
+
+    Where a feature can go without any in its place, all swaps of it pass and only the best one
+    (by least-squares error) is looked at; of all others, every one that could pass is.
+
+    Args:
+        fits: targets on the same supports.
+        limits: for each of them ``[B, T]`` squared errors; a swap passes where its error is at
+            most the limit and `TOLERANCE` of the target more.
+        enter: ``[n]`` bool: rows that may enter.
+        cells: entries to look at in one step.
+        listing: whether to list the swaps, not only count them.
+
+    Returns:
+        One `Swaps` for each of `fits`.
+    """
+    supports = fits[0].supports
+    batch, k = supports.rows.shape
+    device = supports.rows.device
+    works = [_Work(fit, limit, enter, listing) for fit, limit in zip(fits, limits, strict=True)]
+    cells = cells or CELLS.get(device.type, DEVICE_CELLS)
+    columns = max(64, cells // max(1, batch * k))
+    basis = supports.basis.reshape(batch * k, supports.units.width)
+    for start, stop in spans(supports.units.count if k else 0, columns):
+        index = torch.arange(start, stop, device=device)
+        added = supports.units.raw(index) / supports.units.norms[start:stop, None]
+        inside = (basis @ added.T).view(batch, k, stop - start)
+        cross = supports.upper.mT @ inside
+        weight = supports.upper_inverse @ inside
+        apart = (1 - inside.square().sum(1)).clamp_(min=0)
+        allowed = enter[start:stop].expand(batch, -1).clone()
+        token, place = ((supports.rows >= start) & (supports.rows < stop)).nonzero().unbind(1)
+        allowed[token, supports.rows[token, place] - start] = False
+        for work in works:
+            work.block(start, added, inside, cross, weight, apart, allowed)
+    return [work.result() for work in works]
+
+
+class _Work:
+    """Running counts and minima of one target."""
+
+    def __init__(self, fit: Fit, limits: Tensor, enter: Tensor, listing: bool) -> None:
+        self.fit = fit
+        self.listed: list[Tensor] | None = [] if listing else None
+        supports = fit.supports
+        batch, k = supports.rows.shape
+        device = supports.rows.device
+        active = supports.active
+        self.limits = limits + TOLERANCE * fit.size[:, None]
+        alone = fit.without_nonnegative[:, None, :] <= self.limits[:, :, None]
+        self.alone = alone & active[:, None, :]
+        self.alone_unsigned = (fit.without[:, None, :] <= self.limits[:, :, None]) & active[
+            :, None, :
+        ]
+        # The widest limit at which a feature cannot simply go: beyond it swaps need no look.
+        open_limits = torch.where(self.alone, float("-inf"), self.limits[:, :, None])
+        self.widest = open_limits.amax(1).masked_fill(~active, float("-inf"))
+        taken = enter[supports.rows.clamp(min=0)] & active
+        entering = enter.sum() - taken.sum(1)
+        never = torch.where(self.alone_unsigned | ~active[:, None, :], -torch.inf, 0.0)
+        self.limits_unsigned = self.limits[:, :, None] + never
+        self.small = 1e-9 * fit.size.sqrt()
+        self.count = self.alone.sum(2) * entering[:, None]
+        self.unsigned = self.alone_unsigned.sum(2) * entering[:, None]
+        self.passing = self.alone & (entering > 0)[:, None, None]
+        self.error = torch.full((batch, k), float("inf"), dtype=torch.float64, device=device)
+        self.feature = torch.full((batch, k), -1, dtype=torch.int64, device=device)
+        # Where a feature can go at every limit, the best replacement by least squares.
+        self.free = active & torch.isneginf(self.widest)
+        self.free_error = self.error.clone()
+        self.free_feature = self.feature.clone()
+
+    def block(
+        self, start: int, added: Tensor, inside: Tensor, cross: Tensor, weight: Tensor,
+        apart: Tensor, allowed: Tensor,
+    ) -> None:  # fmt: skip
+        """Take the swaps that bring in rows ``start:``.
+
+        Least squares decide the unsigned counts. With codes >= 0, the error as a function of the
+        new row's code has the slope -2 `slope` at zero and at least the curvature 2 `distance`, so
+        it is at least ``without - slope^2 / distance``: a row with no slope stays out.
+        """
+        fit = self.fit
+        scaled = weight / fit.own[:, :, None]
+        distance = torch.addcmul(apart[:, None, :], scaled, weight)
+        along = torch.addcmul((fit.residual @ added.T)[:, None, :], scaled, fit.codes[:, :, None])
+        gain = along.square().div_(distance)
+        gain.masked_fill_(distance < DEPENDENT, 0.0)
+        unsigned = torch.sub(fit.without[:, :, None], gain, out=gain)
+        barred = ~allowed[:, None, :]
+        unsigned.masked_fill_(barred, torch.inf)
+        for t in range(self.limits.shape[1]):
+            within = unsigned <= self.limits_unsigned[:, t, :, None]
+            self.unsigned[:, t] += within.sum((1, 2))
+        moment = fit.target @ added.T
+        slope = moment[:, None, :] - fit.codes_without_nonnegative @ cross
+        bound = slope.square().div_(distance.clamp(min=1e-14)).neg_()
+        bound += fit.without_nonnegative[:, :, None]
+        bound.masked_fill_((slope <= self.small[:, None, None]) | barred, torch.inf)
+        found = (bound <= self.widest[:, :, None]).nonzero()
+        for first, last in spans(len(found), max(1, (1 << 20) // max(1, weight.shape[1]))):
+            b, i, c = found[first:last].unbind(1)
+            error = self._nonnegative(
+                b, i, unsigned[b, i, c], along[b, i, c], distance[b, i, c], weight[b, :, c],
+                cross[b, :, c], moment[b, c],
+            )  # fmt: skip
+            self._count(b, i, c + start, error)
+        if bool(self.free.any()):
+            b, i = self.free.nonzero().unbind(1)
+            least, at = bound[b, i].min(1)
+            better = least < self.free_error[b, i]
+            b, i = b[better], i[better]
+            self.free_error[b, i] = least[better]
+            self.free_feature[b, i] = at[better] + start
+
+    def _count(self, b: Tensor, i: Tensor, row: Tensor, error: Tensor) -> None:
+        """Take the non-negative errors of some swaps."""
+        passed = (error[:, None] <= self.limits[b]) & ~self.alone[b, :, i]
+        self.count.index_add_(0, b, passed.long())
+        hit, which = passed.nonzero().unbind(1)
+        self.passing[b[hit], which, i[hit]] = True
+        if self.listed is not None:
+            self.listed.append(torch.stack([b[hit], which, i[hit], row[hit]], 1))
+        self._improve(b, i, error, row)
+
+    def _nonnegative(
+        self, b: Tensor, i: Tensor, error: Tensor, along: Tensor, distance: Tensor,
+        weight: Tensor, cross: Tensor, moment: Tensor,
+    ) -> Tensor:  # fmt: skip
+        """Squared errors ``[m]`` of swaps with codes >= 0; infinite where beyond every limit.
+
+        From the cheapest answer to the dearest: the least-squares codes if their signs hold; the
+        same without the code that its sign costs most; the codes before the new row came, grown by
+        it; a solver.
+        """
+        fit = self.fit
+        inverse, at = fit.supports.inverse, torch.arange(len(b), device=b.device)
+        share = inverse[b, i] / fit.own[b, i][:, None]
+        enters = weight - weight[at, i][:, None] * share
+        enters[at, i] = -1.0
+        codes = fit.codes[b] - fit.codes[b, i][:, None] * share
+        codes -= (along / distance)[:, None] * enters
+        small = self.small[b][:, None]
+        # Differences of large numbers: where a removed row was nearly in the span of the others.
+        degenerate = (distance < DEPENDENT) | (fit.own[b, i] > DELICATE)
+        left = ((codes < -small).any(1) | degenerate).nonzero().squeeze(1)
+        # The inverse Gram matrix of the new support is this one less one row and column, plus
+        # enters enters' / distance. What a code's sign costs at least: its square over its entry.
+        spread = fit.own[b[left]] - inverse[b[left], i[left]] * share[left]
+        spread += enters[left].square() / distance[left][:, None]
+        cost = torch.where(codes[left] < 0, codes[left].square() / spread.clamp(min=1e-30), 0.0)
+        cost, worst = cost.max(1)
+        bound = error[left] + cost.masked_fill_(degenerate[left], 0.0)
+        out = error.clone()
+        out[left] = torch.inf
+        hopeful = bound <= self.widest[b[left], i[left]]
+        left, worst, bound = left[hopeful], worst[hopeful], bound[hopeful]
+        b, i, enters, share, codes = b[left], i[left], enters[left], share[left], codes[left]
+        at = torch.arange(len(left), device=left.device)
+        column = inverse[b, :, worst] - share * inverse[b, i, worst][:, None]
+        column += enters * (enters[at, worst] / distance[left])[:, None]
+        codes -= column * (codes[at, worst] / column[at, worst])[:, None]
+        codes[at, worst] = 0.0
+        settled = (codes >= -small[left]).all(1) & ~degenerate[left]
+        out[left[settled]] = bound[settled]
+        rest = (~settled).nonzero().squeeze(1)
+        for first, last in spans(len(rest), _at_once(fit.supports)):
+            some = rest[first:last]
+            token, place, of = b[some], i[some], left[some]
+            exact = self._grown(token, place, cross[of], moment[of])
+            hard = exact.isnan().nonzero().squeeze(1)
+            _, exact[hard] = fit.swapped(
+                token[hard], place[hard], cross[of[hard]], moment[of[hard]], codes[some[hard]] > 0
+            )
+            out[of] = exact
+        return out
+
+    def _grown(self, token: Tensor, place: Tensor, cross: Tensor, moment: Tensor) -> Tensor:
+        """Squared errors where the codes without the removed feature, grown by the new row, serve.
+
+        The new row joins the positive ones; that is the answer if all stay positive and no other
+        wants in. NaN where it is not.
+        """
+        fit = self.fit
+        held, held_error, inverses, which = fit._nonnegative_without
+        error = torch.full_like(moment, torch.nan)
+        known = (which[token, place] >= 0).nonzero().squeeze(1)
+        token, place, cross, moment = token[known], place[known], cross[known], moment[known]
+        pair = which[token, place]
+        codes = held[pair]
+        enters = (inverses[pair] @ cross[:, :, None]).squeeze(2)
+        distance = 1 - (cross * enters).sum(1)
+        slope = moment - (cross * codes).sum(1)
+        amount = slope / distance
+        grown = codes - amount[:, None] * enters
+        # How the rows that are out correlate with what is left now.
+        outside = fit.moment[token] - (fit.supports.gram[token] @ grown[:, :, None]).squeeze(2)
+        outside -= amount[:, None] * cross
+        outside[torch.arange(len(token), device=token.device), place] = 0.0
+        small, passive = self.small[token][:, None], codes > 0
+        serves = ((grown >= -small) | ~passive).all(1) & ((outside <= small) | passive).all(1)
+        serves &= distance > DEPENDENT
+        value = held_error[pair] - slope.square() / distance
+        error[known[serves]] = value[serves]
+        return error
+
+    def _improve(self, b: Tensor, i: Tensor, error: Tensor, feature: Tensor) -> None:
+        """Keep the least error of each removed feature; of equal ones the smallest row number."""
+        k = self.error.shape[1]
+        place = b * k + i
+        least = self.error.view(-1).clone()
+        least.scatter_reduce_(0, place, error, "amin")
+        won = (error == least[place]) & (error < self.error.view(-1)[place])
+        place, feature = place[won], feature[won]
+        entering = torch.full_like(self.feature.view(-1), torch.iinfo(torch.int64).max)
+        entering.scatter_reduce_(0, place, feature, "amin")
+        self.feature.view(-1)[place] = entering[place]
+        self.error.copy_(least.view_as(self.error))
+
+    def result(self) -> Swaps:
+        """Settle the best replacements of features that can simply go."""
+        fit = self.fit
+        units = fit.supports.units
+        b, i = (self.free & (self.free_feature >= 0)).nonzero().unbind(1)
+        for start, stop in spans(len(b), _at_once(fit.supports)):
+            token, place = b[start:stop], i[start:stop]
+            feature = self.free_feature[token, place]
+            added = units.raw(feature) / units.norms[feature, None]
+            cross = (fit.supports.vectors[token] @ added[:, :, None]).squeeze(2)
+            moment = (fit.target[token] * added).sum(1)
+            guess = fit._codes_without[token, place] > 0
+            _, error = fit.swapped(token, place, cross, moment, guess)
+            self._improve(token, place, error, feature)
+        listed = None
+        if self.listed is not None:
+            none = self.feature.new_empty(0, 4)
+            listed = torch.cat([none, *self.listed])
+        return Swaps(
+            self.count, self.unsigned, self.passing, self.error, self.feature, listed, self.alone
+        )
+
+
+def batches(sizes: Tensor, rows: int) -> Iterator[Tensor]:
+    """Tokens in groups of like support size, each of at most about `rows` rows in all.
+
+    Args:
+        sizes: ``[N]`` int64 support sizes.
+        rows: places (tokens times the largest support among them) to a group.
+
+    Yields:
+        int64 indices; every token once.
+    """
+    order = torch.argsort(sizes, stable=True)
+    sizes = sizes[order]
+    stop = len(order)
+    while stop > 0:
+        widest = max(int(sizes[stop - 1]), 1)
+        start = max(0, stop - max(1, rows // widest))
+        yield order[start:stop]
+        stop = start
