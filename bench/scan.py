@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from saeaudit.audit import scan as audit
+from saeaudit.audit import search as audit
 from saeaudit.core.rows import UnitRows, row_norms
 from saeaudit.core.screen import calibrate, make_screen
 from saeaudit.core.sweep import sweep
@@ -132,7 +132,7 @@ def ours(rows: torch.Tensor, screen: str) -> tuple[float, set[tuple[int, int]], 
     units = UnitRows(rows, torch.arange(len(rows), device=rows.device), norms)
     options = audit.ScanOptions(min_cosine=TAU, device=str(rows.device))
     held = []
-    seconds = timed(lambda: held.append(audit._search("bench", units, options, screen, None)))
+    seconds = timed(lambda: held.append(audit.search("bench", units, options, screen, None)))
     (found,) = held
     pairs = set(zip(found.pairs.i.tolist(), found.pairs.j.tolist(), strict=True))
     return seconds, pairs, len(found.triples.features)

@@ -15,7 +15,8 @@ from saeaudit.errors import AuditError
 
 if TYPE_CHECKING:
     from saeaudit.audit.open import open_target as open
-    from saeaudit.audit.scan import ScanOptions, scan
+    from saeaudit.audit.scan import scan
+    from saeaudit.audit.search import ScanOptions
     from saeaudit.dictionary import Dictionary
 
 __version__ = "0.1.0"
@@ -24,7 +25,7 @@ __all__ = ["AuditError", "Dictionary", "ScanOptions", "__version__", "open", "sc
 _WHERE = {
     "open": ("saeaudit.audit.open", "open_target"),
     "scan": ("saeaudit.audit.scan", "scan"),
-    "ScanOptions": ("saeaudit.audit.scan", "ScanOptions"),
+    "ScanOptions": ("saeaudit.audit.search", "ScanOptions"),
     "Dictionary": ("saeaudit.dictionary", "Dictionary"),
 }
 

@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
+from saeaudit.audit.search import Found, Progress, ScanOptions, search
 from saeaudit.core import geometry, triples
 from saeaudit.core.exchange import exchange_classes, sign_pattern
-from saeaudit.core.pairs import EdgeStore, PairFinder, Pairs, TooDenseError
+from saeaudit.core.pairs import Pairs
 from saeaudit.core.rows import UnitRows, fold, round9, spans
 from saeaudit.core.screen import (
     SLACK_LIMIT,
-    Screen,
     ScreenName,
     calibrate,
-    estimates,
-    make_screen,
 )
-from saeaudit.core.stream import hold
-from saeaudit.core.sweep import sweep
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 from saeaudit.records import (
-    Babel,
     Certificate,
     DictionaryRecord,
     FileRecord,
@@ -40,8 +33,6 @@ from saeaudit.records import (
     TripleRecord,
 )
 
-EDGE_BUDGET = 24_000_000
-"""Edges held at once, 12 bytes each."""
 SMALL = 8 << 20
 """Decoders below this many elements are swept in float32 without calibration."""
 QUANTILES = {
@@ -49,42 +40,7 @@ QUANTILES = {
     "max": 1.0,
 }  # fmt: skip
 
-Progress = Callable[[str, float], None]
 ScanRecord = DictionaryRecord | PairRecord | GroupRecord | TripleRecord | ScanSummary
-
-
-@dataclass(frozen=True)
-class ScanOptions:
-    """What a scan looks for; see the command line's help for the same words."""
-
-    min_cosine: float = 0.9
-    """Least |cosine| of a pair, in (0, 1]."""
-    max_residual: float = 0.2
-    """Largest residual of a triple, in [0, 1)."""
-    min_gain: float = 2.0
-    """Least ratio of single residual to residual of a genuine triple, at least 1."""
-    triples: tuple[tuple[int, int, int], ...] = ()
-    """Triples to report whatever the thresholds."""
-    include_collapsed: bool = False
-    """Whether collapsed rows take part."""
-    max_findings: int = 100_000
-    """Most pairs, and most triples, written for an SAE; counts are exact whatever the limit."""
-    screen: Literal["auto", "int8", "bf16", "fp32"] = "auto"
-    """Kind of product that proposes candidates."""
-    device: str = "cpu"
-    """Where products run."""
-    tile: int | None = field(default=None, repr=False)
-    """Rows to a side of a tile; chosen to suit the machine where None."""
-
-    def __post_init__(self) -> None:
-        for name, value, low, high, allowed in (
-            ("--min-cosine", self.min_cosine, 0.01, 1.0, "0.01 to 1"),
-            ("--max-residual", self.max_residual, 0.0, 0.8, "0 to 0.8"),
-            ("--min-gain", self.min_gain, 1.0, float("inf"), "1 or more"),
-            ("--max-findings", self.max_findings, 0, float("inf"), "0 or more"),
-        ):
-            if not low <= value <= high:
-                raise AuditError(f"{value} is out of range", where=name, hint=f"allowed: {allowed}")
 
 
 def choose_screen(options: ScanOptions, *, large: bool) -> ScreenName:
@@ -128,7 +84,7 @@ def scan(
     units = UnitRows(dictionary.weights.decoder, live, dictionary.norms[live])
     requested = _requested(dictionary, units, options)
     name = screen or choose_screen(options, large=dictionary.weights.decoder.numel() > SMALL)
-    found = _search_within_memory(dictionary.sae, units, options, name, progress)
+    found = search(dictionary.sae, units, options, name, progress)
     yield from _groups(dictionary.sae, units, found.pairs)
     pairs, pairs_cut = _pairs(dictionary, units, found.pairs, options.max_findings)
     yield from pairs
@@ -165,126 +121,6 @@ def describe(dictionary: Dictionary) -> DictionaryRecord:
         nonfinite_rows=tuple(dictionary.nonfinite_rows.tolist()),
         collapsed_rows=tuple(dictionary.collapsed_rows.tolist()),
     )
-
-
-@dataclass(frozen=True)
-class _Found:
-    pairs: Pairs
-    triples: triples.Triples
-    row_max: Tensor
-    babel: Babel
-    edge_floor: float
-
-
-def _search_within_memory(
-    sae: str, units: UnitRows, options: ScanOptions, name: ScreenName, progress: Progress | None
-) -> _Found:
-    """Search; where a device's memory does not suffice, again with less of it.
-
-    Raises:
-        AuditError: not even the smallest tiles fit, or the device failed.
-    """
-    first = (options.tile, True)
-    less = () if options.device == "cpu" else ((options.tile, False), (1024, False), (256, False))
-    for tile, held in (first, *less):
-        try:
-            return _search(sae, units, options, name, progress, tile=tile, held=held)
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
-        except (MemoryError, torch.AcceleratorError) as error:
-            raise AuditError(_first_line(error), where=f"{sae} on {options.device}") from error
-    raise AuditError(
-        f"out of memory on {options.device}, even with small tiles",
-        where=sae,
-        hint="--device cpu, or free what other processes hold there",
-    )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error.args[0] if error.args else "") or type(error).__name__).splitlines()[0]
-
-
-def _search(
-    sae: str, units: UnitRows, options: ScanOptions, name: ScreenName, progress: Progress | None,
-    *, tile: int | None = None, held: bool = True,
-) -> _Found:  # fmt: skip
-    rho, gamma, tau = options.max_residual, options.min_gain, options.min_cosine
-    device = torch.device(options.device)
-    units = hold(units, device) if held else units
-    screen = make_screen(units, name, device)
-    whole = screen if screen.name == "fp32" else make_screen(units, "fp32", device)
-    wanted = triples.edge_floor(units.width, rho, gamma)
-    floor = min(wanted, _listing_floor(screen, wanted))
-    finder = PairFinder(units, tau, screen.slack)
-    store = EdgeStore(
-        units,
-        floor,
-        screen.slack,
-        near=triples.near_cosine(rho),
-        strong=triples.strong_cosine(rho, gamma) - 10 * triples.MARGIN,
-        budget=EDGE_BUDGET,
-    )
-    estimate = torch.zeros(units.count, device=units.device)
-    report = (lambda share: progress("screening", share)) if progress else None
-    try:
-        for hits in sweep(screen, min(floor, tau), estimate, tile=tile, progress=report):
-            finder.add(hits)
-            store.add(hits)
-        if progress:
-            progress("refining", 0.0)
-        pairs, edges = finder.finish(), store.finish()
-        findings = triples.find_triples(screen, whole, edges, rho, gamma)
-    except TooDenseError as error:
-        raise AuditError(
-            f"too many strongly correlated features for the exact search: {error}",
-            where=sae,
-            hint="a smaller --max-residual or a larger --min-gain has fewer candidates",
-        ) from error
-    ranked = geometry.rank_entries(edges, units.count)
-    row_max = geometry.row_maxima(screen, whole, edges, ranked, estimate)
-    _check_certificate(sae, screen, row_max, estimate)
-    sums = [geometry.babel(screen, whole, edges, ranked, row_max, k) for k in (1, 8, 32)]
-    return _Found(
-        pairs.cpu(),
-        triples.Triples(*(column.cpu() for column in findings)),
-        row_max.cpu(),
-        Babel(*sums),
-        wanted,
-    )
-
-
-def _check_certificate(sae: str, screen: Screen, row_max: Tensor, estimate: Tensor) -> None:
-    """Compare every row's largest cosine, exact, with what the sweep made of it.
-
-    A processor or driver that multiplies wrongly could hide findings; it shows here.
-
-    Raises:
-        AuditError: an estimate is further off than the slack allows.
-    """
-    off = float((row_max - estimate).abs().max())
-    if off > screen.slack + 2e-6:
-        raise AuditError(
-            f"the {screen.name} products of {screen.device} are off by {off:.2g} where "
-            f"{screen.slack:.2g} is possible: this machine's arithmetic is not to be trusted",
-            where=sae,
-            hint="try --device cpu, or another --screen",
-        )
-
-
-def _listing_floor(screen: Screen, wanted: float) -> float:
-    """Threshold from which a sweep's hits are kept, so that they cover nearly every row's maximum.
-
-    A guess from 64 rows that only affects speed: rows that it fails are computed whole.
-    """
-    count = screen.units.count
-    rows = torch.arange(0, count, max(1, count // 64), device=screen.units.device)[:64]
-    values = torch.cat([v.abs() for _, v in estimates(screen, rows)], 1)
-    # 64 entries a row on average (fewer in a million rows), slack included: enough to cover the
-    # largest cosines of nearly every row, and to bound the Babel function closely.
-    most = max(1, min(values.numel() - 1, len(rows) * min(64, EDGE_BUDGET // count)))
-    above = torch.histc(values, 8192, 0.0, 1.0).flip(0).cumsum(0)
-    affordable = 1.0 - int((above <= most).sum()) / 8192 + screen.slack
-    return min(max(affordable, 2 * screen.slack), wanted)
 
 
 def _requested(dictionary: Dictionary, units: UnitRows, options: ScanOptions) -> Tensor:
@@ -422,7 +258,7 @@ def _triple_records(
 
 
 def _summary(
-    sae: str, units: UnitRows, found: _Found, options: ScanOptions, *, complete: bool
+    sae: str, units: UnitRows, found: Found, options: ScanOptions, *, complete: bool
 ) -> ScanSummary:
     pairs, row_max = found.pairs, found.row_max
     components = len(torch.unique(pairs.component))

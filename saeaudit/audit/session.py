@@ -9,7 +9,8 @@ from concurrent.futures import Future
 import torch
 
 from saeaudit.audit.open import open_local
-from saeaudit.audit.scan import Progress, ScanOptions, scan
+from saeaudit.audit.scan import scan
+from saeaudit.audit.search import Progress, ScanOptions
 from saeaudit.core.screen import ScreenName
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError

@@ -54,7 +54,8 @@ def scan(
     Example: saeaudit scan sample | jq -c 'select(.type == "pair" or .type == "triple")'
     """
     arguments = {key: value for key, value in locals().items() if key not in ("debug", "quiet")}
-    from saeaudit.audit.scan import ScanOptions, choose_screen
+    from saeaudit.audit.scan import choose_screen
+    from saeaudit.audit.search import ScanOptions
     from saeaudit.audit.session import pick_device, scan_all
     from saeaudit.cli.console import console, progress
     from saeaudit.formats.jsonl import output as open_output

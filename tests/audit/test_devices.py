@@ -8,8 +8,9 @@ import torch
 
 from saeaudit import AuditError
 from saeaudit import open as open_sae
-from saeaudit.audit import scan as audit
-from saeaudit.audit.scan import ScanOptions, scan
+from saeaudit.audit import search as audit
+from saeaudit.audit.scan import scan
+from saeaudit.audit.search import ScanOptions
 from saeaudit.core import kernels, stream
 from saeaudit.core import sweep as sweeping
 from saeaudit.dictionary import Dictionary

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from saeaudit import AuditError
-from saeaudit.audit.scan import ScanOptions, scan
+from saeaudit.audit.scan import scan
+from saeaudit.audit.search import ScanOptions
 from saeaudit.core.rows import row_norms
 from saeaudit.dictionary import Dictionary, FileRead, Source, Weights, validate
 from saeaudit.records import dump
@@ -184,7 +185,7 @@ def test_a_crowd_of_twins_is_a_group() -> None:
 
 
 def test_counts_stay_exact_when_pairs_cannot_be_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    from saeaudit.audit import scan as module
+    from saeaudit.audit import search as module
     from saeaudit.core import pairs
 
     rng = np.random.default_rng(1)

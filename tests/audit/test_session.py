@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from saeaudit.audit import session
-from saeaudit.audit.scan import ScanOptions
+from saeaudit.audit.search import ScanOptions
 from saeaudit.errors import WeightsError
 from saeaudit.sources.target import Local
 from tests.audit.test_scan import opened

@@ -10,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from saeaudit.core.fits import Fit, Supports
 from saeaudit.core.nnls import nnls
 from saeaudit.core.rows import UnitRows, row_norms
-from saeaudit.core.swaps import TOLERANCE, Fit, Supports, batches, one_swaps
+from saeaudit.core.swaps import TOLERANCE, batches, one_swaps
 
 NEAR = 1e-7
 """Share of |target|^2 around a limit in which either answer is right."""

@@ -18,7 +18,7 @@ import pytest
 import saeaudit
 from saeaudit import AuditError
 from saeaudit.audit.fetch import fetch_all
-from saeaudit.audit.scan import ScanOptions
+from saeaudit.audit.search import ScanOptions
 from saeaudit.audit.session import scan_all
 from saeaudit.sources.target import resolve
 from tests.hubserver import Hub, Running

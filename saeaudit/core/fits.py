@@ -1,0 +1,231 @@
+"""Least squares of activations on their active features, and on those less one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from saeaudit.core.nnls import RIDGE as NNLS_RIDGE
+from saeaudit.core.nnls import nnls
+from saeaudit.core.rows import UnitRows
+
+RIDGE = 1e-13
+"""Where rows of a support depend on each other, this times the squared codes is part of the error:
+of all the codes that fit as well, those that do not cancel each other."""
+WEAK = 1e-10
+"""A support is left as it is when every row is further (squared) from the span of those before."""
+
+
+@dataclass(frozen=True)
+class Supports:
+    """A batch of tokens and the features that are active on each."""
+
+    units: UnitRows
+    rows: Tensor
+    """``[B, k]`` int64 row numbers, -1 where a token has fewer than k."""
+
+    @property
+    def active(self) -> Tensor:
+        """``[B, k]`` bool: which places are taken."""
+        return self.rows >= 0
+
+    @cached_property
+    def vectors(self) -> Tensor:
+        """Their unit rows ``[B, k, d]`` float64, zero where a place is not taken."""
+        index = self.rows.clamp(min=0).reshape(-1)
+        rows = self.units.raw(index) / self.units.norms[index, None]
+        return rows.view(*self.rows.shape, self.units.width) * self.active[:, :, None]
+
+    @cached_property
+    def gram(self) -> Tensor:
+        """``[B, k, k]``, with the identity where a place is not taken."""
+        gram = self.vectors @ self.vectors.mT
+        return gram + torch.diag_embed((~self.active).to(gram.dtype))
+
+    @cached_property
+    def _factors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """``Q' [B, k, d]`` and ``R [B, k, k]``, upper triangular, of the support's rows.
+
+        A QR decomposition loses as many digits as the rows' condition number has, a Gram matrix
+        twice as many, and supports do hold near-duplicates. Below the rows stands a diagonal: ones
+        at empty places, the root of `RIDGE` where rows depend on each other.
+        """
+        k = self.rows.shape[1]
+        below = torch.diag_embed((~self.active).to(self.vectors.dtype))
+        matrix = torch.cat([self.vectors, below], 2).mT
+        q, r = torch.linalg.qr(matrix)
+        ridge = torch.zeros(len(self.rows), dtype=q.dtype, device=q.device)
+        if k:
+            least = r.diagonal(dim1=1, dim2=2).square().amin(1)
+            weak = (least < WEAK).nonzero().squeeze(1)
+            ridge[weak] = RIDGE
+            if len(weak):
+                below[weak] += RIDGE**0.5 * torch.diag_embed(self.active[weak].to(below.dtype))
+                matrix = torch.cat([self.vectors[weak], below[weak]], 2).mT
+                q[weak], r[weak] = torch.linalg.qr(matrix)
+        return q[:, : self.units.width].mT.contiguous(), r, ridge
+
+    @property
+    def ridge(self) -> Tensor:
+        """``[B]``: `RIDGE` where the support's rows depend on each other, else zero."""
+        return self._factors[2]
+
+    @property
+    def basis(self) -> Tensor:
+        """``[B, k, d]``: orthonormal rows that span the support's."""
+        return self._factors[0]
+
+    @property
+    def upper(self) -> Tensor:
+        """``[B, k, k]``, R: the support's rows are ``R' basis``."""
+        return self._factors[1]
+
+    @cached_property
+    def upper_inverse(self) -> Tensor:
+        """Inverse of `upper`."""
+        eye = torch.eye(self.rows.shape[1], dtype=torch.float64, device=self.rows.device)
+        inverse: Tensor = torch.linalg.solve_triangular(self.upper, eye, upper=True)
+        return inverse
+
+    @cached_property
+    def inverse(self) -> Tensor:
+        """Inverse of the Gram matrix."""
+        return self.upper_inverse @ self.upper_inverse.mT
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Least squares of one target a token on its support, and on the support less one feature."""
+
+    supports: Supports
+    target: Tensor
+    """``[B, d]`` float64."""
+
+    @cached_property
+    def size(self) -> Tensor:
+        """``[B]``: squared norm of the target."""
+        return self.target.square().sum(1)
+
+    @cached_property
+    def moment(self) -> Tensor:
+        """``[B, k]``: inner products of the target with the support's rows."""
+        return (self.supports.vectors @ self.target[:, :, None]).squeeze(2)
+
+    @cached_property
+    def codes(self) -> Tensor:
+        """``[B, k]``: least-squares codes in unit rows, of either sign."""
+        along = self.supports.basis @ self.target[:, :, None]
+        return (self.supports.upper_inverse @ along).squeeze(2) * self.supports.active
+
+    @cached_property
+    def residual(self) -> Tensor:
+        """``[B, d]``: what they leave."""
+        fitted = (self.codes[:, None, :] @ self.supports.vectors).squeeze(1)
+        return self.target - fitted
+
+    @cached_property
+    def error(self) -> Tensor:
+        """``[B]``: its squared norm (and `RIDGE` times that of the codes, where it applies)."""
+        codes = self.codes.square().sum(1)
+        return self.residual.square().sum(1) + self.supports.ridge * codes
+
+    @cached_property
+    def own(self) -> Tensor:
+        """``[B, k]``: diagonal of the inverse Gram matrix."""
+        return self.supports.inverse.diagonal(dim1=1, dim2=2)
+
+    @cached_property
+    def without(self) -> Tensor:
+        """``[B, k]``: squared least-squares error without each feature."""
+        return self.error[:, None] + self.codes.square() / self.own
+
+    @cached_property
+    def codes_without(self) -> Tensor:
+        """``[B, k, k]``: least-squares codes (last axis) without each feature (middle axis)."""
+        share = self.supports.inverse / self.own[:, :, None]
+        return self.codes[:, None, :] - self.codes[:, :, None] * share
+
+    @cached_property
+    def signs_hold(self) -> Tensor:
+        """``[B, k]`` bool: codes without each feature are non-negative as they are."""
+        return (self.codes_without >= -1e-9 * self.size.sqrt()[:, None, None]).all(2)
+
+    @cached_property
+    def nonnegative_without(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Codes >= 0 without each feature, where the least-squares ones change sign.
+
+        Returns:
+            Codes ``[p, k]``, squared errors ``[p]`` and inverse Gram matrices of the features that
+            stay positive ``[p, k, k]`` for p (token, feature) pairs; and ``[B, k]`` int64: which
+            pair, -1 where the least-squares codes serve.
+        """
+        b, i = (~self.signs_hold & self.supports.active).nonzero().unbind(1)
+        which = torch.full_like(self.supports.rows, -1)
+        which[b, i] = torch.arange(len(b), device=b.device)
+        gram = self.supports.gram[b]
+        at = torch.arange(len(b), device=b.device)
+        gram[at, i, :] = 0.0
+        gram[at, :, i] = 0.0
+        # An empty place has the identity: its moment is zero, and so is its code.
+        codes = nnls(gram, self.moment[b], self.codes_without[b, i] > 0)
+        error = self._error(b, gram, self.moment[b], codes)
+        passive = codes > 0
+        both = passive[:, :, None] & passive[:, None, :]
+        eye = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
+        system = torch.where(both, gram, 0.0)
+        system += torch.where(passive, NNLS_RIDGE, 1.0)[:, :, None] * eye
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(system))
+        return codes, error, torch.where(both, inverse, 0.0), which
+
+    @cached_property
+    def without_nonnegative(self) -> Tensor:
+        """``[B, k]``: squared error without each feature, codes >= 0; infinite at empty places."""
+        _, error, _, which = self.nonnegative_without
+        out = self.without.clone()
+        out[which >= 0] = error[which[which >= 0]]
+        return out.masked_fill(~self.supports.active, float("inf"))
+
+    @cached_property
+    def codes_without_nonnegative(self) -> Tensor:
+        """``[B, k, k]``: codes >= 0 (last axis) without each feature (middle axis)."""
+        codes, _, _, which = self.nonnegative_without
+        out = self.codes_without.clamp(min=0)
+        out[which >= 0] = codes[which[which >= 0]]
+        return out
+
+    def _error(self, token: Tensor, gram: Tensor, moment: Tensor, codes: Tensor) -> Tensor:
+        quadratic = (codes[:, None, :] @ gram @ codes[:, :, None]).view(-1)
+        return (self.size[token] - 2 * (moment * codes).sum(1) + quadratic).clamp(min=0)
+
+    def swapped(self, token: Tensor, place: Tensor, cross: Tensor, moment: Tensor,
+                start: Tensor) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """Non-negative codes of supports with one feature exchanged.
+
+        Args:
+            token: ``[m]`` int64.
+            place: ``[m]`` int64, whose row is exchanged.
+            cross: ``[m, k]`` cosines of the new row with the support's.
+            moment: ``[m]`` inner products of the new row with the target.
+            start: ``[m, k]`` bool, a guess at which codes are positive.
+
+        Returns:
+            Codes ``[m, k]`` with the new feature's at `place`, and squared errors ``[m]``.
+        """
+        at = torch.arange(len(token), device=token.device)
+        gram, moments = self.supports.gram[token], self.moment[token].clone()
+        gram[at, place, :] = cross
+        gram[at, :, place] = cross
+        gram[at, place, place] = 1.0
+        moments[at, place] = moment
+        codes = nnls(gram, moments, start)
+        return codes, self._error(token, gram, moments, codes)
+
+
+def systems_at_once(supports: Supports) -> int:
+    """Systems of k equations to hold at once: 64 MB of them on a CPU, 1 GB elsewhere."""
+    k = max(supports.rows.shape[1], 1)
+    limit = (1 << 26) if supports.rows.device.type == "cpu" else (1 << 30)
+    return max(1, limit // (8 * k * k))

@@ -1,0 +1,168 @@
+"""The records that saeaudit writes: frozen dataclasses, told apart by `type`.
+
+Summaries are told apart by `command` as well. Every float is finite and rounded to 9 significant
+digits; what is undefined is null. The JSON Schema (`saeaudit schema`) is made from these classes,
+docstrings included.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import fields, is_dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, get_args
+
+from saeaudit.records.common import (
+    SCHEMA,
+    DictionaryRecord,
+    ErrorRecord,
+    FileRecord,
+    ListingRecord,
+    RuleResult,
+    Run,
+    SourceRecord,
+    Verdict,
+)
+from saeaudit.records.mediators import (
+    MOVED,
+    Alternatives,
+    Code,
+    EncoderSummary,
+    Involved,
+    MediatorRecord,
+    MediatorsSummary,
+    Mode,
+    MovedShare,
+    NonUnique,
+    TokenRecord,
+)
+from saeaudit.records.scan import (
+    Babel,
+    Certificate,
+    Exchange,
+    GroupRecord,
+    MaxCosine,
+    PairRecord,
+    Quantiles,
+    ScanSummary,
+    TripleRecord,
+)
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+__all__ = [
+    "MOVED",
+    "SCHEMA",
+    "Alternatives",
+    "Babel",
+    "Certificate",
+    "Code",
+    "DictionaryRecord",
+    "EncoderSummary",
+    "ErrorRecord",
+    "Exchange",
+    "FileRecord",
+    "Finding",
+    "GroupRecord",
+    "Involved",
+    "ListingRecord",
+    "MaxCosine",
+    "MediatorRecord",
+    "MediatorsSummary",
+    "Mode",
+    "MovedShare",
+    "NonUnique",
+    "PairRecord",
+    "Quantiles",
+    "Record",
+    "RuleResult",
+    "Run",
+    "ScanSummary",
+    "SourceRecord",
+    "TokenRecord",
+    "TripleRecord",
+    "Verdict",
+    "dump",
+    "json_schema",
+    "number",
+    "parse",
+    "plain",
+]
+
+Finding = PairRecord | GroupRecord | TripleRecord
+Record = (
+    Run | DictionaryRecord | PairRecord | GroupRecord | TripleRecord | ScanSummary
+    | MediatorRecord | TokenRecord | MediatorsSummary | ListingRecord | ErrorRecord | Verdict
+)  # fmt: skip
+
+
+def number(value: float) -> float | None:
+    """Round to 9 significant digits; None where the value is not finite. -0.0 becomes 0.0."""
+    value = float(value)
+    return float(f"{value:.9g}") + 0.0 if math.isfinite(value) else None
+
+
+def plain(value: Any) -> Any:
+    """Turn records into what the json module writes, `type` first and floats rounded."""
+    if is_dataclass(value):
+        names = sorted((f.name for f in fields(value)), key=lambda n: (n != "type", n != "schema"))
+        return {name: plain(getattr(value, name)) for name in names}
+    if isinstance(value, float):
+        return number(value)
+    if isinstance(value, dict):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    return value
+
+
+def dump(record: Record) -> str:
+    """One record as one line of JSON, without the newline."""
+    return json.dumps(plain(record), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+@cache
+def _adapter() -> TypeAdapter[Record]:
+    from typing import Annotated
+
+    from pydantic import Discriminator, Tag, TypeAdapter
+
+    def tag(record: Any) -> str:
+        kind, command = (
+            (record.get("type"), record.get("command"))
+            if isinstance(record, dict)
+            else (record.type, getattr(record, "command", None))
+        )
+        return f"{kind} ({command})" if kind == "summary" else str(kind)
+
+    summaries = (
+        Annotated[ScanSummary, Tag("summary (scan)")]
+        | Annotated[MediatorsSummary, Tag("summary (mediators)")]
+    )
+    others: Any = Annotated[Run, Tag("run")]
+    for kind in get_args(Record):
+        if kind not in (Run, ScanSummary, MediatorsSummary):
+            others = others | Annotated[kind, Tag(kind.type)]
+    return TypeAdapter(Annotated[others | summaries, Discriminator(tag)])
+
+
+def parse(line: str | bytes) -> Record:
+    """Parse one line strictly.
+
+    Raises:
+        ValueError: not JSON, an unknown type, a missing or unknown field, a wrong type.
+    """
+    return _adapter().validate_json(line)
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of one record."""
+    schema = _adapter().json_schema(mode="serialization")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"{SCHEMA} record",
+        "description": "One line of saeaudit's output.",
+        **schema,
+    }

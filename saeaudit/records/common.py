@@ -1,0 +1,181 @@
+"""Records that every command may write: the run, the dictionary, what went wrong, the verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+SCHEMA = "saeaudit/1"
+"""Version of the record format."""
+
+STRICT = {"extra": "forbid", "strict": True, "use_attribute_docstrings": True}
+
+
+@dataclass(frozen=True)
+class Run:
+    """How this run was made: the only record that may differ between runs on the same input."""
+
+    __pydantic_config__ = STRICT
+
+    version: str
+    """Version of saeaudit."""
+    command: str
+    """Subcommand."""
+    arguments: dict[str, Any]
+    """Its options, defaults included."""
+    started: str
+    """UTC time, ISO 8601."""
+    device: str
+    """Where matrix products ran: "cpu", "cuda:0"."""
+    screen: Literal["int8", "bf16", "fp32"] | None
+    """Kind of product that proposed candidates; it decides nothing. Null where none was needed."""
+    python: str
+    """Version of Python."""
+    torch: str
+    """Version of PyTorch."""
+    type: Literal["run"] = "run"
+    """Always "run"."""
+    schema: Literal["saeaudit/1"] = "saeaudit/1"
+    """Version of the record format."""
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """A file that was read."""
+
+    __pydantic_config__ = STRICT
+
+    path: str
+    """As the user named it; relative to the package for the bundled samples."""
+    bytes: int
+    """Size."""
+    sha256: str
+    """Hexadecimal digest of the whole file."""
+
+
+@dataclass(frozen=True)
+class SourceRecord:
+    """Where a dictionary came from."""
+
+    __pydantic_config__ = STRICT
+
+    uri: str
+    """The target as the user can type it."""
+    revision: str | None
+    """Resolved commit of a hub repository; null for local files."""
+    path: str
+    """The weight file."""
+    bytes: int
+    """Its size."""
+    sha256: str
+    """Its digest."""
+    others: tuple[FileRecord, ...]
+    """Every other file that was read, such as a configuration."""
+
+
+@dataclass(frozen=True)
+class DictionaryRecord:
+    """One SAE's decoder, and which of its rows are left out of every finding."""
+
+    __pydantic_config__ = STRICT
+
+    sae: str
+    """The SAE's id as the user can type it."""
+    source: SourceRecord
+    """Where it came from."""
+    format: str
+    """Weight format, e.g. "gemma_scope"."""
+    architecture: str
+    """Encoder formula, e.g. "jumprelu"; "decoder-only" where there is no encoder."""
+    d_in: int
+    """Width of a decoder row."""
+    d_sae: int
+    """Number of features (decoder rows) in the file."""
+    dtype: str
+    """Element type of the decoder on disk."""
+    norm_min: float
+    """Least Euclidean norm of the rows that are finite and not zero."""
+    norm_max: float
+    """Largest such norm."""
+    zero_rows: tuple[int, ...]
+    """Rows that are exactly zero."""
+    nonfinite_rows: tuple[int, ...]
+    """Rows with a NaN or an infinity."""
+    collapsed_rows: tuple[int, ...]
+    """Rows whose norm is below 1e-3 of the norms' 99th percentile: shrunk, dead features."""
+    type: Literal["dictionary"] = "dictionary"
+    """Always "dictionary"."""
+
+
+@dataclass(frozen=True)
+class ErrorRecord:
+    """Something named that could not be audited; the run ends with exit status 2."""
+
+    __pydantic_config__ = STRICT
+
+    sae: str
+    """What could not be audited, as the user can type it."""
+    reason: str
+    """What is wrong."""
+    hint: str
+    """What to do about it; may be empty."""
+    type: Literal["error"] = "error"
+    """Always "error"."""
+
+
+@dataclass(frozen=True)
+class RuleResult:
+    """One rule of the policy, evaluated for one SAE."""
+
+    __pydantic_config__ = STRICT
+
+    rule: str
+    """The rule's name."""
+    limit: float
+    """The value it compares with."""
+    value: float | None
+    """The value found."""
+    sae: str
+    """The SAE."""
+    passed: bool
+    """Whether the rule holds."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The last record of a scan: a file without it is incomplete."""
+
+    __pydantic_config__ = STRICT
+
+    passed: bool
+    """Whether everything named was audited and every rule holds."""
+    rules: tuple[RuleResult, ...]
+    """Every rule that was evaluated."""
+    new_findings: int
+    """Findings that no baseline knows."""
+    known_findings: int
+    """Findings that the baseline knows."""
+    type: Literal["verdict"] = "verdict"
+    """Always "verdict"."""
+
+
+@dataclass(frozen=True)
+class ListingRecord:
+    """One SAE that was found or fetched."""
+
+    __pydantic_config__ = STRICT
+
+    sae: str
+    """The SAE's id as the user can type it."""
+    uri: str
+    """Where it is: a hub address, or a path."""
+    files: tuple[str, ...]
+    """Its files: in the repository, or on this machine."""
+    bytes: int
+    """Their size together; what was or would be fetched."""
+    format: str
+    """Weight format, e.g. "gemma_scope"."""
+    cached: bool
+    """Whether all of it is on this machine."""
+    type: Literal["listing"] = "listing"
+    """Always "listing"."""

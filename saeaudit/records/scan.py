@@ -1,0 +1,197 @@
+"""Records of a scan: pairs, groups, triples and the summary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from saeaudit.records.common import STRICT
+
+
+@dataclass(frozen=True)
+class PairRecord:
+    """Two features whose decoder rows point the same way, or opposite ways."""
+
+    __pydantic_config__ = STRICT
+
+    sae: str
+    """The SAE's id."""
+    features: tuple[int, int]
+    """The two features, the smaller index first."""
+    kind: Literal["duplicate", "antipodal"]
+    """Cosine at least min_cosine, or at most -min_cosine."""
+    cosine: float
+    """Cosine of the decoder rows."""
+    norm_ratio: float
+    """Norm of the first row over that of the second."""
+    encoder_cosine: float | None
+    """Cosine of the two encoder directions; null without an encoder or for a zero direction."""
+    type: Literal["pair"] = "pair"
+    """Always "pair"."""
+
+
+@dataclass(frozen=True)
+class GroupRecord:
+    """A connected component of duplicates, of three features or more."""
+
+    __pydantic_config__ = STRICT
+
+    sae: str
+    """The SAE's id."""
+    features: tuple[int, ...]
+    """Its features, ascending."""
+    size: int
+    """Number of features."""
+    min_cosine: float | None
+    """Least cosine of a duplicate pair in the group; null where pairs were counted, not listed."""
+    max_cosine: float | None
+    """Largest cosine of a duplicate pair in the group; null likewise."""
+    type: Literal["group"] = "group"
+    """Always "group"."""
+
+
+Exchange = Literal["always", "sometimes", "never"]
+
+
+@dataclass(frozen=True)
+class TripleRecord:
+    """Three features of which one lies (nearly) in the plane of the other two."""
+
+    __pydantic_config__ = STRICT
+
+    sae: str
+    """The SAE's id."""
+    features: tuple[int, int, int]
+    """[f1, f2, f3] in the roles of f3 = beta (f2 - alpha f1), nearly."""
+    coefficients: tuple[float, float] | None
+    """[a, b] with u3 = a u1 + b u2, nearly, for the unit rows; null where f1, f2 are parallel."""
+    alpha: float | None
+    """-a/b."""
+    residual: float | None
+    """Distance of u3 from the plane of u1 and u2 (0: exactly dependent)."""
+    single_residual: float
+    """Distance of u3 from the nearer of the two lines: what one feature alone leaves."""
+    cosines: tuple[float, float, float]
+    """[c12, c13, c23]."""
+    pattern: Literal["2,1", "3,0"] | None
+    """Signs of the kernel vector: two against one, or three directions that cancel."""
+    inner: int | None
+    """For "2,1": the feature that is a positive mix of the other two."""
+    outer: tuple[int, ...]
+    """For "2,1": the other two, ascending; else empty."""
+    exchange: tuple[Exchange, Exchange, Exchange] | None
+    """For codes on (f1, f2), (f1, f3) and (f2, f3): is there another code of the same L0?"""
+    requested: bool
+    """Whether it was named with --triple; such a record is written whatever the thresholds."""
+    type: Literal["triple"] = "triple"
+    """Always "triple"."""
+
+
+@dataclass(frozen=True)
+class Babel:
+    """Babel function: the largest sum of a feature's k largest |cosines| (Tropp 2004)."""
+
+    __pydantic_config__ = STRICT
+
+    k1: float
+    """k = 1: the coherence."""
+    k8: float
+    """k = 8."""
+    k32: float
+    """k = 32."""
+
+
+@dataclass(frozen=True)
+class Quantiles:
+    """Order statistics over the live features: values that occur, no averages."""
+
+    __pydantic_config__ = STRICT
+
+    min: float
+    """Least."""
+    p05: float
+    """5 % of the features are at or below this."""
+    p25: float
+    """25 %."""
+    p50: float
+    """50 %."""
+    p75: float
+    """75 %."""
+    p95: float
+    """95 %."""
+    p99: float
+    """99 %."""
+    max: float
+    """Largest."""
+
+
+@dataclass(frozen=True)
+class MaxCosine:
+    """Every live feature's largest |cosine| with another live feature."""
+
+    __pydantic_config__ = STRICT
+
+    quantiles: Quantiles
+    """Its quantiles."""
+    histogram: tuple[int, ...]
+    """64 equal bins of [0, 1], the last one closed."""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Why nothing was missed."""
+
+    __pydantic_config__ = STRICT
+
+    screen: Literal["auto", "int8", "bf16", "fp32"]
+    """The screen asked for; the `run` record names the one used. Findings do not depend on it."""
+    slack: float
+    """No pair was passed over on an estimate further than this from its cosine."""
+    edge_floor: float
+    """Every |cosine| from here on was listed; below it, whole rows were computed where needed."""
+    strong_floor: float
+    """A genuine triple has a |cosine| of at least this: the bound of docs/mathematics.md."""
+
+
+@dataclass(frozen=True)
+class ScanSummary:
+    """What a scan found in one SAE."""
+
+    __pydantic_config__ = STRICT
+
+    sae: str
+    """The SAE's id."""
+    pairs: int
+    """Duplicate pairs, listed or not."""
+    antipodal_pairs: int
+    """Antipodal pairs, listed or not."""
+    triples: int
+    """Genuine triples, listed or not (requested ones count only where they are findings)."""
+    features_in_pairs: int
+    """Features in a duplicate or antipodal pair."""
+    features_in_triples: int
+    """Features in a genuine triple."""
+    duplicate_fraction: float
+    """Share of the live features that could go: each component of duplicates but one member."""
+    live_features: int
+    """Features that took part."""
+    random_control: Quantiles
+    """`max_cosine` as it would be for random rows of this shape."""
+    coherence: float
+    """Largest |cosine| of two features."""
+    welch_bound: float
+    """Least coherence that this many vectors of this width can have."""
+    babel: Babel
+    """Babel function at 1, 8 and 32 (fewer where there are fewer features)."""
+    unique_below_k: float | None
+    """Codes with fewer active features are unique; near 1 in practice, where it says nothing."""
+    max_cosine: MaxCosine
+    """Largest |cosine| of every feature."""
+    complete: bool
+    """Whether every finding within the thresholds stands in the output."""
+    certificate: Certificate
+    """Why nothing was missed."""
+    command: Literal["scan"] = "scan"
+    """Always "scan": summaries of other commands have other fields."""
+    type: Literal["summary"] = "summary"
+    """Always "summary"."""
