@@ -77,6 +77,21 @@ class Encoder(NamedTuple):
         _, shift, scale = self._standardised(x)
         return decoded * scale + shift
 
+    def target(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What the decoder's rows must add up to, and what a squared error there is worth here.
+
+        Args:
+            x: activations ``[N, d]``.
+
+        Returns:
+            ``t [N, d]`` and ``w [N]`` with ``|decode(z, x) - x|^2 = w |z W_dec - t|^2``.
+        """
+        seen, _, scale = self._standardised(x)
+        target = seen * self.output_scale
+        if self.b_dec is not None:
+            target = target - self.b_dec
+        return target, (scale[:, 0] / self.output_scale).square()
+
     def _standardised(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Normalised activations, and the shift and scale ``[N, 1]`` that undo it."""
         zero, one = x.new_zeros(len(x), 1), x.new_ones(len(x), 1)

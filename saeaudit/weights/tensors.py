@@ -115,9 +115,16 @@ def _npy_header(stream: IO[bytes], where: str) -> _Header:
 def _numpy_tensor(array: np.ndarray[Any, Any]) -> Tensor:
     if array.dtype.byteorder == ">" or (array.dtype.kind == "V" and array.dtype.itemsize == 2):
         if array.dtype.kind == "V":  # bfloat16 saved through ml_dtypes loses its name
-            return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+            return _shared(array.view(np.int16)).view(torch.bfloat16)
         array = array.astype(array.dtype.newbyteorder("="))
-    return torch.from_numpy(array)
+    return _shared(array)
+
+
+def _shared(array: np.ndarray[Any, Any]) -> Tensor:
+    """A tensor over the array's memory, without torch's warning that it is read-only."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.from_numpy(array)
 
 
 def _numpy_dtype(dtype: np.dtype[Any]) -> torch.dtype:
@@ -130,11 +137,14 @@ def _numpy_dtype(dtype: np.dtype[Any]) -> torch.dtype:
 
 
 def _mapped(path: Path, header: _Header, offset: int) -> Tensor:
-    """Map an array without copying; pages are private, so nothing writes to the file."""
+    """Map an array without copying, read-only: writing to the tensor would end the process.
+
+    (A private writable mapping looks safer, but some kernels copy its pages as they are read.)
+    """
     if header.size == 0:
         return torch.empty(header.shape, dtype=_numpy_dtype(header.dtype))
     array: np.ndarray[Any, Any] = np.memmap(
-        path, header.dtype, "c", offset, header.shape, "F" if header.fortran else "C"
+        path, header.dtype, "r", offset, header.shape, "F" if header.fortran else "C"
     )
     return _numpy_tensor(np.asarray(array))
 
@@ -278,8 +288,8 @@ def _safetensor(path: Path, where: str, entry: Any, base: int, total: int) -> St
     def load() -> Tensor:
         if size == 0:
             return torch.empty(shape, dtype=dtype)
-        data = np.memmap(path, np.uint8, "c", base + begin, (size,))
-        return torch.from_numpy(np.asarray(data)).view(dtype).view(shape)
+        data = np.memmap(path, np.uint8, "r", base + begin, (size,))
+        return _shared(np.asarray(data)).view(dtype).view(shape)
 
     return Stored(shape, dtype, load)
 

@@ -1,0 +1,402 @@
+"""Mediators: every other code of the same L0 that reconstructs an activation as well."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from saeaudit.audit.encoder import make_encoder
+from saeaudit.audit.exchanges import Finding, attainable, exchanges
+from saeaudit.audit.scan import describe
+from saeaudit.audit.tally import Compared, Tally
+from saeaudit.core.chains import chained
+from saeaudit.core.encode import Encoder
+from saeaudit.core.fits import Fit, Supports
+from saeaudit.core.pursuit import pursue
+from saeaudit.core.rows import UnitRows, spans
+from saeaudit.core.swaps import TOLERANCE, Swaps, batches, one_swaps
+from saeaudit.dictionary import Dictionary
+from saeaudit.errors import AuditError
+from saeaudit.records import (
+    Alternatives,
+    Code,
+    DictionaryRecord,
+    MediatorRecord,
+    MediatorsSummary,
+    Mode,
+    TokenRecord,
+)
+from saeaudit.sources.activations import check_codes
+
+MODES: tuple[Mode, ...] = ("accuracy", "refit", "reconstruction")
+WINDOW = 512
+"""Tokens encoded at once; records come in the order of tokens."""
+PLACES = 1024
+"""Places (tokens times active features) in one batch of swaps."""
+PURSUITS = {"omp": False, "nnomp": True}
+"""Built-in pursuits by name: whether codes are non-negative."""
+
+Codes = Callable[[int, int], Tensor]
+MediatorsRecord = DictionaryRecord | MediatorRecord | TokenRecord | MediatorsSummary
+
+
+@dataclass(frozen=True)
+class MediatorOptions:
+    """What alternatives count, and how many are written."""
+
+    epsilons: tuple[float, ...] = (0.0, 0.01, 0.05)
+    """Tolerances on the unsquared error, ascending."""
+    min_moved: float = 0.0
+    """Write alternatives that move at least this share of the code."""
+    swaps: int = 1
+    """Exchanges to chain when counting."""
+    beam: int = 4
+    """Codes to go on from at each further exchange."""
+    max_alternatives: int = 3
+    """Most alternatives written for a token and mode."""
+    max_tokens: int = 1000
+    """Most activations looked at; 0 for all."""
+    device: str = "cpu"
+    """Where to compute."""
+    cells: int | None = field(default=None, repr=False)
+    """Entries looked at in one step; chosen to suit the device where None."""
+
+    def __post_init__(self) -> None:
+        for name, value, low, high in (
+            *(("--epsilon", e, 0.0, 1.0) for e in self.epsilons),
+            ("--min-moved", self.min_moved, 0.0, 1.0),
+            ("--swaps", self.swaps, 1, 8),
+            ("--beam", self.beam, 1, 1000),
+            ("--max-alternatives", self.max_alternatives, 0, math.inf),
+            ("--max-tokens", self.max_tokens, 0, math.inf),
+        ):
+            if not low <= value <= high:
+                raise AuditError(f"{value} is not in {low:g} to {high:g}", where=name)
+        object.__setattr__(self, "epsilons", tuple(sorted(set(self.epsilons))))
+
+
+def mediators(
+    dictionary: Dictionary,
+    activations: Tensor | None = None,
+    options: MediatorOptions | None = None,
+    *,
+    findings: Iterable[Finding] = (),
+    tokens: list[str] | None = None,
+    codes: Mapping[str, Codes | None] | None = None,
+    progress: Callable[[str, float], None] | None = None,
+) -> Iterator[MediatorsRecord]:
+    """List the alternative codes of activations, and the exchanges that findings allow.
+
+    Args:
+        dictionary: an opened SAE; with activations it needs its encoder.
+        activations: ``[N, d_in]`` of any float dtype, possibly memory-mapped.
+        options: the defaults where None.
+        findings: records of a scan of this SAE.
+        tokens: text of each activation.
+        codes: other encoders' codes by name: a function of ``(start, stop)`` that returns
+            ``[stop - start, F]``, or None for the pursuits of `PURSUITS`.
+        progress: called with a step's name and the share of it that is done.
+
+    Yields:
+        The dictionary record; a unit example for each exchange; for each activation its token
+        record and its alternatives, those that move most first; the summary.
+
+    Raises:
+        AuditError: no encoder, a transcoder, activations that are not finite, codes that are
+            negative or not finite.
+    """
+    options = options or MediatorOptions()
+    yield describe(dictionary)
+    examples = 0
+    for example in exchanges(dictionary, findings):
+        if example.moved >= options.min_moved:
+            examples += 1
+            yield example
+    tally = Tally(dictionary.sae, options.epsilons, examples)
+    if activations is not None:
+        run = _Run(dictionary, options, tally, dict(codes or {}))
+        count = min(len(activations), options.max_tokens or len(activations))
+        for start, stop in spans(count, WINDOW):
+            yield from run.window(activations[start:stop], start, tokens)
+            if progress:
+                progress("swapping", stop / count)
+    yield tally.summary()
+
+
+class _Run:
+    """One SAE's activations, window by window."""
+
+    def __init__(
+        self, dictionary: Dictionary, options: MediatorOptions, tally: Tally,
+        codes: dict[str, Codes | None],
+    ) -> None:  # fmt: skip
+        if dictionary.weights.maps_elsewhere:
+            raise AuditError(
+                "a transcoder: what it decodes is not what it reads, so an activation has no error",
+                where=dictionary.sae,
+                hint="--scan shows the exchanges of its dictionary",
+            )
+        self.dictionary, self.options, self.tally, self.others = dictionary, options, tally, codes
+        self.encoder: Encoder = make_encoder(dictionary, device=options.device)
+        live = dictionary.live(include_collapsed=True).to(options.device)
+        decoder = dictionary.weights.decoder.to(options.device)
+        self.units = UnitRows(decoder, live, dictionary.norms.to(options.device)[live])
+        collapsed = dictionary.collapsed_rows.to(options.device)
+        self.enter = ~torch.isin(live, collapsed)
+
+    def window(
+        self, rows: Tensor, first: int, tokens: list[str] | None
+    ) -> Iterator[TokenRecord | MediatorRecord]:
+        """Records of one window of activations."""
+        x = rows.to(self.options.device, torch.float32)
+        finite = x.isfinite().all(1)
+        if not bool(finite.all()):
+            raise AuditError(
+                f"activation {first + int((~finite).nonzero()[0])} is not finite (NaN or infinity)",
+                where=self.dictionary.sae,
+            )
+        # Encoded in float32, as it is used; everything after is float64.
+        encoded = check_codes(self.encoder.codes(x), f"{self.dictionary.sae}'s encoder", first)
+        target, worth = _in_float64(self.encoder).target(x.to(torch.float64))
+        self.tally.activations(x)
+        unit = encoded[:, self.units.live].to(torch.float64) * self.units.norms
+        others = {
+            name: (read(first, first + len(x)).to(unit)[:, self.units.live] * self.units.norms)
+            for name, read in self.others.items()
+            if read
+        }
+        sizes = (unit > 0).sum(1)
+        records: list[tuple[int, list[TokenRecord | MediatorRecord]]] = []
+        for group in batches(sizes, PLACES):
+            batch = _Batch(self, unit[group], target[group], worth[group])
+            for name in self.others:
+                given = others[name][group] if name in others else None
+                self.tally.compared(name, batch.compare(PURSUITS.get(name), given))
+            for at, found in enumerate(batch.records(first + group, tokens)):
+                records.append((int(group[at]), found))
+        for _, found in sorted(records, key=lambda pair: pair[0]):
+            yield from found
+
+
+def _in_float64(encoder: Encoder) -> Encoder:
+    return encoder._replace(b_dec=None if encoder.b_dec is None else encoder.b_dec.double())
+
+
+class _Batch:
+    """Tokens with supports of like size."""
+
+    def __init__(self, run: _Run, unit: Tensor, target: Tensor, worth: Tensor) -> None:
+        self.run, self.worth, self.target = run, worth, target
+        options = run.options
+        width = int((unit > 0).sum(1).max()) if len(unit) else 0
+        self.codes, rows = unit.topk(width, dim=1)
+        self.supports = Supports(run.units, torch.where(self.codes > 0, rows, -1))
+        decoded = (self.codes[:, None, :] @ self.supports.vectors).squeeze(1)
+        self.fit = Fit(self.supports, target)
+        self.mirror = Fit(self.supports, decoded)
+        self.encoder_error = (target - decoded).square().sum(1)
+        tolerance = torch.tensor(options.epsilons, dtype=torch.float64, device=unit.device)
+        wider = (1 + tolerance).square()
+        self.references = {
+            "accuracy": self.encoder_error,
+            "refit": self.fit.error,
+            "reconstruction": self.mirror.size,
+        }
+        self.limits = {
+            "accuracy": wider * self.encoder_error[:, None],
+            "refit": wider * self.fit.error[:, None],
+            "reconstruction": tolerance.square() * self.mirror.size[:, None],
+        }
+        to_x = torch.cat([self.limits["accuracy"], self.limits["refit"]], 1)
+        of_x, of_mirror = one_swaps(
+            [self.fit, self.mirror], [to_x, self.limits["reconstruction"]], run.enter,
+            cells=options.cells,
+        )  # fmt: skip
+        e = len(options.epsilons)
+        self.swaps: dict[Mode, tuple[Swaps, slice]] = {
+            "accuracy": (of_x, slice(0, e)),
+            "refit": (of_x, slice(e, 2 * e)),
+            "reconstruction": (of_mirror, slice(0, e)),
+        }
+        whole = self.codes.sum(1, keepdim=True)
+        self.moved = torch.where(whole > 0, self.codes / whole, 0.0)
+
+    def compare(self, nonnegative: bool | None, given: Tensor | None) -> Compared:
+        """Another encoder's codes on the same tokens: pursued here, or given ``[B, n]``."""
+        run = self.run
+        if given is None:
+            sizes = self.supports.active.sum(1)
+            rows, codes = pursue(
+                run.units, self.target, sizes, run.enter, nonnegative=bool(nonnegative)
+            )
+            codes = codes.clamp(min=0) if nonnegative else codes
+        else:
+            width = int((given > 0).sum(1).max())
+            codes, rows = given.topk(width, dim=1)
+            rows = torch.where(codes > 0, rows, -1)
+        supports = Supports(run.units, rows)
+        decoded = (codes[:, None, :] @ supports.vectors).squeeze(1)
+        mine = self.supports.rows[:, :, None] == rows[:, None, :]
+        shared = (mine & self.supports.active[:, :, None]).sum((1, 2))
+        union = self.supports.active.sum(1) + supports.active.sum(1) - shared
+        error = (self.target - decoded).square().sum(1)
+        return Compared(
+            l0=supports.active.sum(1),
+            error=error * self.worth,
+            refit=Fit(supports, self.target).error * self.worth,
+            agreement=torch.where(union > 0, shared / union.clamp(min=1), 1.0),
+            better=error < self.encoder_error,
+        )
+
+    def records(
+        self, index: Tensor, tokens: list[str] | None
+    ) -> Iterator[list[TokenRecord | MediatorRecord]]:
+        """Each token's records, in the order of the batch; the tally is kept."""
+        run, options = self.run, self.run.options
+        sizes = self._sizes()
+        accurate, part = self.swaps["accuracy"]
+        best = (
+            accurate.error.amin(1) if accurate.error.shape[1] else torch.full_like(sizes, torch.inf)
+        )
+        ratio = torch.where(
+            best.isfinite() & (self.encoder_error > 0), best / self.encoder_error, torch.nan
+        )
+        own = Compared(
+            l0=self.supports.active.sum(1), error=self.encoder_error * self.worth,
+            refit=self.fit.error * self.worth, agreement=torch.ones_like(self.worth),
+            better=torch.zeros_like(self.worth, dtype=torch.bool),
+        )  # fmt: skip
+        run.tally.compared("encoder", own)
+        for mode in MODES:
+            swaps, part = self.swaps[mode]
+            chain = sizes if mode == "accuracy" and options.swaps > 1 else None
+            run.tally.alternatives(
+                mode, swaps.count[:, part], swaps.unsigned[:, part], swaps.passing[:, part],
+                self.moved, chain,
+            )  # fmt: skip
+        gone, came = self._best_exchanges()
+        run.tally.involve(gone, came)
+        written = self._mediators(index, tokens)
+        for b, token in enumerate(index.tolist()):
+            counts = tuple(
+                Alternatives(mode, epsilon, int(c), int(u))
+                for mode in MODES
+                for epsilon, c, u in zip(
+                    options.epsilons,
+                    self.swaps[mode][0].count[b, self.swaps[mode][1]],
+                    self.swaps[mode][0].unsigned[b, self.swaps[mode][1]],
+                    strict=True,
+                )
+            )
+            record = TokenRecord(
+                sae=run.dictionary.sae,
+                token=token,
+                text=tokens[token] if tokens else None,
+                l0=int(own.l0[b]),
+                encoder_error=float(own.error[b]),
+                refit_error=float(own.refit[b]),
+                alternatives=counts,
+                best_error_ratio=float(ratio[b]) if ratio[b] == ratio[b] else None,
+                log2_size=float(sizes[b]),
+            )
+            yield [record, *written.get(b, [])]
+
+    def _sizes(self) -> Tensor:
+        """``[B]``: log2 of the codes found that are as accurate as the encoder's, itself too."""
+        options = self.run.options
+        count = self.swaps["accuracy"][0].count[:, 0]
+        if options.swaps > 1:
+            count = chained(
+                self.fit, self.limits["accuracy"][:, :1], self.run.enter,
+                swaps=options.swaps, beam=options.beam, cells=options.cells,
+            )  # fmt: skip
+        return torch.log2(1 + count.to(torch.float64))
+
+    def _best_exchanges(self) -> tuple[list[int], list[int]]:
+        """Features removed and entering, for each removed feature's best accurate exchange."""
+        swaps, _ = self.swaps["accuracy"]
+        b, i = (swaps.passing[:, 0] & (swaps.feature >= 0)).nonzero().unbind(1)
+        live = self.run.units.live
+        return live[self.supports.rows[b, i]].tolist(), live[swaps.feature[b, i]].tolist()
+
+    def _mediators(
+        self, index: Tensor, tokens: list[str] | None
+    ) -> dict[int, list[TokenRecord | MediatorRecord]]:
+        """Alternatives to write, by token of the batch: those that move most of the code."""
+        out: dict[int, list[TokenRecord | MediatorRecord]] = {}
+        most = min(self.run.options.max_alternatives, self.moved.shape[1])
+        for mode in MODES if most else ():
+            swaps, _ = self.swaps[mode]
+            fit = self.mirror if mode == "reconstruction" else self.fit
+            limits = self.limits[mode] + TOLERANCE * fit.size[:, None]
+            passes = (swaps.feature >= 0) & (swaps.error <= limits[:, -1:])
+            passes &= self.moved >= self.run.options.min_moved
+            moved, place = torch.where(passes, self.moved, -1.0).topk(most, dim=1)
+            b, n = (moved >= 0).nonzero().unbind(1)
+            if not len(b):
+                continue
+            for b_, record in self._exact(mode, fit, limits, b, place[b, n], index, tokens):
+                out.setdefault(b_, []).append(record)
+        return out
+
+    def _exact(
+        self, mode: Mode, fit: Fit, limits: Tensor, b: Tensor, i: Tensor, index: Tensor,
+        tokens: list[str] | None,
+    ) -> Iterator[tuple[int, MediatorRecord]]:  # fmt: skip
+        """Solve some swaps again, one system each, and measure what they leave."""
+        run, units = self.run, self.run.units
+        feature = self.swaps[mode][0].feature[b, i]
+        added = units.raw(feature) / units.norms[feature, None]
+        vectors = self.supports.vectors[b]
+        cross = (vectors @ added[:, :, None]).squeeze(2)
+        moment = (fit.target[b] * added).sum(1)
+        codes, _ = fit.swapped(b, i, cross, moment, torch.ones_like(cross, dtype=torch.bool))
+        vectors[torch.arange(len(b)), i] = added
+        error = (fit.target[b] - (codes[:, None, :] @ vectors).squeeze(1)).square().sum(1)
+        rows = self.supports.rows[b].clone()
+        rows[torch.arange(len(b)), i] = feature
+        removed = units.live[self.supports.rows[b, i]].tolist()
+        entered = units.live[feature].tolist()
+        least = [
+            next((e for e, limit in zip(run.options.epsilons, row, strict=True) if value <= limit),
+                 run.options.epsilons[-1])
+            for value, row in zip(error.tolist(), limits[b].tolist(), strict=True)
+        ]  # fmt: skip
+        reference = self.references[mode]
+        for m, at in enumerate(b.tolist()):
+            token = int(index[at])
+            alternative = self._codes(rows[m], codes[m])
+            worth, ref = float(self.worth[at]), float(reference[at])
+            yield (
+                at,
+                MediatorRecord(
+                    sae=run.dictionary.sae,
+                    token=token,
+                    text=tokens[token] if tokens else None,
+                    l0=int(self.supports.active[at].sum()),
+                    mode=mode,
+                    epsilon=least[m],
+                    removed=(removed[m],),
+                    added=(entered[m],),
+                    codes=self._codes(self.supports.rows[at], self.codes[at]),
+                    alternative=alternative,
+                    error=float(error[m]) * worth,
+                    reference_error=ref * worth,
+                    error_ratio=float(error[m]) / ref if ref else None,
+                    moved=float(self.moved[at, i[m]]),
+                    attainable=attainable(run.dictionary, alternative),
+                    valid=None,
+                    exchange=(),
+                ),
+            )
+
+    def _codes(self, rows: Tensor, codes: Tensor) -> tuple[Code, ...]:
+        """Codes in the file's scale, by feature; zeros are left out."""
+        keep = (rows >= 0) & (codes > 0)
+        rows, codes = rows[keep], codes[keep] / self.run.units.norms[rows[keep]]
+        found = zip(self.run.units.live[rows].tolist(), codes.tolist(), strict=True)
+        return tuple(Code(feature, value) for feature, value in sorted(found))

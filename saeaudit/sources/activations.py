@@ -1,0 +1,154 @@
+"""Activations, their tokens and other encoders' codes, from files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from saeaudit.errors import AuditError, WeightsError
+from saeaudit.sample import SAMPLES, sample_root
+from saeaudit.weights.tensors import FLOATS, Stored, read_tensors
+
+Rows = Callable[[int, int], Tensor]
+"""Rows ``start:stop``, read when asked for."""
+
+
+def sample_activations(target: str) -> tuple[Path, Path] | None:
+    """The bundled activations and tokens of a bundled SAE, where it has any."""
+    if target != next(iter(SAMPLES)):
+        return None
+    return sample_root() / "activations-test.safetensors", sample_root() / "tokens-test.json"
+
+
+def read_activations(path: Path, width: int) -> Tensor:
+    """Activations ``[N, width]`` of any float dtype, mapped where the file allows.
+
+    Taken is the tensor named ``activations``, else the only matrix of floats.
+
+    Raises:
+        AuditError: none or several, another width, or no rows.
+    """
+    tensors, _ = _tensors(path)
+    found = {n: t for n, t in tensors.items() if len(t.shape) == 2 and t.dtype in FLOATS}
+    name = "activations" if "activations" in found else next(iter(found), "")
+    if not found or (name != "activations" and len(found) > 1):
+        raise AuditError(
+            "holds no matrix of activations" if not found else "holds several matrices",
+            where=str(path),
+            hint="one float tensor [N, d], or several of which one is named 'activations'",
+        )
+    stored = found[name]
+    if stored.shape[1] != width:
+        raise AuditError(
+            f"activations of width {stored.shape[1]}; the SAE reads {width}", where=str(path)
+        )
+    if not stored.shape[0]:
+        raise AuditError("holds no activations: 0 rows", where=str(path))
+    return stored.load()
+
+
+def read_tokens(path: Path, count: int) -> list[str]:
+    """Token strings: a JSON list, or a line each.
+
+    Raises:
+        AuditError: not text, or fewer than there are activations.
+    """
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise AuditError(f"cannot be read: {error}", where=str(path)) from error
+    if text.lstrip().startswith("["):
+        try:
+            tokens = [str(token) for token in json.loads(text)]
+        except ValueError as error:
+            raise AuditError(f"is not JSON: {error}", where=str(path)) from error
+    else:
+        tokens = text.splitlines()
+    if len(tokens) < count:
+        raise AuditError(f"{len(tokens)} tokens for {count} activations", where=str(path))
+    return tokens
+
+
+def read_codes(path: Path, count: int, features: int) -> Rows:
+    """Codes of `count` activations by another encoder, dense or sparse.
+
+    A matrix ``codes`` [N, F] (or the only one), or ``indices`` and ``values`` [N, k], where a
+    negative index is an empty place.
+
+    Raises:
+        AuditError: another shape. The returned function raises it for codes that are negative or
+            not finite.
+    """
+    tensors, _ = _tensors(path)
+    where = str(path)
+    if {"indices", "values"} <= tensors.keys():
+        read = _sparse(tensors["indices"], tensors["values"], features, where)
+        shape: tuple[int, ...] = (tensors["values"].shape[0], features)
+    else:
+        found = {n: t for n, t in tensors.items() if len(t.shape) == 2}
+        name = "codes" if "codes" in found else next(iter(found), "")
+        if name not in found:
+            raise AuditError("holds no matrix of codes", where=where, hint="codes [N, F]")
+        dense, shape = found[name].load(), found[name].shape
+
+        def read(start: int, stop: int) -> Tensor:
+            return dense[start:stop].to(torch.float64)
+
+    if shape[0] < count or shape[1] != features:
+        raise AuditError(
+            f"codes of shape {list(shape)} where [{count}, {features}] is needed", where=where
+        )
+
+    def checked(start: int, stop: int) -> Tensor:
+        return check_codes(read(start, stop), where, start)
+
+    return checked
+
+
+def check_codes(codes: Tensor, where: str, first: int = 0) -> Tensor:
+    """Refuse codes ``[m, F]`` that are not codes.
+
+    Raises:
+        AuditError: negative or not finite.
+    """
+    bad = ~(codes >= 0) | codes.isinf()
+    if bool(bad.any()):
+        row, feature = bad.nonzero()[0].tolist()
+        raise AuditError(
+            f"token {first + row}, feature {feature}: a code of {float(codes[row, feature]):.4g}",
+            where=where,
+            hint="codes are finite and not negative",
+        )
+    return codes
+
+
+def _sparse(indices: Stored, values: Stored, features: int, where: str) -> Rows:
+    index, value = indices.load(), values.load()
+    if index.shape != value.shape or index.dim() != 2:
+        raise AuditError("indices and values differ in shape", where=where)
+    if index.numel() and int(index.max()) >= features:
+        raise AuditError(
+            f"names feature {int(index.max())} of {features}", where=where, hint="indices from 0"
+        )
+
+    def read(start: int, stop: int) -> Tensor:
+        some, kept = index[start:stop].long(), value[start:stop].to(torch.float64)
+        kept = kept * (some >= 0)
+        return torch.zeros(len(some), features, dtype=torch.float64).scatter_add_(
+            1, some.clamp(min=0), kept
+        )
+
+    return read
+
+
+def _tensors(path: Path) -> tuple[dict[str, Stored], dict[str, object]]:
+    if not path.is_file():
+        raise AuditError("no such file", where=str(path))
+    try:
+        return read_tensors(path)
+    except WeightsError as error:
+        raise AuditError(error.what, where=error.where or str(path), hint=error.hint) from error
