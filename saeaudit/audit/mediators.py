@@ -37,6 +37,8 @@ WINDOW = 512
 """Tokens encoded at once; records come in the order of tokens."""
 PLACES = 1024
 """Places (tokens times active features) in one batch of swaps."""
+EXACT_BYTES = 4 << 30
+"""Encoder and decoder are held in float64 where they take no more than this, else in float32."""
 PURSUITS = {"omp": False, "nnomp": True}
 """Built-in pursuits by name: whether codes are non-negative."""
 
@@ -141,7 +143,10 @@ class _Run:
                 hint="--scan shows the exchanges of its dictionary",
             )
         self.dictionary, self.options, self.tally, self.others = dictionary, options, tally, codes
-        self.encoder: Encoder = make_encoder(dictionary, device=options.device)
+        # In float64 the same bits come out whatever the batch and the machine.
+        exact = 16 * dictionary.d_sae * dictionary.d_in <= EXACT_BYTES
+        self.dtype = torch.float64 if exact else torch.float32
+        self.encoder: Encoder = make_encoder(dictionary, device=options.device, dtype=self.dtype)
         live = dictionary.live(include_collapsed=True).to(options.device)
         decoder = dictionary.weights.decoder.to(options.device)
         self.units = UnitRows(decoder, live, dictionary.norms.to(options.device)[live])
@@ -152,14 +157,13 @@ class _Run:
         self, rows: Tensor, first: int, tokens: list[str] | None
     ) -> Iterator[TokenRecord | MediatorRecord]:
         """Records of one window of activations."""
-        x = rows.to(self.options.device, torch.float32)
+        x = rows.to(self.options.device, self.dtype)
         finite = x.isfinite().all(1)
         if not bool(finite.all()):
             raise AuditError(
                 f"activation {first + int((~finite).nonzero()[0])} is not finite (NaN or infinity)",
                 where=self.dictionary.sae,
             )
-        # Encoded in float32, as it is used; everything after is float64.
         encoded = check_codes(self.encoder.codes(x), f"{self.dictionary.sae}'s encoder", first)
         target, worth = _in_float64(self.encoder).target(x.to(torch.float64))
         self.tally.activations(x)

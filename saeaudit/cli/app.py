@@ -17,6 +17,7 @@ import typer.core
 
 from saeaudit import __version__
 from saeaudit.cli.fetch import fetch, releases
+from saeaudit.cli.mediators import mediators
 from saeaudit.cli.scan import scan
 from saeaudit.cli.schema import schema
 from saeaudit.errors import AuditError
@@ -106,6 +107,7 @@ app = typer.Typer(
 app.command()(fetch)
 app.command()(releases)
 app.command()(scan)
+app.command()(mediators)
 app.command()(schema)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -80,7 +81,7 @@ def scan(
     table = ScanTable(people)
     failed = summaries = 0
     with open_output(output) as writer, progress(people, shown=not no_progress) as report:
-        writer.record(_run(arguments, chosen.device, name))
+        writer.record(run_record("scan", arguments, chosen.device, name))
         for record in scan_all(found, chosen, name, progress=report, note=options.note(quiet)):
             writer.record(record)
             table.record(record)
@@ -107,15 +108,16 @@ def _triple(text: str) -> tuple[int, int, int]:
     return (first, second, third)
 
 
-def _run(arguments: dict[str, Any], device: str, screen: Any) -> Any:
+def run_record(command: str, arguments: dict[str, Any], device: str, screen: Any = None) -> Any:
+    """The first record of a command's output."""
     import torch
 
     from saeaudit.records import Run
 
     return Run(
         version=__version__,
-        command="scan",
-        arguments={k: str(v) if k == "output" and v else v for k, v in arguments.items()},
+        command=command,
+        arguments={k: str(v) if isinstance(v, Path) else v for k, v in arguments.items()},
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         device=device,
         screen=screen,

@@ -1,0 +1,205 @@
+"""``saeaudit mediators``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from saeaudit.cli import options
+from saeaudit.errors import AuditError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from saeaudit.audit.exchanges import Finding
+    from saeaudit.dictionary import Dictionary
+
+
+def mediators(
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="One SAE; see `scan --help`.")],
+    sae: options.Sae = None,
+    scan: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Show the exchanges of a scan's findings; - for stdin."),
+    ] = None,
+    activations: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Activations [N, d]: .safetensors, .npy or .npz."),
+    ] = None,
+    tokens: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Their texts: a JSON list, or a line each.")
+    ] = None,
+    codes: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Other codes of the same activations to compare, or omp / nnomp to pursue them "
+            "here; repeatable.",
+        ),
+    ] = None,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TARGET", help="Another SAE's encoder to compare; repeatable."),
+    ] = None,
+    epsilon: Annotated[
+        list[float] | None,
+        typer.Option(metavar="E", help="Tolerance on the error; repeatable [0 0.01 0.05]."),
+    ] = None,
+    min_moved: Annotated[
+        float, typer.Option(metavar="M", help="Write alternatives that move at least this share.")
+    ] = 0.0,
+    swaps: Annotated[
+        int, typer.Option(metavar="N", help="Exchanges to chain when counting codes.")
+    ] = 1,
+    beam: Annotated[
+        int, typer.Option(metavar="B", help="Codes to go on from at each further exchange.")
+    ] = 4,
+    max_alternatives: Annotated[
+        int, typer.Option(metavar="N", help="Write at most N for a token and mode.")
+    ] = 3,
+    max_tokens: Annotated[
+        int, typer.Option(metavar="N", help="Look at the first N activations; 0 for all.")
+    ] = 1000,
+    device: options.Device = "auto",
+    offline: options.Offline = False,
+    output: options.Output = None,
+    quiet: options.Quiet = False,
+    no_progress: options.NoProgress = False,
+    debug: options.Debug = False,
+) -> None:
+    """List every other code of the same L0 that reconstructs an activation as well.
+
+    Example: saeaudit mediators sample | jq -c 'select(.type == "mediator" and .moved > 0.3)'
+    """
+    arguments = {key: value for key, value in locals().items() if key not in ("debug", "quiet")}
+    from saeaudit.audit.mediators import MediatorOptions
+    from saeaudit.audit.mediators import mediators as run
+    from saeaudit.audit.open import open_target
+    from saeaudit.audit.session import pick_device
+    from saeaudit.cli.console import console, progress
+    from saeaudit.cli.scan import run_record
+    from saeaudit.formats.jsonl import output as open_output
+    from saeaudit.formats.mediators_table import MediatorsTable
+    from saeaudit.records import Verdict
+    from saeaudit.sources.activations import read_activations, read_tokens, sample_activations
+
+    chosen = MediatorOptions(
+        epsilons=tuple(epsilon or (0.0, 0.01, 0.05)),
+        min_moved=min_moved,
+        swaps=swaps,
+        beam=beam,
+        max_alternatives=max_alternatives,
+        max_tokens=max_tokens,
+        device=pick_device(device),
+    )
+    dictionary = open_target(target, sae=sae or (), offline=offline)
+    if activations is None and scan is None:
+        bundled = sample_activations(target)
+        if bundled is None:
+            raise AuditError(
+                "nothing to look at",
+                where=target,
+                hint="--activations FILE, or --scan FILE for what a scan found (`saeaudit scan "
+                f"{target} | saeaudit mediators {target} --scan -`)",
+            )
+        activations, tokens = bundled[0], tokens or bundled[1]
+    note = options.note(quiet)
+    matrix: Tensor | None = None
+    texts: list[str] | None = None
+    others: dict[str, Callable[[int, int], Tensor] | None] = {}
+    if activations is not None:
+        matrix = read_activations(activations, _width(dictionary))
+        count = min(len(matrix), max_tokens or len(matrix))
+        if count < len(matrix):
+            note(f"the first {count:,} of {len(matrix):,} activations; --max-tokens 0 takes all")
+        texts = read_tokens(tokens, count) if tokens else None
+        others = _others(dictionary, matrix[:count], codes or [], encoder or [], offline, chosen)
+    findings = _findings(scan, dictionary.sae) if scan else []
+    people = console(quiet=quiet)
+    table = MediatorsTable(people, note)
+    with open_output(output) as writer, progress(people, shown=not no_progress) as report:
+        writer.record(run_record("mediators", arguments, chosen.device))
+        for record in run(
+            dictionary, matrix, chosen, findings=findings, tokens=texts, codes=others,
+            progress=report,
+        ):  # fmt: skip
+            writer.record(record)
+            table.record(record)
+        writer.record(Verdict(passed=True, rules=(), new_findings=0, known_findings=0))
+    table.end()
+
+
+def _width(dictionary: Dictionary) -> int:
+    encoder = dictionary.encoder
+    return dictionary.d_in if encoder is None else int(encoder.shape[0])
+
+
+def _findings(source: str, sae: str) -> list[Finding]:
+    """The findings of a scan's records, of this SAE where there are several."""
+    from saeaudit.records import GroupRecord, PairRecord, TripleRecord, parse
+
+    try:
+        lines = sys.stdin if source == "-" else Path(source).open(encoding="utf-8")
+    except OSError as error:
+        raise AuditError(f"cannot be read: {error.strerror}", where=f"--scan {source}") from error
+    found: list[Finding] = []
+    others = set()
+    with lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                record = parse(line)
+            except ValueError as error:
+                raise AuditError(
+                    f"line {number} is not a record of saeaudit",
+                    where=f"--scan {source}",
+                    hint="the output of saeaudit scan",
+                ) from error
+            if isinstance(record, (PairRecord, GroupRecord, TripleRecord)):
+                if record.sae == sae:
+                    found.append(record)
+                else:
+                    others.add(record.sae)
+    if not found and others:
+        raise AuditError(f"a scan of {sorted(others)[0]}, not of {sae}", where=f"--scan {source}")
+    return found
+
+
+def _others(
+    dictionary: Dictionary, activations: Tensor, files: list[str], targets: list[str],
+    offline: bool, chosen: Any,
+) -> dict[str, Callable[[int, int], Tensor] | None]:  # fmt: skip
+    """Other encoders' codes by name; None for those pursued here."""
+    import torch
+
+    from saeaudit.audit.encoder import make_encoder
+    from saeaudit.audit.mediators import PURSUITS
+    from saeaudit.audit.open import open_target
+    from saeaudit.sources.activations import check_codes, read_codes
+
+    out: dict[str, Callable[[int, int], Tensor] | None] = {}
+    for name in files:
+        if name in PURSUITS:
+            out[name] = None
+        else:
+            out[name] = read_codes(Path(name), len(activations), dictionary.d_sae)
+    for name in targets:
+        other = open_target(name, offline=offline)
+        if (other.d_sae, other.d_in) != (dictionary.d_sae, dictionary.d_in):
+            raise AuditError(
+                f"{other.d_sae} features x {other.d_in}; {dictionary.sae} has "
+                f"{dictionary.d_sae} x {dictionary.d_in}",
+                where=f"--encoder {name}",
+                hint="codes are compared on one decoder",
+            )
+        made = make_encoder(other, device=chosen.device)
+
+        def encode(start: int, stop: int, made: Any = made, name: str = name) -> Tensor:
+            x = activations[start:stop].to(chosen.device, torch.float32)
+            return check_codes(made.codes(x), f"--encoder {name}", start)
+
+        out[name] = encode
+    return out

@@ -1,0 +1,85 @@
+"""What `saeaudit mediators` tells people, from the same records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from saeaudit.records import MediatorRecord, MediatorsSummary, Record
+
+SHOWN = 8
+"""Exchanges shown below the table."""
+
+
+class MediatorsTable:
+    """Collects what is shown while records go by."""
+
+    def __init__(self, console: Console, note: Callable[[str], None]) -> None:
+        self._console, self._note = console, note
+        self._examples: list[str] = []
+        self._summary: MediatorsSummary | None = None
+
+    def record(self, record: Record) -> None:
+        """Take one record."""
+        if isinstance(record, MediatorRecord) and record.token is None:
+            if len(self._examples) < SHOWN:
+                self._examples.append(_example(record))
+        elif isinstance(record, MediatorsSummary):
+            self._summary = record
+
+    def end(self) -> None:
+        """Print the table, and warn where the figures say that something is off."""
+        for line in self._examples:
+            self._console.print(Text(line))
+        summary = self._summary
+        if summary is None or not summary.tokens:
+            return
+        if summary.fvu_encoder is not None and summary.fvu_encoder > 1:
+            self._note(
+                f"the SAE reconstructs these activations worse than their mean does (error "
+                f"{summary.fvu_encoder:.3g} of the variance): they are probably of another layer, "
+                "hook or model, or scaled"
+            )
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name in ("mode", "tolerance", "tokens with another code", "… moving 5 %", "… 20 %",
+                     "… 33 %", "alternatives a token"):  # fmt: skip
+            table.add_column(name, justify="left" if name == "mode" else "right")
+        for row in summary.non_unique:
+            share = {m.moved: m.fraction for m in row.by_moved}
+            table.add_row(
+                row.mode, f"{row.epsilon:g}", f"{row.non_unique_fraction:.1%}",
+                *(f"{share[m]:.1%}" for m in (0.05, 0.2, 0.33)), f"{row.mean_alternatives:,.0f}",
+            )  # fmt: skip
+        self._console.print(table)
+        self._console.print(
+            Text(
+                f"{summary.sae}: {summary.tokens:,} tokens, mean L0 {summary.mean_l0:.1f}; "
+                f"least squares on the encoder's own features leave {summary.refit_gap:.3f} of "
+                f"its squared error"
+            )
+        )
+        for encoder in summary.encoders[1:]:
+            self._console.print(
+                Text(
+                    f"  {encoder.name}: L0 {encoder.mean_l0:.1f}, error {encoder.fvu:.3f} of the "
+                    f"variance ({summary.fvu_encoder:.3f} for the SAE's own), "
+                    f"{encoder.support_agreement:.0%} of the features in common"
+                )
+            )
+        for pair in summary.most_involved[:SHOWN]:
+            self._console.print(
+                Text(f"  {pair.removed} for {pair.added}: best exchange on {pair.tokens} tokens")
+            )
+
+
+def _example(record: MediatorRecord) -> str:
+    def code(codes: tuple) -> str:  # type: ignore[type-arg]
+        return " + ".join(f"{c.value:.3f} x {c.feature}" for c in codes)
+
+    ratio = 0.0 if record.error_ratio is None else max(record.error_ratio, 0.0) ** 0.5
+    return f"  {code(record.codes)} = {code(record.alternative)} to {ratio:.1%}" + (
+        "" if record.valid == "always" else f" while {record.valid}"
+    )
