@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from saeaudit.core.nnls import RIDGE as NNLS_RIDGE
 from saeaudit.core.nnls import nnls
-from saeaudit.core.rows import UnitRows
+from saeaudit.core.rows import UnitRows, spans
 
 RIDGE = 1e-13
 """Where rows of a support depend on each other, this times the squared codes is part of the error:
 of all the codes that fit as well, those that do not cancel each other."""
+DELICATE = 1e4
+"""Entries of an inverse Gram matrix beyond this are not subtracted from each other."""
 WEAK = 1e-10
 """A support is left as it is when every row is further (squared) from the span of those before."""
 
@@ -96,6 +99,27 @@ class Supports:
         return self.upper_inverse @ self.upper_inverse.mT
 
 
+class Positive(NamedTuple):
+    """Non-negative least squares on a support: which features stay, and their inverse Gram."""
+
+    codes: Tensor
+    """``[B, k]``, zero where a feature stays out."""
+    mask: Tensor
+    """``[B, k]`` bool: which are positive."""
+    inverse: Tensor
+    """``[B, k, k]``: inverse of the positive features' Gram matrix, zero elsewhere."""
+    own: Tensor
+    """``[B, k]``: its diagonal, infinite elsewhere."""
+    residual: Tensor
+    """``[B, d]``."""
+    error: Tensor
+    """``[B]``: its squared norm."""
+    slope: Tensor
+    """``[B, k]``: inner products of the support's rows with it; none is positive."""
+    shadow: Tensor
+    """``[B, k, k]``: weights (rows) that the positive features give each feature (columns)."""
+
+
 @dataclass(frozen=True)
 class Fit:
     """Least squares of one target a token on its support, and on the support less one feature."""
@@ -143,58 +167,75 @@ class Fit:
         return self.error[:, None] + self.codes.square() / self.own
 
     @cached_property
-    def codes_without(self) -> Tensor:
-        """``[B, k, k]``: least-squares codes (last axis) without each feature (middle axis)."""
-        share = self.supports.inverse / self.own[:, :, None]
-        return self.codes[:, None, :] - self.codes[:, :, None] * share
-
-    @cached_property
-    def signs_hold(self) -> Tensor:
-        """``[B, k]`` bool: codes without each feature are non-negative as they are."""
-        return (self.codes_without >= -1e-9 * self.size.sqrt()[:, None, None]).all(2)
-
-    @cached_property
-    def nonnegative_without(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Codes >= 0 without each feature, where the least-squares ones change sign.
-
-        Returns:
-            Codes ``[p, k]``, squared errors ``[p]`` and inverse Gram matrices of the features that
-            stay positive ``[p, k, k]`` for p (token, feature) pairs; and ``[B, k]`` int64: which
-            pair, -1 where the least-squares codes serve.
-        """
-        b, i = (~self.signs_hold & self.supports.active).nonzero().unbind(1)
-        which = torch.full_like(self.supports.rows, -1)
-        which[b, i] = torch.arange(len(b), device=b.device)
-        gram = self.supports.gram[b]
-        at = torch.arange(len(b), device=b.device)
-        gram[at, i, :] = 0.0
-        gram[at, :, i] = 0.0
-        # An empty place has the identity: its moment is zero, and so is its code.
-        codes = nnls(gram, self.moment[b], self.codes_without[b, i] > 0)
-        error = self._error(b, gram, self.moment[b], codes)
-        passive = codes > 0
-        both = passive[:, :, None] & passive[:, None, :]
+    def positive(self) -> Positive:
+        """Non-negative least squares on the support."""
+        gram, vectors = self.supports.gram, self.supports.vectors
+        codes = nnls(gram, self.moment, self.codes > 0)
+        codes = torch.where(self.supports.active, codes, 0.0)
+        mask = codes > 0
+        both = mask[:, :, None] & mask[:, None, :]
         eye = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
         system = torch.where(both, gram, 0.0)
-        system += torch.where(passive, NNLS_RIDGE, 1.0)[:, :, None] * eye
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(system))
-        return codes, error, torch.where(both, inverse, 0.0), which
+        system += torch.where(mask, NNLS_RIDGE, 1.0)[:, :, None] * eye
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(system)) * both
+        residual = self.target - (codes[:, None, :] @ vectors).squeeze(1)
+        own = inverse.diagonal(dim1=1, dim2=2)
+        return Positive(
+            codes=codes,
+            mask=mask,
+            inverse=inverse,
+            own=torch.where(mask, own, torch.inf),
+            residual=residual,
+            error=residual.square().sum(1),
+            slope=(vectors @ residual[:, :, None]).squeeze(2),
+            shadow=inverse @ gram,
+        )
 
     @cached_property
-    def without_nonnegative(self) -> Tensor:
-        """``[B, k]``: squared error without each feature, codes >= 0; infinite at empty places."""
-        _, error, _, which = self.nonnegative_without
-        out = self.without.clone()
-        out[which >= 0] = error[which[which >= 0]]
-        return out.masked_fill(~self.supports.active, float("inf"))
+    def small(self) -> Tensor:
+        """``[B]``: codes and slopes of no more than this are zero."""
+        return 1e-9 * self.size.sqrt()
 
     @cached_property
+    def _nonnegative_without(self) -> tuple[Tensor, Tensor]:
+        """Codes >= 0 ``[B, k, k]`` without each feature (middle axis), squared errors ``[B, k]``.
+
+        The positive codes less one are the answer if they stay positive and no other feature of
+        the support wants in; else a solver finds it.
+        """
+        all_, active = self.positive, self.supports.active
+        ratio = all_.codes / all_.own
+        codes = all_.codes[:, None, :] - ratio[:, :, None] * all_.inverse
+        error = all_.error[:, None] + all_.codes * ratio
+        small = self.small[:, None, None]
+        wants = all_.slope[:, None, :] + ratio[:, :, None] * all_.shadow
+        here = torch.eye(codes.shape[1], dtype=torch.bool, device=codes.device)
+        stays = (codes >= -small) | ~all_.mask[:, None, :]
+        out = (wants <= small) | (all_.mask | ~active)[:, None, :] | here
+        settled = (stays & out).all(2) & ((all_.own <= DELICATE) | ~all_.mask)
+        codes = codes.clamp(min=0) * ~here
+        b, i = (~settled & active).nonzero().unbind(1)
+        for start, stop in spans(len(b), systems_at_once(self.supports)):
+            token, place = b[start:stop], i[start:stop]
+            gram = self.supports.gram[token]
+            at = torch.arange(len(token), device=token.device)
+            gram[at, place, :] = 0.0
+            gram[at, :, place] = 0.0
+            # An empty place has the identity: its moment is zero, and so is its code.
+            found = nnls(gram, self.moment[token], codes[token, place] > 0)
+            codes[token, place] = found
+            error[token, place] = self._error(token, gram, self.moment[token], found)
+        return codes, error.masked_fill(~active, float("inf"))
+
+    @property
     def codes_without_nonnegative(self) -> Tensor:
         """``[B, k, k]``: codes >= 0 (last axis) without each feature (middle axis)."""
-        codes, _, _, which = self.nonnegative_without
-        out = self.codes_without.clamp(min=0)
-        out[which >= 0] = codes[which[which >= 0]]
-        return out
+        return self._nonnegative_without[0]
+
+    @property
+    def without_nonnegative(self) -> Tensor:
+        """``[B, k]``: squared error without each feature, codes >= 0; infinite at empty places."""
+        return self._nonnegative_without[1]
 
     def _error(self, token: Tensor, gram: Tensor, moment: Tensor, codes: Tensor) -> Tensor:
         quadratic = (codes[:, None, :] @ gram @ codes[:, :, None]).view(-1)

@@ -22,13 +22,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from saeaudit.core.fits import Fit, systems_at_once
+from saeaudit.core.fits import DELICATE, Fit, systems_at_once
 from saeaudit.core.rows import spans
 
 DEPENDENT = 1e-9
 """A row closer than this (squared) to the span of others brings no direction of its own."""
-DELICATE = 1e4
-"""Entries of an inverse Gram matrix beyond this are not subtracted from each other."""
 TOLERANCE = 1e-10
 """A squared error passes a limit that it exceeds by no more than this share of |target|^2."""
 CELLS = {"cpu": 1 << 18}
@@ -126,7 +124,7 @@ class _Work:
         entering = enter.sum() - taken.sum(1)
         never = torch.where(self.alone_unsigned | ~active[:, None, :], -torch.inf, 0.0)
         self.limits_unsigned = self.limits[:, :, None] + never
-        self.small = 1e-9 * fit.size.sqrt()
+        self.small = fit.small
         self.count = self.alone.sum(2) * entering[:, None]
         self.unsigned = self.alone_unsigned.sum(2) * entering[:, None]
         self.passing = self.alone & (entering > 0)[:, None, None]
@@ -165,12 +163,29 @@ class _Work:
         bound += fit.without_nonnegative[:, :, None]
         bound.masked_fill_((slope <= self.small[:, None, None]) | barred, torch.inf)
         found = (bound <= self.widest[:, :, None]).nonzero()
+        held = fit.positive
+        inner = held.inverse @ cross
+        beyond = cross - fit.supports.gram @ inner
+        apart = 1 - (cross * inner).sum(1)
+        beside = held.residual @ added.T
         for first, last in spans(len(found), max(1, (1 << 20) // max(1, weight.shape[1]))):
             b, i, c = found[first:last].unbind(1)
-            error = self._nonnegative(
-                b, i, unsigned[b, i, c], along[b, i, c], distance[b, i, c], weight[b, :, c],
-                cross[b, :, c], moment[b, c],
+            error, codes = self._grown(
+                b, i, inner[b, :, c], beyond[b, :, c], apart[b, c], beside[b, c]
+            )
+            open_ = error.isnan().nonzero().squeeze(1)
+            error[open_] = torch.inf
+            least = self._least(
+                b[open_], i[open_], unsigned[b, i, c][open_], along[b, i, c][open_],
+                distance[b, i, c][open_], weight[b, :, c][open_],
             )  # fmt: skip
+            hard = open_[least <= self.widest[b[open_], i[open_]]]
+            for low, high in spans(len(hard), systems_at_once(fit.supports)):
+                some = hard[low:high]
+                token, place, one = b[some], i[some], c[some]
+                _, error[some] = fit.swapped(
+                    token, place, cross[token, :, one], moment[token, one], codes[some] > 0
+                )
             self._count(b, i, c + start, error)
         if bool(self.free.any()):
             b, i = self.free.nonzero().unbind(1)
@@ -190,86 +205,94 @@ class _Work:
             self.listed.append(torch.stack([b[hit], which, i[hit], row[hit]], 1))
         self._improve(b, i, error, row)
 
-    def _nonnegative(
-        self, b: Tensor, i: Tensor, error: Tensor, along: Tensor, distance: Tensor,
-        weight: Tensor, cross: Tensor, moment: Tensor,
-    ) -> Tensor:  # fmt: skip
-        """Squared errors ``[m]`` of swaps with codes >= 0; infinite where beyond every limit.
+    def _grown(
+        self, b: Tensor, i: Tensor, inner: Tensor, beyond: Tensor, apart: Tensor, beside: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Exchange i for a new row among the features that are positive in the support's codes.
 
-        From the cheapest answer to the dearest: the least-squares codes if their signs hold; the
-        same without the code that its sign costs most; the codes before the new row came, grown by
-        it; a solver.
+        That is the answer if all codes stay positive and no other feature of the support wants in
+        (the Karush-Kuhn-Tucker conditions). All in closed form: with P = `inner` the weights of
+        the new row, g its own entry of the inverse Gram matrix and y the codes, removing i adds
+        P_i^2 / g_i to the squared distance, y_i P_i / g_i to the slope.
+
+        Args:
+            b, i: ``[m]`` token and place.
+            inner: ``[m, k]``, P.
+            beyond: ``[m, k]``: inner products of the support's rows with what P leaves of the row.
+            apart: ``[m]``: squared norm of that.
+            beside: ``[m]``: inner product of the row with the residual.
+
+        Returns:
+            Squared errors ``[m]``, NaN where it is not the answer, and codes ``[m, k]``.
         """
-        fit = self.fit
-        inverse, at = fit.supports.inverse, torch.arange(len(b), device=b.device)
+        held = self.fit.positive
+        at = torch.arange(len(b), device=b.device)
+        own, of_i = held.own[b, i], inner[at, i]
+        step = of_i / own
+        ratio = held.codes[b, i] / own
+        distance = apart + of_i * step
+        amount = (beside + held.codes[b, i] * step) / distance
+        share = held.inverse[b, i]
+        codes = held.codes[b] - ratio[:, None] * share
+        codes -= amount[:, None] * (inner - step[:, None] * share)
+        shadow = held.shadow[b, i]
+        wants = held.slope[b] + ratio[:, None] * shadow
+        wants -= amount[:, None] * (beyond + step[:, None] * shadow)
+        mask, small = held.mask[b], self.small[b][:, None]
+        mask[at, i] = False
+        empty = ~self.fit.supports.active[b]
+        empty[at, i] = True
+        error = held.error[b] + held.codes[b, i] * ratio - amount.square() * distance
+        sound = (distance > DEPENDENT) & ((own <= DELICATE) | own.isinf()) & (amount > 0)
+
+        def answers() -> Tensor:
+            inside = ((codes >= -small) | ~mask).all(1)
+            return inside & ((wants <= small) | mask | empty).all(1) & sound & (amount > 0)
+
+        first = answers()
+        out = torch.where(first, error, torch.nan)
+        # Otherwise without the code that its sign costs most, by the same inverse of a Gram matrix.
+        enters = inner - step[:, None] * share
+        spread = torch.where(mask, held.own[b], 0.0) - share.square() / own[:, None]
+        spread += enters.square() / distance[:, None]
+        cost = torch.where(mask & (codes < 0), codes.square() / spread.clamp(min=1e-30), -1.0)
+        cost, worst = cost.max(1)
+        pull = codes[at, worst] / spread[at, worst]
+        column = held.inverse[b, :, worst] - share * (share[at, worst] / own)[:, None]
+        new = enters[at, worst] / distance
+        column += enters * new[:, None]
+        codes -= column * pull[:, None]
+        amount = amount + new * pull
+        lift = held.shadow[b, worst] - shadow * (share[at, worst] / own)[:, None]
+        lift -= (beyond + step[:, None] * shadow) * new[:, None]
+        wants += lift * pull[:, None]
+        mask[at, worst] &= cost < 0
+        codes[at, worst] *= cost < 0
+        second = answers() & ~first & (cost >= 0) & (spread[at, worst] <= DELICATE)
+        out = torch.where(second, error + cost, out)
+        codes[at, i] = amount
+        return out.clamp(min=0), codes
+
+    def _least(
+        self, b: Tensor, i: Tensor, error: Tensor, along: Tensor, distance: Tensor, weight: Tensor
+    ) -> Tensor:
+        """Lower bound ``[m]`` on squared errors with codes >= 0.
+
+        Least squares on the new support, and what the sign of one code costs at least: its square
+        over its entry of the new inverse Gram matrix, which is the old one less a row and column,
+        plus enters enters' / distance.
+        """
+        fit, at = self.fit, torch.arange(len(b), device=b.device)
+        inverse = fit.supports.inverse
         share = inverse[b, i] / fit.own[b, i][:, None]
         enters = weight - weight[at, i][:, None] * share
         enters[at, i] = -1.0
         codes = fit.codes[b] - fit.codes[b, i][:, None] * share
         codes -= (along / distance)[:, None] * enters
-        small = self.small[b][:, None]
-        # Differences of large numbers: where a removed row was nearly in the span of the others.
-        degenerate = (distance < DEPENDENT) | (fit.own[b, i] > DELICATE)
-        left = ((codes < -small).any(1) | degenerate).nonzero().squeeze(1)
-        # The inverse Gram matrix of the new support is this one less one row and column, plus
-        # enters enters' / distance. What a code's sign costs at least: its square over its entry.
-        spread = fit.own[b[left]] - inverse[b[left], i[left]] * share[left]
-        spread += enters[left].square() / distance[left][:, None]
-        cost = torch.where(codes[left] < 0, codes[left].square() / spread.clamp(min=1e-30), 0.0)
-        cost, worst = cost.max(1)
-        bound = error[left] + cost.masked_fill_(degenerate[left], 0.0)
-        out = error.clone()
-        out[left] = torch.inf
-        hopeful = bound <= self.widest[b[left], i[left]]
-        left, worst, bound = left[hopeful], worst[hopeful], bound[hopeful]
-        b, i, enters, share, codes = b[left], i[left], enters[left], share[left], codes[left]
-        at = torch.arange(len(left), device=left.device)
-        column = inverse[b, :, worst] - share * inverse[b, i, worst][:, None]
-        column += enters * (enters[at, worst] / distance[left])[:, None]
-        codes -= column * (codes[at, worst] / column[at, worst])[:, None]
-        codes[at, worst] = 0.0
-        settled = (codes >= -small[left]).all(1) & ~degenerate[left]
-        out[left[settled]] = bound[settled]
-        rest = (~settled).nonzero().squeeze(1)
-        for first, last in spans(len(rest), systems_at_once(fit.supports)):
-            some = rest[first:last]
-            token, place, of = b[some], i[some], left[some]
-            exact = self._grown(token, place, cross[of], moment[of])
-            hard = exact.isnan().nonzero().squeeze(1)
-            _, exact[hard] = fit.swapped(
-                token[hard], place[hard], cross[of[hard]], moment[of[hard]], codes[some[hard]] > 0
-            )
-            out[of] = exact
-        return out
-
-    def _grown(self, token: Tensor, place: Tensor, cross: Tensor, moment: Tensor) -> Tensor:
-        """Squared errors where the codes without the removed feature, grown by the new row, serve.
-
-        The new row joins the positive ones; that is the answer if all stay positive and no other
-        wants in. NaN where it is not.
-        """
-        fit = self.fit
-        held, held_error, inverses, which = fit.nonnegative_without
-        error = torch.full_like(moment, torch.nan)
-        known = (which[token, place] >= 0).nonzero().squeeze(1)
-        token, place, cross, moment = token[known], place[known], cross[known], moment[known]
-        pair = which[token, place]
-        codes = held[pair]
-        enters = (inverses[pair] @ cross[:, :, None]).squeeze(2)
-        distance = 1 - (cross * enters).sum(1)
-        slope = moment - (cross * codes).sum(1)
-        amount = slope / distance
-        grown = codes - amount[:, None] * enters
-        # How the rows that are out correlate with what is left now.
-        outside = fit.moment[token] - (fit.supports.gram[token] @ grown[:, :, None]).squeeze(2)
-        outside -= amount[:, None] * cross
-        outside[torch.arange(len(token), device=token.device), place] = 0.0
-        small, passive = self.small[token][:, None], codes > 0
-        serves = ((grown >= -small) | ~passive).all(1) & ((outside <= small) | passive).all(1)
-        serves &= distance > DEPENDENT
-        value = held_error[pair] - slope.square() / distance
-        error[known[serves]] = value[serves]
-        return error
+        spread = fit.own[b] - inverse[b, i] * share + enters.square() / distance[:, None]
+        cost = torch.where(codes < 0, codes.square() / spread.clamp(min=1e-30), 0.0).amax(1)
+        rough = (distance < DEPENDENT) | (fit.own[b, i] > DELICATE)
+        return error + cost.masked_fill(rough, 0.0) * (1 - 1e-9)
 
     def _improve(self, b: Tensor, i: Tensor, error: Tensor, feature: Tensor) -> None:
         """Keep the least error of each removed feature; of equal ones the smallest row number."""
@@ -295,7 +318,7 @@ class _Work:
             added = units.raw(feature) / units.norms[feature, None]
             cross = (fit.supports.vectors[token] @ added[:, :, None]).squeeze(2)
             moment = (fit.target[token] * added).sum(1)
-            guess = fit.codes_without[token, place] > 0
+            guess = fit.codes_without_nonnegative[token, place] > 0
             _, error = fit.swapped(token, place, cross, moment, guess)
             self._improve(token, place, error, feature)
         listed = None

@@ -1,0 +1,114 @@
+"""Time all one-swap alternatives of a token against the products they cannot avoid, and peers.
+
+    python bench/mediators.py [--features 16384] [--width 2304] [--l0 80] [--tokens 16]
+
+The floor is the two products that any method needs, in the same arithmetic (float64) and in
+float32: the token's k rows, and the token itself, with all F rows. The peers solve swaps one at a
+time on a sample of them: numpy.linalg.lstsq (codes of either sign) and scipy.optimize.nnls. Errors
+are compared on that sample. Printed, and appended to bench/results/mediators.jsonl.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from scan import dictionary, machine_name, timed
+
+from saeaudit.core.fits import Fit, Supports
+from saeaudit.core.rows import UnitRows, row_norms
+from saeaudit.core.swaps import one_swaps
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--features", type=int, default=16384)
+    parser.add_argument("--width", type=int, default=2304)
+    parser.add_argument("--l0", type=int, default=80)
+    parser.add_argument("--tokens", type=int, default=16)
+    parser.add_argument("--swaps", type=int, default=40, help="swaps that the peers solve")
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    rng = np.random.default_rng(0)
+    decoder = dictionary(options.features, options.width, device=options.device)
+    units = UnitRows(
+        decoder, torch.arange(options.features, device=options.device), row_norms(decoder)
+    )
+    rows = torch.from_numpy(
+        np.stack([rng.choice(options.features, options.l0, False) for _ in range(options.tokens)])
+    ).to(options.device)
+    codes = torch.from_numpy(rng.exponential(size=rows.shape)).to(options.device)
+    clean = (codes[:, None, :] @ decoder[rows].double()).squeeze(1)
+    noise = torch.from_numpy(rng.normal(size=clean.shape)).to(options.device)
+    noise *= 0.5 * clean.norm(dim=1, keepdim=True) / noise.norm(dim=1, keepdim=True)
+    target = clean + noise
+    shrunk = 0.9 * codes
+    enter = torch.ones(options.features, dtype=torch.bool, device=options.device)
+
+    def work() -> None:
+        supports = Supports(units, rows)
+        fit = Fit(supports, target)
+        decoded = (shrunk[:, None, :] @ supports.vectors).squeeze(1)
+        error = (target - decoded).square().sum(1)
+        limits = torch.stack([r * e**2 for r in (error, fit.error) for e in (1, 1.01, 1.05)], 1)
+        found.append((fit, one_swaps([fit], [limits], enter)[0]))
+
+    found: list = []
+    work()
+    seconds = min(timed(work) for _ in range(3)) / options.tokens
+    floors = {}
+    for name, dtype in (("float64", torch.float64), ("float32", torch.float32)):
+        wide, tall = decoder.to(dtype), decoder[rows.flatten()].to(dtype)
+        x = target.to(dtype)
+
+        def products(wide=wide, tall=tall, x=x) -> None:
+            for start in range(0, len(tall), 1024):
+                tall[start : start + 1024] @ wide.T
+            x @ wide.T
+
+        products()
+        floors[name] = min(timed(products) for _ in range(3)) / options.tokens
+    fit, swaps = found[-1]
+    unit = (decoder / decoder.norm(dim=1, keepdim=True)).double().cpu().numpy()
+    peers = {"numpy lstsq": 0.0, "scipy nnls": 0.0}
+    from scipy.optimize import nnls
+
+    for n in range(options.swaps):
+        b, i = n % options.tokens, int(rng.integers(options.l0))
+        j = int(swaps.feature[b, i])
+        support = rows[b].tolist()
+        support[i] = j if j >= 0 else int(rng.integers(options.features))
+        matrix, x = unit[support].T, target[b].cpu().numpy()
+        start = time.perf_counter()
+        np.linalg.lstsq(matrix, x, rcond=None)
+        peers["numpy lstsq"] += time.perf_counter() - start
+        start = time.perf_counter()
+        _, rest = nnls(matrix, x)
+        peers["scipy nnls"] += time.perf_counter() - start
+        if j >= 0:
+            assert abs(float(swaps.error[b, i]) - rest**2) < 1e-8 * float(fit.size[b]), (b, i, j)
+    all_swaps = options.l0 * (options.features - options.l0)
+    record = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine_name(),
+        "device": options.device, "torch": torch.__version__, "features": options.features,
+        "width": options.width, "l0": options.l0, "ms_a_token": round(1e3 * seconds, 2),
+        "swaps_a_token": all_swaps,
+        "floor_ms": {name: round(1e3 * s, 2) for name, s in floors.items()},
+        "times_the_floor": {name: round(seconds / s, 2) for name, s in floors.items()},
+        "peers_times_as_long": {
+            name: round(taken / options.swaps * all_swaps / seconds) for name, taken in peers.items()
+        },
+    }  # fmt: skip
+    print(json.dumps(record, indent=2))
+    results = Path(__file__).parent / "results" / "mediators.jsonl"
+    with results.open("a") as stream:
+        stream.write(json.dumps(record) + "\n")
+
+
+if __name__ == "__main__":
+    main()
