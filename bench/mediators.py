@@ -101,7 +101,8 @@ def main() -> None:
         "floor_ms": {name: round(1e3 * s, 2) for name, s in floors.items()},
         "times_the_floor": {name: round(seconds / s, 2) for name, s in floors.items()},
         "peers_times_as_long": {
-            name: round(taken / options.swaps * all_swaps / seconds) for name, taken in peers.items()
+            name: round(taken / options.swaps * all_swaps / seconds)
+            for name, taken in peers.items()
         },
     }  # fmt: skip
     print(json.dumps(record, indent=2))

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from saeaudit.audit.exchanges import Finding
-    from saeaudit.dictionary import Dictionary
 
 
 def mediators(
@@ -133,7 +132,7 @@ def mediators(
     table.end()
 
 
-def _width(dictionary: Dictionary) -> int:
+def _width(dictionary: Any) -> int:
     encoder = dictionary.encoder
     return dictionary.d_in if encoder is None else int(encoder.shape[0])
 
@@ -169,7 +168,7 @@ def _findings(source: str, sae: str) -> list[Finding]:
 
 
 def _others(
-    dictionary: Dictionary, activations: Tensor, files: list[str], targets: list[str],
+    dictionary: Any, activations: Tensor, files: list[str], targets: list[str],
     offline: bool, chosen: Any,
 ) -> dict[str, Callable[[int, int], Tensor] | None]:  # fmt: skip
     """Other encoders' codes by name; None for those pursued here."""
@@ -195,10 +194,10 @@ def _others(
                 where=f"--encoder {name}",
                 hint="codes are compared on one decoder",
             )
-        made = make_encoder(other, device=chosen.device)
+        made = make_encoder(other, device=chosen.device, dtype=torch.float64)
 
         def encode(start: int, stop: int, made: Any = made, name: str = name) -> Tensor:
-            x = activations[start:stop].to(chosen.device, torch.float32)
+            x = activations[start:stop].to(chosen.device, torch.float64)
             return check_codes(made.codes(x), f"--encoder {name}", start)
 
         out[name] = encode

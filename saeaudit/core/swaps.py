@@ -130,6 +130,7 @@ class _Work:
         self.passing = self.alone & (entering > 0)[:, None, None]
         self.error = torch.full((batch, k), float("inf"), dtype=torch.float64, device=device)
         self.feature = torch.full((batch, k), -1, dtype=torch.int64, device=device)
+        self.best = self.error.clone()
         # Where a feature can go at every limit, the best replacement by least squares.
         self.free = active & torch.isneginf(self.widest)
         self.free_error = self.error.clone()
@@ -161,8 +162,12 @@ class _Work:
         slope = moment[:, None, :] - fit.codes_without_nonnegative @ cross
         bound = slope.square().div_(distance.clamp(min=1e-14)).neg_()
         bound += fit.without_nonnegative[:, :, None]
-        bound.masked_fill_((slope <= self.small[:, None, None]) | barred, torch.inf)
-        found = (bound <= self.widest[:, :, None]).nonzero()
+        # At most: the new row alone makes up for what it can.
+        most = fit.without_nonnegative[:, :, None] - slope.square()
+        out = (slope <= self.small[:, None, None]) | barred
+        bound.masked_fill_(out, torch.inf)
+        most.masked_fill_(out, torch.inf)
+        found = self._undecided(bound, most).nonzero()
         held = fit.positive
         inner = held.inverse @ cross
         beyond = cross - fit.supports.gram @ inner
@@ -186,7 +191,7 @@ class _Work:
                 _, error[some] = fit.swapped(
                     token, place, cross[token, :, one], moment[token, one], codes[some] > 0
                 )
-            self._count(b, i, c + start, error)
+            self._count(b, i, c + start, error, most[b, i, c])
         if bool(self.free.any()):
             b, i = self.free.nonzero().unbind(1)
             least, at = bound[b, i].min(1)
@@ -195,9 +200,36 @@ class _Work:
             self.free_error[b, i] = least[better]
             self.free_feature[b, i] = at[better] + start
 
-    def _count(self, b: Tensor, i: Tensor, row: Tensor, error: Tensor) -> None:
-        """Take the non-negative errors of some swaps."""
+    def _undecided(self, least: Tensor, most: Tensor) -> Tensor:
+        """Count the swaps that bounds decide; which of the rest need their exact error.
+
+        Args:
+            least: ``[B, k, columns]`` lower bounds on squared errors.
+            most: upper bounds.
+
+        Returns:
+            Bool of the same shape: where a limit lies between the bounds, or where the error may
+            be the least of the removed feature's.
+        """
+        if self.listed is not None:
+            return least <= self.widest[:, :, None]
+        best = torch.minimum(self.best, most.amin(2))
+        self.best = best
+        close = best + 1e-12 * self.fit.size[:, None]  # the bounds can meet, to rounding
+        needed = least <= torch.minimum(close, self.widest)[:, :, None]
+        for t in range(self.limits.shape[1]):
+            limit = torch.where(self.alone[:, t], -torch.inf, self.limits[:, t, None])[:, :, None]
+            sure = most <= limit
+            self.count[:, t] += sure.sum((1, 2))
+            self.passing[:, t] |= sure.any(2)
+            needed |= (least <= limit) & ~sure
+        return needed
+
+    def _count(self, b: Tensor, i: Tensor, row: Tensor, error: Tensor, most: Tensor) -> None:
+        """Take the non-negative errors of some swaps, but count none that bounds have counted."""
         passed = (error[:, None] <= self.limits[b]) & ~self.alone[b, :, i]
+        if self.listed is None:
+            passed &= most[:, None] > self.limits[b]
         self.count.index_add_(0, b, passed.long())
         hit, which = passed.nonzero().unbind(1)
         self.passing[b[hit], which, i[hit]] = True

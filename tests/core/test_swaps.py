@@ -81,6 +81,10 @@ def test_one_swap_equals_enumeration(problem, epsilon: float, reference: float) 
     (swaps,) = one_swaps(
         [fit], [torch.tensor([[limit]], dtype=torch.float64)], enter, cells=64, listing=True
     )
+    (counted,) = one_swaps([fit], [torch.tensor([[limit]], dtype=torch.float64)], enter, cells=64)
+    for name in ("count", "unsigned", "passing", "feature"):
+        assert torch.equal(getattr(counted, name), getattr(swaps, name)), name
+    assert torch.allclose(counted.error, swaps.error, rtol=0, atol=1e-9 * size)
     found = {(support[i], j) for _, _, i, j in swaps.listed.tolist()}
     for i in swaps.alone[0, 0].nonzero().flatten().tolist():
         found |= {(support[i], j) for j in range(len(rows)) if j not in support and enter[j]}

@@ -1,0 +1,133 @@
+"""`saeaudit mediators` by subprocess: streams, exit statuses, and one clear line for each error."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+
+from saeaudit.records import json_schema
+from saeaudit.sample import sample_root
+from tests.conftest import Cli
+
+RNG = np.random.default_rng(0)
+
+
+def save(folder: Path, name: str, array: np.ndarray) -> Path:
+    np.save(folder / name, array)
+    return folder / name
+
+
+def sae(folder: Path, decoder: np.ndarray) -> Path:
+    """A JumpReLU SAE in Gemma Scope's layout."""
+    count, width = decoder.shape
+    np.savez(
+        folder / "params.npz",
+        W_dec=decoder.astype(np.float32),
+        W_enc=np.linalg.pinv(decoder).astype(np.float32),
+        b_enc=np.zeros(count, np.float32),
+        b_dec=np.zeros(width, np.float32),
+        threshold=np.full(count, 0.01, np.float32),
+    )
+    return folder / "params.npz"
+
+
+def test_a_scan_is_piped_in(cli: Cli, tmp_path: Path) -> None:
+    rows = RNG.normal(size=(3, 8))
+    rows[2] = rows[1] - 3 * rows[0]
+    file = save(tmp_path, "decoder.npy", rows)
+    scanned = cli("scan", file, "--triple", "0,1,2", "-q").stdout
+    done = cli("mediators", file, "--scan", "-", "-q", input=scanned)
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    for record in records:
+        jsonschema.validate(record, json_schema())
+    assert [r["type"] for r in records][:2] == ["run", "dictionary"]
+    assert [r["type"] for r in records][-2:] == ["summary", "verdict"]
+    (example,) = (
+        r
+        for r in records
+        if r["type"] == "mediator" and [c["feature"] for c in r["codes"]] == [0, 1]
+    )
+    assert [c["value"] for c in example["alternative"]] == pytest.approx([4, 1], abs=1e-6)
+
+
+def test_the_sample_has_activations_of_its_own(cli: Cli) -> None:
+    done = cli("mediators", "sample", "--max-tokens", "6")
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    tokens = [r for r in records if r["type"] == "token"]
+    assert [r["token"] for r in tokens] == list(range(6)) and tokens[0]["text"]
+    assert b"the first 6 of 5,000 activations" in done.stderr
+    assert b"refit" in done.stderr and b"mean L0" in done.stderr
+
+
+def test_errors_are_one_line(cli: Cli, tmp_path: Path) -> None:
+    file = sae(tmp_path, RNG.normal(size=(6, 4)))
+    bare = save(tmp_path, "bare.npy", RNG.normal(size=(6, 4)))
+    x = save(tmp_path, "x.npy", RNG.normal(size=(3, 4)).astype(np.float16))
+    nan = save(tmp_path, "nan.npy", np.array([[0.0, 1, 2, np.nan]]))
+    empty = save(tmp_path, "empty.npy", np.zeros((0, 4), np.float32))
+    wide = save(tmp_path, "wide.npy", np.zeros((3, 7), np.float32))
+    negative = save(tmp_path, "negative.npy", -np.ones((3, 6), np.float32))
+    (tmp_path / "words.jsonl").write_text("some words\n")
+    (tmp_path / "tokens.txt").write_text("one\ntwo\n")
+    other = cli("scan", "sample", "-q").stdout
+    (tmp_path / "other.jsonl").write_bytes(other)
+    for arguments, said in (
+        ((file,), "nothing to look at"),
+        ((file, "--activations", "gone.npy"), "no such file"),
+        ((file, "--activations", wide), "activations of width 7; the SAE reads 4"),
+        ((file, "--activations", nan), "activation 0 is not finite"),
+        ((file, "--activations", empty), "holds no activations"),
+        ((bare, "--activations", x), "there is no encoder"),
+        ((file, "--activations", x, "--tokens", "tokens.txt"), "2 tokens for 3 activations"),
+        ((file, "--activations", x, "--codes", negative), "a code of -1"),
+        ((file, "--activations", x, "--codes", wide), "codes of shape [3, 7]"),
+        ((file, "--activations", x, "--encoder", "sample"), "2048 features x 384"),
+        ((file, "--activations", x, "--epsilon", "-1"), "--epsilon"),
+        ((file, "--scan", "words.jsonl"), "line 1 is not a record"),
+        ((file, "--scan", "other.jsonl"), "a scan of sample"),
+        ((file, "--scan", "gone.jsonl"), "cannot be read"),
+    ):
+        done = cli("mediators", *arguments, "-o", "out.jsonl")
+        lines = done.stderr.decode().strip().splitlines()
+        assert done.returncode == 2, (arguments, done.stderr)
+        assert len(lines) == 1 and said in lines[0], (arguments, lines)
+        assert not (tmp_path / "out.jsonl").exists() and not list(tmp_path.glob(".out*"))
+
+
+def test_activations_of_another_hook_are_noticed(cli: Cli, tmp_path: Path) -> None:
+    file = sae(tmp_path, np.eye(4))
+    x = save(tmp_path, "x.npy", RNG.normal(size=(20, 4)) - 5)
+    done = cli("mediators", file, "--activations", x)
+    assert done.returncode == 0
+    assert b"worse than their mean" in done.stderr and b"another layer" in done.stderr
+
+
+def test_codes_dense_and_sparse_agree(cli: Cli, tmp_path: Path) -> None:
+    file = sae(tmp_path, RNG.normal(size=(6, 4)))
+    x = save(tmp_path, "x.npy", RNG.normal(size=(3, 4)))
+    dense = np.zeros((3, 6))
+    dense[:, 1], dense[1, 4] = 1, 2
+    save(tmp_path, "dense.npy", dense)
+    indices = np.array([[1, -1], [1, 4], [1, -1]])
+    np.savez(tmp_path / "sparse.npz", indices=indices, values=np.array([[1, 9], [1, 2], [1, 9.0]]))
+    done = cli(
+        "mediators", file, "--activations", x, "-q", "--codes", "dense.npy", "--codes",
+        "sparse.npz", "--codes", "nnomp", "--encoder", file,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout.splitlines()[-2])
+    by = {e.pop("name"): e for e in summary["encoders"]}
+    assert by["dense.npy"] == by["sparse.npz"]
+    assert {**by["encoder"], "more_accurate": 0.0} == by[str(file)]
+    assert by["nnomp"]["fvu"] <= 1
+
+
+def test_the_bundled_tokens_go_with_the_bundled_activations() -> None:
+    tokens = json.loads((sample_root() / "tokens-test.json").read_text())
+    assert len(tokens) == 5000
