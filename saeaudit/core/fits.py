@@ -116,6 +116,8 @@ class Positive(NamedTuple):
     """``[B]``: its squared norm."""
     slope: Tensor
     """``[B, k]``: inner products of the support's rows with it; none is positive."""
+    sound: Tensor
+    """``[B]`` bool: no positive feature is nearly in the span of the others."""
     shadow: Tensor
     """``[B, k, k]``: weights (rows) that the positive features give each feature (columns)."""
 
@@ -188,6 +190,7 @@ class Fit:
             residual=residual,
             error=residual.square().sum(1),
             slope=(vectors @ residual[:, :, None]).squeeze(2),
+            sound=((own <= DELICATE) | ~mask).all(1),
             shadow=inverse @ gram,
         )
 
@@ -212,7 +215,7 @@ class Fit:
         here = torch.eye(codes.shape[1], dtype=torch.bool, device=codes.device)
         stays = (codes >= -small) | ~all_.mask[:, None, :]
         out = (wants <= small) | (all_.mask | ~active)[:, None, :] | here
-        settled = (stays & out).all(2) & ((all_.own <= DELICATE) | ~all_.mask)
+        settled = (stays & out).all(2) & all_.sound[:, None]
         codes = codes.clamp(min=0) * ~here
         b, i = (~settled & active).nonzero().unbind(1)
         for start, stop in spans(len(b), systems_at_once(self.supports)):

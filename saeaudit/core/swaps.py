@@ -275,7 +275,7 @@ class _Work:
         empty = ~self.fit.supports.active[b]
         empty[at, i] = True
         error = held.error[b] + held.codes[b, i] * ratio - amount.square() * distance
-        sound = (distance > DEPENDENT) & ((own <= DELICATE) | own.isinf()) & (amount > 0)
+        sound = (distance > DEPENDENT) & held.sound[b]
 
         def answers() -> Tensor:
             inside = ((codes >= -small) | ~mask).all(1)
