@@ -14,17 +14,29 @@ from typing import TYPE_CHECKING, Any
 from saeaudit.errors import AuditError
 
 if TYPE_CHECKING:
+    from saeaudit.audit.mediators import MediatorOptions, mediators
     from saeaudit.audit.open import open_target as open
     from saeaudit.audit.scan import scan
     from saeaudit.audit.search import ScanOptions
     from saeaudit.dictionary import Dictionary
 
 __version__ = "0.1.0"
-__all__ = ["AuditError", "Dictionary", "ScanOptions", "__version__", "open", "scan"]
+__all__ = [
+    "AuditError",
+    "Dictionary",
+    "MediatorOptions",
+    "ScanOptions",
+    "__version__",
+    "mediators",
+    "open",
+    "scan",
+]
 
 _WHERE = {
     "open": ("saeaudit.audit.open", "open_target"),
     "scan": ("saeaudit.audit.scan", "scan"),
+    "mediators": ("saeaudit.audit.mediators", "mediators"),
+    "MediatorOptions": ("saeaudit.audit.mediators", "MediatorOptions"),
     "ScanOptions": ("saeaudit.audit.search", "ScanOptions"),
     "Dictionary": ("saeaudit.dictionary", "Dictionary"),
 }
