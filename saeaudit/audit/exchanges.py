@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
+from saeaudit.core.encode import Encoder
 from saeaudit.core.exchange import SUPPORTS, kernel
 from saeaudit.core.rows import fold, row_norms
 from saeaudit.dictionary import Dictionary
@@ -129,3 +130,20 @@ def attainable(dictionary: Dictionary, codes: Iterable[Code]) -> bool | None:
     return all(
         c.value * float(scale[c.feature]) > float(weights.threshold[c.feature]) for c in codes
     )
+
+
+def encoder_takes(encoder: Encoder, codes: Tensor, leaving: int, entering: int) -> int | None:
+    """What an encoder makes of decoded codes ``[F]``.
+
+    Returns:
+        -1 where it says more of the feature that leaves, 0 where more of the one that enters, None
+        where it outputs neither.
+    """
+    if encoder.normalise != "none":
+        return None  # decoding needs the activation that was encoded
+    again = encoder.codes(encoder.decode(codes[None]))[0]
+    norms = encoder.w_dec[[leaving, entering]].norm(dim=1)
+    before, after = (again[[leaving, entering]] * norms).tolist()
+    if not before and not after:
+        return None
+    return -1 if before >= after else 0

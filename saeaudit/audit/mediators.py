@@ -9,15 +9,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from saeaudit.audit.encoder import make_encoder
+from saeaudit.audit.coder import Coder, narrow
 from saeaudit.audit.exchanges import Finding, attainable, exchanges
 from saeaudit.audit.scan import describe
 from saeaudit.audit.tally import Compared, Tally
 from saeaudit.core.chains import chained
-from saeaudit.core.encode import Encoder
 from saeaudit.core.fits import Fit, Supports
 from saeaudit.core.pursuit import pursue
-from saeaudit.core.rows import UnitRows, spans
+from saeaudit.core.rows import spans
 from saeaudit.core.swaps import TOLERANCE, Swaps, batches, one_swaps
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
@@ -30,15 +29,12 @@ from saeaudit.records import (
     Mode,
     TokenRecord,
 )
-from saeaudit.sources.activations import check_codes
 
 MODES: tuple[Mode, ...] = ("accuracy", "refit", "reconstruction")
 WINDOW = 512
 """Tokens encoded at once; records come in the order of tokens."""
 PLACES = 1024
 """Places (tokens times active features) in one batch of swaps."""
-EXACT_BYTES = 4 << 30
-"""Encoder and decoder are held in float64 where they take no more than this, else in float32."""
 PURSUITS = {"omp": False, "nnomp": True}
 """Built-in pursuits by name: whether codes are non-negative."""
 
@@ -136,40 +132,18 @@ class _Run:
         self, dictionary: Dictionary, options: MediatorOptions, tally: Tally,
         codes: dict[str, Codes | None],
     ) -> None:  # fmt: skip
-        if dictionary.weights.maps_elsewhere:
-            raise AuditError(
-                "a transcoder: what it decodes is not what it reads, so an activation has no error",
-                where=dictionary.sae,
-                hint="--scan shows the exchanges of its dictionary",
-            )
         self.dictionary, self.options, self.tally, self.others = dictionary, options, tally, codes
-        # In float64 the same bits come out whatever the batch and the machine.
-        exact = 16 * dictionary.d_sae * dictionary.d_in <= EXACT_BYTES
-        self.dtype = torch.float64 if exact else torch.float32
-        self.encoder: Encoder = make_encoder(dictionary, device=options.device, dtype=self.dtype)
-        live = dictionary.live(include_collapsed=True).to(options.device)
-        decoder = dictionary.weights.decoder.to(options.device)
-        self.units = UnitRows(decoder, live, dictionary.norms.to(options.device)[live])
-        collapsed = dictionary.collapsed_rows.to(options.device)
-        self.enter = ~torch.isin(live, collapsed)
+        self.coder = Coder(dictionary, options.device)
+        self.units, self.enter = self.coder.units, self.coder.enter
 
     def window(
         self, rows: Tensor, first: int, tokens: list[str] | None
     ) -> Iterator[TokenRecord | MediatorRecord]:
         """Records of one window of activations."""
-        x = rows.to(self.options.device, self.dtype)
-        finite = x.isfinite().all(1)
-        if not bool(finite.all()):
-            raise AuditError(
-                f"activation {first + int((~finite).nonzero()[0])} is not finite (NaN or infinity)",
-                where=self.dictionary.sae,
-            )
-        encoded = check_codes(self.encoder.codes(x), f"{self.dictionary.sae}'s encoder", first)
-        target, worth = _in_float64(self.encoder).target(x.to(torch.float64))
+        x, unit, target, worth = self.coder.encode(rows, first)
         self.tally.activations(x)
-        unit = encoded[:, self.units.live].to(torch.float64) * self.units.norms
         others = {
-            name: (read(first, first + len(x)).to(unit)[:, self.units.live] * self.units.norms)
+            name: self.coder.unit(read(first, first + len(x)).to(unit))
             for name, read in self.others.items()
             if read
         }
@@ -186,19 +160,14 @@ class _Run:
             yield from found
 
 
-def _in_float64(encoder: Encoder) -> Encoder:
-    return encoder._replace(b_dec=None if encoder.b_dec is None else encoder.b_dec.double())
-
-
 class _Batch:
     """Tokens with supports of like size."""
 
     def __init__(self, run: _Run, unit: Tensor, target: Tensor, worth: Tensor) -> None:
         self.run, self.worth, self.target = run, worth, target
         options = run.options
-        width = int((unit > 0).sum(1).max()) if len(unit) else 0
-        self.codes, rows = unit.topk(width, dim=1)
-        self.supports = Supports(run.units, torch.where(self.codes > 0, rows, -1))
+        self.codes, rows = narrow(unit)
+        self.supports = Supports(run.units, rows)
         decoded = (self.codes[:, None, :] @ self.supports.vectors).squeeze(1)
         self.fit = Fit(self.supports, target)
         self.mirror = Fit(self.supports, decoded)
@@ -239,9 +208,7 @@ class _Batch:
             )
             codes = codes.clamp(min=0) if nonnegative else codes
         else:
-            width = int((given > 0).sum(1).max())
-            codes, rows = given.topk(width, dim=1)
-            rows = torch.where(codes > 0, rows, -1)
+            codes, rows = narrow(given)
         supports = Supports(run.units, rows)
         decoded = (codes[:, None, :] @ supports.vectors).squeeze(1)
         mine = self.supports.rows[:, :, None] == rows[:, None, :]

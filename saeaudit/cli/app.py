@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -20,6 +21,7 @@ from saeaudit.cli.fetch import fetch, releases
 from saeaudit.cli.mediators import mediators
 from saeaudit.cli.scan import scan
 from saeaudit.cli.schema import schema
+from saeaudit.cli.score import score
 from saeaudit.errors import AuditError
 
 FAILED = 2
@@ -67,6 +69,11 @@ class Group(typer.core.TyperGroup):
             status = _fail("out of memory", "a machine with more memory, or a smaller dictionary")
         except Exception as error:
             status = _unexpected(error)
+        opening = any(thread.name.startswith("open ") for thread in threading.enumerate())
+        if isinstance(status, int) and opening:
+            # A thread inside PyTorch aborts the process if the interpreter ends under it.
+            sys.stderr.flush()
+            os._exit(status)
         sys.exit(status if isinstance(status, int) else 0)
 
 
@@ -108,6 +115,7 @@ app.command()(fetch)
 app.command()(releases)
 app.command()(scan)
 app.command()(mediators)
+app.command()(score)
 app.command()(schema)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -139,29 +138,17 @@ def _width(dictionary: Any) -> int:
 
 def _findings(source: str, sae: str) -> list[Finding]:
     """The findings of a scan's records, of this SAE where there are several."""
-    from saeaudit.records import GroupRecord, PairRecord, TripleRecord, parse
+    from saeaudit.formats.reading import read_records
+    from saeaudit.records import GroupRecord, PairRecord, TripleRecord
 
-    try:
-        lines = sys.stdin if source == "-" else Path(source).open(encoding="utf-8")
-    except OSError as error:
-        raise AuditError(f"cannot be read: {error.strerror}", where=f"--scan {source}") from error
     found: list[Finding] = []
     others = set()
-    with lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                record = parse(line)
-            except ValueError as error:
-                raise AuditError(
-                    f"line {number} is not a record of saeaudit",
-                    where=f"--scan {source}",
-                    hint="the output of saeaudit scan",
-                ) from error
-            if isinstance(record, (PairRecord, GroupRecord, TripleRecord)):
-                if record.sae == sae:
-                    found.append(record)
-                else:
-                    others.add(record.sae)
+    for record in read_records(source, "--scan", "the output of saeaudit scan"):
+        if isinstance(record, (PairRecord, GroupRecord, TripleRecord)):
+            if record.sae == sae:
+                found.append(record)
+            else:
+                others.add(record.sae)
     if not found and others:
         raise AuditError(f"a scan of {sorted(others)[0]}, not of {sae}", where=f"--scan {source}")
     return found

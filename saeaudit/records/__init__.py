@@ -48,6 +48,18 @@ from saeaudit.records.scan import (
     ScanSummary,
     TripleRecord,
 )
+from saeaudit.records.score import (
+    Agreement,
+    Canonical,
+    ChoiceRecord,
+    Chosen,
+    Compare,
+    DisagreementSummary,
+    Interval,
+    Pick,
+    ScoreSummary,
+    Texts,
+)
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -55,17 +67,24 @@ if TYPE_CHECKING:
 __all__ = [
     "MOVED",
     "SCHEMA",
+    "Agreement",
     "Alternatives",
     "Babel",
+    "Canonical",
     "Certificate",
+    "ChoiceRecord",
+    "Chosen",
     "Code",
+    "Compare",
     "DictionaryRecord",
+    "DisagreementSummary",
     "EncoderSummary",
     "ErrorRecord",
     "Exchange",
     "FileRecord",
     "Finding",
     "GroupRecord",
+    "Interval",
     "Involved",
     "ListingRecord",
     "MaxCosine",
@@ -75,12 +94,15 @@ __all__ = [
     "MovedShare",
     "NonUnique",
     "PairRecord",
+    "Pick",
     "Quantiles",
     "Record",
     "RuleResult",
     "Run",
     "ScanSummary",
+    "ScoreSummary",
     "SourceRecord",
+    "Texts",
     "TokenRecord",
     "TripleRecord",
     "Verdict",
@@ -94,7 +116,8 @@ __all__ = [
 Finding = PairRecord | GroupRecord | TripleRecord
 Record = (
     Run | DictionaryRecord | PairRecord | GroupRecord | TripleRecord | ScanSummary
-    | MediatorRecord | TokenRecord | MediatorsSummary | ListingRecord | ErrorRecord | Verdict
+    | MediatorRecord | TokenRecord | MediatorsSummary | ChoiceRecord | ScoreSummary
+    | ListingRecord | ErrorRecord | Verdict
 )  # fmt: skip
 
 
@@ -140,10 +163,11 @@ def _adapter() -> TypeAdapter[Record]:
     summaries = (
         Annotated[ScanSummary, Tag("summary (scan)")]
         | Annotated[MediatorsSummary, Tag("summary (mediators)")]
+        | Annotated[ScoreSummary, Tag("summary (score)")]
     )
     others: Any = Annotated[Run, Tag("run")]
     for kind in get_args(Record):
-        if kind not in (Run, ScanSummary, MediatorsSummary):
+        if kind not in (Run, ScanSummary, MediatorsSummary, ScoreSummary):
             others = others | Annotated[kind, Tag(kind.type)]
     return TypeAdapter(Annotated[others | summaries, Discriminator(tag)])
 

@@ -200,22 +200,28 @@ def read_explanations(folder: Path) -> dict[int, list[Explanation]]:
     found: dict[int, list[Explanation]] = {}
     seen: set[str] = set()
     for row in read_rows(folder):
-        index, text = _index(row), row.get("description")
-        if index is None or not isinstance(text, str) or not text.strip():
+        index, explanation = explanation_of(row)
+        if index is None or explanation is None:
             continue
-        identity = str(row.get("id") or (index, text, row.get("typeName")))
+        identity = str(row.get("id") or (index, explanation.description, explanation.kind))
         if identity in seen:
             continue
         seen.add(identity)
-        found.setdefault(index, []).append(
-            Explanation(
-                description=text.strip(),
-                kind=str(row.get("typeName") or ""),
-                model=str(row.get("explanationModelName") or ""),
-                embedding=_embedding(row.get("embedding")),
-            )
-        )
+        found.setdefault(index, []).append(explanation)
     return found
+
+
+def explanation_of(row: dict[str, Any]) -> tuple[int | None, Explanation | None]:
+    """A row's feature, and what it says of it; None where it says nothing."""
+    index, text = _index(row), row.get("description")
+    if index is None or not isinstance(text, str) or not text.strip():
+        return index, None
+    return index, Explanation(
+        description=text.strip(),
+        kind=str(row.get("typeName") or ""),
+        model=str(row.get("explanationModelName") or ""),
+        embedding=_embedding(row.get("embedding")),
+    )
 
 
 def read_features(folder: Path) -> dict[int, FeatureStatistics]:

@@ -1,0 +1,89 @@
+"""An SAE's own codes of activations, in the scale of unit decoder rows."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from saeaudit.audit.encoder import make_encoder
+from saeaudit.core.encode import Encoder
+from saeaudit.core.rows import UnitRows
+from saeaudit.dictionary import Dictionary
+from saeaudit.errors import AuditError
+from saeaudit.sources.activations import check_codes
+
+EXACT_BYTES = 4 << 30
+"""Encoder and decoder are held in float64 where they take no more than this, else in float32."""
+
+
+class Encoded(NamedTuple):
+    """Some activations and their codes."""
+
+    x: Tensor
+    """``[B, d_in]``."""
+    codes: Tensor
+    """``[B, n]`` float64: codes times decoder norms, live features only."""
+    target: Tensor
+    """``[B, d]`` float64: what the decoder's rows must add up to."""
+    worth: Tensor
+    """``[B]``: what a squared error against the target is worth in the activations' scale."""
+
+
+class Coder:
+    """One SAE's encoder, and its decoder's unit rows, on one device."""
+
+    def __init__(self, dictionary: Dictionary, device: str) -> None:
+        """Load both.
+
+        Raises:
+            AuditError: no encoder, or a transcoder.
+        """
+        if dictionary.weights.maps_elsewhere:
+            raise AuditError(
+                "a transcoder: what it decodes is not what it reads, so an activation has no error",
+                where=dictionary.sae,
+                hint="--scan shows the exchanges of its dictionary",
+            )
+        self.dictionary, self.device = dictionary, device
+        # In float64 the same bits come out whatever the batch and the machine.
+        exact = 16 * dictionary.d_sae * dictionary.d_in <= EXACT_BYTES
+        self.dtype = torch.float64 if exact else torch.float32
+        self.encoder: Encoder = make_encoder(dictionary, device=device, dtype=self.dtype)
+        live = dictionary.live(include_collapsed=True).to(device)
+        decoder = dictionary.weights.decoder.to(device)
+        self.units = UnitRows(decoder, live, dictionary.norms.to(device)[live])
+        collapsed = dictionary.collapsed_rows.to(device)
+        self.enter = ~torch.isin(live, collapsed)
+        """``[n]`` bool: live features that may enter a code."""
+
+    def encode(self, rows: Tensor, first: int) -> Encoded:
+        """Encode activations ``[B, d_in]``, the first of which has number `first`.
+
+        Raises:
+            AuditError: one is not finite, or has codes that are negative or not finite.
+        """
+        x = rows.to(self.device, self.dtype)
+        finite = x.isfinite().all(1)
+        if not bool(finite.all()):
+            raise AuditError(
+                f"activation {first + int((~finite).nonzero()[0])} is not finite (NaN or infinity)",
+                where=self.dictionary.sae,
+            )
+        encoded = check_codes(self.encoder.codes(x), f"{self.dictionary.sae}'s encoder", first)
+        bias = self.encoder.b_dec
+        exact = self.encoder._replace(b_dec=None if bias is None else bias.double())
+        target, worth = exact.target(x.to(torch.float64))
+        return Encoded(x, self.unit(encoded), target, worth)
+
+    def unit(self, codes: Tensor) -> Tensor:
+        """Codes ``[B, F]`` in the file's scale to float64 unit-row codes of live features."""
+        return codes[:, self.units.live].to(torch.float64) * self.units.norms
+
+
+def narrow(codes: Tensor) -> tuple[Tensor, Tensor]:
+    """Dense codes ``[B, n]`` as ``[B, k]`` codes, largest first, and rows (-1 at empty places)."""
+    width = int((codes > 0).sum(1).max()) if len(codes) else 0
+    values, rows = codes.topk(width, dim=1)
+    return values, torch.where(values > 0, rows, -1)

@@ -1,0 +1,124 @@
+"""``saeaudit score``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from saeaudit.cli import options
+from saeaudit.errors import AuditError
+
+Similarity = Literal["auto", "semantic", "export", "tfidf"]
+
+
+def score(
+    targets: options.Targets,
+    sae: options.Sae = None,
+    activations: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Activations [N, d]: .safetensors, .npy or .npz."),
+    ] = None,
+    tokens: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Their texts: a JSON list, or a line each.")
+    ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Price by an export's histograms instead: its folder, or `fetched` for what "
+            "`saeaudit fetch --features` brought.",
+        ),
+    ] = None,
+    explanations: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE",
+            help="A .jsonl or .csv of index and description, an export's folder, `fetched` or "
+            "`none`.",
+        ),
+    ] = "fetched",
+    mediators: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Choose between these alternatives; - for stdin."),
+    ] = None,
+    bin_width: Annotated[
+        float | None, typer.Option(metavar="W", help="Fix the width of the bins of values.")
+    ] = None,
+    distortion: Annotated[
+        float | None,
+        typer.Option(metavar="D", help="Quantise until the error is D of the variance."),
+    ] = None,
+    margin: Annotated[
+        float, typer.Option(metavar="BITS", help="Lead by which the shortest code is resolved.")
+    ] = 1.0,
+    canonicalise: Annotated[
+        bool, typer.Option("--canonicalise", help="Exchange on while codes get shorter.")
+    ] = False,
+    explain: Annotated[
+        int | None, typer.Option(metavar="TOKEN", help="Show one token's codes side by side.")
+    ] = None,
+    similarity: Annotated[Similarity, typer.Option(help="How texts are compared.")] = "auto",
+    similarity_model: Annotated[
+        str, typer.Option(metavar="MODEL", help="A sentence-transformers model or folder.")
+    ] = "sentence-transformers/all-MiniLM-L6-v2",
+    max_tokens: Annotated[
+        int, typer.Option(metavar="N", help="Choose on the first N tokens measured; 0 for all.")
+    ] = 1000,
+    device: options.Device = "auto",
+    offline: options.Offline = False,
+    output: options.Output = None,
+    quiet: options.Quiet = False,
+    no_progress: options.NoProgress = False,
+    debug: options.Debug = False,
+) -> None:
+    """Measure description lengths, settle which code is canonical, and compare explanations.
+
+    Example: saeaudit score sample | jq 'select(.type == "summary") | .bits_per_token'
+    """
+    arguments = {key: value for key, value in locals().items() if key not in ("debug", "quiet")}
+    from saeaudit.audit.score import ScoreOptions
+    from saeaudit.audit.scores import Inputs, score_all
+    from saeaudit.audit.session import pick_device
+    from saeaudit.cli.console import console, progress
+    from saeaudit.cli.scan import run_record
+    from saeaudit.formats.jsonl import output as open_output
+    from saeaudit.formats.reading import read_records
+    from saeaudit.formats.score_table import ScoreTable
+    from saeaudit.records import ErrorRecord, ScoreSummary
+    from saeaudit.sources.target import resolve
+
+    chosen = ScoreOptions(
+        bin_width=bin_width, distortion=distortion, margin=margin, max_tokens=max_tokens,
+        canonicalise=canonicalise, explain=explain, device=pick_device(device),
+    )  # fmt: skip
+    inputs = Inputs(
+        activations, tokens, features, explanations, similarity, similarity_model, offline
+    )
+    given = None
+    if mediators is not None:
+        if canonicalise:
+            raise AuditError("--mediators and --canonicalise exclude each other")
+        given = list(read_records(mediators, "--mediators", "the output of saeaudit mediators"))
+        if not any(record.type == "dictionary" for record in given):
+            raise AuditError("holds no records of an SAE", where=f"--mediators {mediators}")
+    found = [local for target in targets for local in resolve(target, sae or (), offline=offline)]
+    people = console(quiet=quiet)
+    table = ScoreTable(people, explain)
+    failed = summaries = 0
+    with open_output(output) as writer, progress(people, shown=not no_progress) as report:
+        writer.record(run_record("score", arguments, chosen.device))
+        for record in score_all(
+            found, inputs, chosen, mediators=given, progress=report, note=options.note(quiet)
+        ):
+            writer.record(record)
+            table.record(record)
+            if isinstance(record, ErrorRecord):
+                failed += 1
+                typer.echo("saeaudit: " + options.error_line(record), err=True)
+            summaries += isinstance(record, ScoreSummary)
+        writer.discard = failed > 0 and not summaries
+    table.end()
+    if failed:
+        raise typer.Exit(2)

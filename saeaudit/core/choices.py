@@ -1,0 +1,230 @@
+"""Which of a token's alternative codes are worth pricing, and what they cost.
+
+There are k (F - k) one-swap supports a token. All are ranked by an estimate (the codes that remain
+when i leaves, plus the entering code alone, each at its price); those that come first are solved
+exactly and priced.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from saeaudit.core.codelength import Prices
+from saeaudit.core.fits import Fit, systems_at_once
+from saeaudit.core.rows import spans
+from saeaudit.core.swaps import CELLS, DEPENDENT, DEVICE_CELLS, TOLERANCE
+
+TABLE = 48
+"""Bins of the table of value prices that estimates are read from."""
+MEASURES = ("bits", "l1", "l2")
+"""What codes are compared by: description length, sum, and sum of squares of unit-row codes."""
+
+
+class Candidates(NamedTuple):
+    """Alternative codes, one row each."""
+
+    token: Tensor
+    """``[m]`` int64: place in the batch, ascending."""
+    place: Tensor
+    """``[m]`` int64: which feature of the support leaves."""
+    row: Tensor
+    """``[m]`` int64: row number that enters; -1 where none does."""
+    rows: Tensor
+    """``[m, k]`` int64 row numbers, -1 at empty places."""
+    codes: Tensor
+    """``[m, k]`` float64 non-negative least-squares codes in unit rows."""
+    error: Tensor
+    """``[m]`` squared errors."""
+
+    def only(self, keep: Tensor) -> Candidates:
+        """Those that a bool ``[m]`` or an index names."""
+        return Candidates(*(column[keep] for column in self))
+
+
+class Ranking:
+    """Estimates, from one set of prices."""
+
+    def __init__(self, prices: Prices) -> None:
+        self.prices = prices
+        self.table = prices.table(TABLE)
+        self.gate = torch.where(prices.observed, prices.gate, torch.inf)
+
+    def rank(self, fit: Fit, limit: Tensor, enter: Tensor, most: int) -> tuple[Tensor, Tensor]:
+        """The swaps that could pass and whose estimates are least, by each of `MEASURES`.
+
+        Args:
+            fit: targets on their supports.
+            limit: ``[B]`` largest squared errors.
+            enter: ``[n]`` bool: rows that may enter.
+            most: how many to keep by description length; a quarter of that by each of the others.
+
+        Returns:
+            Places ``[B, c]`` and rows ``[B, c]``, -1 where there are no more; some come twice.
+        """
+        supports = fit.supports
+        units, (batch, k) = supports.units, supports.rows.shape
+        device = supports.rows.device
+        limit = limit + TOLERANCE * fit.size
+        base = self._remaining(fit)
+        kept = [most, max(1, most // 4), max(1, most // 4)]
+        best: list[tuple[Tensor, Tensor]] = [
+            (torch.empty(batch, 0, dtype=torch.float64, device=device),
+             torch.empty(batch, 0, dtype=torch.int64, device=device))
+            for _ in kept
+        ]  # fmt: skip
+        cells = CELLS.get(device.type, DEVICE_CELLS)
+        grid = self.prices.grid
+        for start, stop in spans(units.count if k else 0, max(64, cells // max(1, batch * k))):
+            index = torch.arange(start, stop, device=device)
+            added = units.raw(index) / units.norms[start:stop, None]
+            cross = supports.vectors.view(-1, units.width) @ added.T
+            cross = cross.view(batch, k, stop - start)
+            weight = supports.inverse @ cross
+            distance = (1 - (cross * weight).sum(1)).clamp_(min=0)[:, None, :]
+            distance = distance + weight.square() / fit.own[:, :, None]
+            slope = (fit.target @ added.T)[:, None, :] - fit.codes_without_nonnegative @ cross
+            least = fit.without_nonnegative[:, :, None] - slope.square() / distance.clamp(min=1e-14)
+            out = (least > limit[:, None, None]) | (slope <= fit.small[:, None, None])
+            out |= (distance < DEPENDENT) | ~enter[start:stop]
+            token, place = ((supports.rows >= start) & (supports.rows < stop)).nonzero().unbind(1)
+            out[token, :, supports.rows[token, place] - start] = True
+            amount = slope / distance.clamp(min=DEPENDENT)
+            amount = torch.maximum(amount, grid.anchor[start:stop])
+            bins = ((amount - grid.anchor[start:stop]) / grid.width).clamp(0, TABLE - 1).long()
+            value = self.table[start:stop].T.gather(0, bins.view(-1, stop - start)).view_as(amount)
+            costs = (self.gate[start:stop] + value, amount, amount.square())
+            flat = torch.arange(k, device=device)[:, None] * units.count + index
+            for n, cost in enumerate(costs):
+                score = (base[n][:, :, None] + cost).masked_fill_(out, torch.inf).view(batch, -1)
+                score, at = score.topk(min(kept[n], score.shape[1]), dim=1, largest=False)
+                score = torch.cat([best[n][0], score], 1)
+                which = torch.cat([best[n][1], flat.reshape(-1)[at]], 1)
+                score, at = score.topk(min(kept[n], score.shape[1]), dim=1, largest=False)
+                best[n] = score, which.gather(1, at)
+        found = torch.cat([torch.where(s.isfinite(), w, -1) for s, w in best], 1)
+        return (
+            torch.where(found < 0, -1, found // units.count),
+            torch.where(found < 0, -1, found % units.count),
+        )
+
+    def _remaining(self, fit: Fit) -> tuple[Tensor, Tensor, Tensor]:
+        """``[B, k]`` by each measure: what the codes that remain without a feature cost."""
+        codes = fit.codes_without_nonnegative
+        rows = fit.supports.rows.clamp(min=0)[:, None, :].expand_as(codes)
+        active = codes > 0
+        codes = torch.where(active, torch.maximum(codes, self.prices.grid.anchor[rows]), 0.0)
+        bits = torch.zeros_like(codes)
+        index = rows[active]
+        bits[active] = self.gate[index] + self.prices.value(index, codes[active])
+        return bits.sum(2), codes.sum(2), codes.square().sum(2)
+
+
+def solve(fit: Fit, place: Tensor, row: Tensor, limit: Tensor, floor: Tensor) -> Candidates:
+    """Non-negative least squares of swaps; those within the limit whose new feature is used.
+
+    Args:
+        fit: targets on their supports.
+        place: ``[B, c]`` places to leave, -1 for none.
+        row: ``[B, c]`` rows to enter.
+        limit: ``[B]`` largest squared errors.
+        floor: ``[n]`` least value of each row that an encoder outputs: codes below are raised to
+            it where the error then stays within the limit.
+    """
+    supports = fit.supports
+    units = supports.units
+    count = units.count
+    token = torch.arange(len(place), device=place.device)[:, None].expand_as(place)
+    some = place >= 0
+    k = max(supports.rows.shape[1], 1)
+    key = torch.unique((token * k + place)[some] * count + row[some])  # each once, by token
+    row, place, token = key % count, key // count % k, key // count // k
+    limit = limit + TOLERANCE * fit.size
+    parts = []
+    for start, stop in spans(len(token), systems_at_once(supports)):
+        b, i, j = token[start:stop], place[start:stop], row[start:stop]
+        added = units.raw(j) / units.norms[j, None]
+        cross = (supports.vectors[b] @ added[:, :, None]).squeeze(2)
+        moment = (fit.target[b] * added).sum(1)
+        at = torch.arange(len(b), device=b.device)
+        guess = fit.codes_without_nonnegative[b, i] > 0
+        guess[at, i] = True
+        codes, error = fit.swapped(b, i, cross, moment, guess)
+        rows = supports.rows[b].clone()
+        rows[at, i] = j
+        gram, moments = supports.gram[b], fit.moment[b].clone()
+        gram[at, i, :] = cross
+        gram[at, :, i] = cross
+        gram[at, i, i] = 1.0
+        moments[at, i] = moment
+        codes, error = _raised(fit.size[b], gram, moments, rows, codes, error, limit[b], floor)
+        found = Candidates(b, i, j, rows, codes, error)
+        parts.append(found.only((error <= limit[b]) & (codes[at, i] > 0)))
+    if not parts:
+        return nothing(fit)
+    return Candidates(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
+
+
+def _raised(
+    size: Tensor, gram: Tensor, moment: Tensor, rows: Tensor, codes: Tensor, error: Tensor,
+    limit: Tensor, floor: Tensor,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Codes ``[m, k]`` raised to their floors where the error allows it, and errors ``[m]``."""
+    higher = torch.where(codes > 0, torch.maximum(codes, floor[rows.clamp(min=0)]), 0.0)
+    quadratic = (higher[:, None, :] @ gram @ higher[:, :, None]).view(-1)
+    then = (size - 2 * (moment * higher).sum(1) + quadratic).clamp(min=0)
+    within = then <= limit
+    return torch.where(within[:, None], higher, codes), torch.where(within, then, error)
+
+
+def drops(fit: Fit, limit: Tensor, floor: Tensor) -> Candidates:
+    """Codes with one feature less, and the refitted code itself, that stay within the limit."""
+    supports = fit.supports
+    limit = limit + TOLERANCE * fit.size
+    b, i = ((fit.without_nonnegative <= limit[:, None]) & supports.active).nonzero().unbind(1)
+    none = torch.full_like(b, -1)
+    fewer = Candidates(
+        b, i, none, supports.rows[b], fit.codes_without_nonnegative[b, i],
+        fit.without_nonnegative[b, i],
+    )  # fmt: skip
+    refit = fit.positive
+    b = (refit.error <= limit).nonzero().squeeze(1)
+    none = torch.full_like(b, -1)
+    same = Candidates(b, none, none, supports.rows[b], refit.codes[b], refit.error[b])
+    both = Candidates(*(torch.cat(pair) for pair in zip(fewer, same, strict=True)))
+    both = both.only(torch.argsort(both.token, stable=True))
+    parts = []
+    for start, stop in spans(len(both.token), systems_at_once(supports)):
+        some = both.only(torch.arange(start, stop, device=limit.device))
+        b = some.token
+        codes, error = _raised(
+            fit.size[b], supports.gram[b], fit.moment[b], some.rows, some.codes, some.error,
+            limit[b], floor,
+        )  # fmt: skip
+        parts.append(some._replace(codes=codes, error=error))
+    if not parts:
+        return nothing(fit)
+    return Candidates(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
+
+
+def nothing(fit: Fit) -> Candidates:
+    """No candidates."""
+    rows = fit.supports.rows
+    none = rows.new_empty(0)
+    empty = rows.new_empty(0, rows.shape[1])
+    return Candidates(
+        none, none, none, empty, empty.double(), torch.empty(0).double().to(rows.device)
+    )
+
+
+def measures(prices: Prices, rows: Tensor, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Codes ``[m, k]`` in unit rows by `MEASURES`, each ``[m]``.
+
+    Bits are infinite where a feature was never observed.
+    """
+    active = codes > 0
+    unknown = (active & ~prices.observed[rows.clamp(min=0)]).any(1)
+    bits = prices.codes(rows, codes).masked_fill(unknown, torch.inf)
+    return bits, codes.sum(1), codes.square().sum(1)

@@ -1,0 +1,162 @@
+"""What `saeaudit score` tells people, from the same records."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from saeaudit.records import ChoiceRecord, Code, Pick, Record, ScoreSummary
+
+
+COLUMNS = (
+    "bits/token (95 %)", "bound", "error (quantised)", "L0", "bin", "non-unique", "resolved",
+    "MDL = encoder, L1, L2", "disagreement (random)", "incoherent",
+)  # fmt: skip
+
+
+class ScoreTable:
+    """Collects summaries while records go by."""
+
+    def __init__(self, console: Console, explain: int | None = None) -> None:
+        self._console, self._explain = console, explain
+        self._rows: list[ScoreSummary] = []
+
+    def record(self, record: Record) -> None:
+        """Take one record; a choice that is to be explained is printed."""
+        if isinstance(record, ScoreSummary):
+            self._rows.append(record)
+        elif isinstance(record, ChoiceRecord) and self._explain is not None:
+            explain(self._console, record)
+
+    def end(self) -> None:
+        """Print the table, the best rate and distortion first where one SAE dominates."""
+        if not self._rows:
+            return
+        rows = sorted(self._rows, key=lambda row: len(dominating(row, self._rows)))
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("SAE", overflow="fold")
+        for name in COLUMNS:
+            table.add_column(name, justify="right")
+        for row in rows:
+            table.add_row(Text(row.sae), *map(Text, _cells(row)))
+        self._console.print(table)
+        for row in rows:
+            others = dominating(row, self._rows)
+            if others:
+                line = f"  {row.sae}: {others[0]} has no more bits and no more error"
+                self._console.print(Text(line))
+            if row.canonical:
+                found = row.canonical
+                line = (
+                    f"  {row.sae}: the encoder's codes waste {found.wasted_bits_per_token:.1f} of "
+                    f"{found.encoder_bits_per_token:.1f} bits a token; codes of L0 "
+                    f"{found.mean_l0:.1f} do as well ({found.tokens:,} tokens)"
+                )
+                self._console.print(Text(line))
+
+
+def dominating(row: ScoreSummary, rows: list[ScoreSummary]) -> list[str]:
+    """SAEs with no more bits at no more error, and less of one: only these two compare."""
+
+    def figures(one: ScoreSummary) -> tuple[float, float] | None:
+        error = one.fvu_quantised
+        return None if error is None else (one.bits_per_token, error)
+
+    own = figures(row)
+    if own is None:
+        return []
+    return [
+        other.sae
+        for other in rows
+        if (it := figures(other)) and it[0] <= own[0] and it[1] <= own[1] and it != own
+    ]
+
+
+def _cells(row: ScoreSummary) -> tuple[str, ...]:
+    def share(value: float | None) -> str:
+        return "-" if value is None else f"{value:.1%}"
+
+    interval = row.bits_interval
+    agreement, said = row.agreement, row.disagreement
+    disagreement = "-"
+    if said and said.mean is not None:
+        disagreement = f"{said.mean:.2f} ({said.random_mean:.2f})"
+    return (
+        f"{row.bits_per_token:.1f}"
+        + (f" ({interval.low:.1f}-{interval.high:.1f})" if interval else ""),
+        f"{row.bound_bits_per_token:.1f}",
+        "-" if row.fvu is None else f"{row.fvu:.4f} ({row.fvu_quantised:.4f})",
+        f"{row.mean_l0:.1f}",
+        f"{row.bin_width:.4g}",
+        share(row.non_unique_fraction),
+        share(row.resolved_fraction),
+        "-"
+        if agreement is None
+        else f"{share(agreement.encoder)}, {share(agreement.l1)}, {share(agreement.l2)}",
+        disagreement,
+        share(row.incoherence),
+    )
+
+
+def explain(console: Console, record: ChoiceRecord) -> None:
+    """Print a choice side by side: what both codes share, then what only one of them says."""
+    name = "example" if record.token is None else f"token {record.token}"
+    console.print(Text(f"{name}{f' {record.text!r}' if record.text else ''}: L0 {record.l0}"))
+    if not record.alternatives or not record.alternative:
+        console.print(Text("  no other code of the same L0 is as accurate"))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("feature", "encoder", "alternative", "explanation"):
+        table.add_column(
+            column, justify="left" if column == "explanation" else "right", overflow="fold"
+        )
+    mine = {c.feature: c for c in record.codes}
+    other = {c.feature: c for c in record.alternative}
+    texts: dict[int, str | None] = {}
+    if record.explanations:
+        texts.update(zip(record.removed, record.explanations.removed, strict=True))
+        texts.update(zip(record.added, record.explanations.added, strict=True))
+    changed = [f for f in (*mine, *other) if (f in mine) != (f in other)]
+    for feature in sorted(changed, key=lambda f: f in other):
+        row = _code(mine.get(feature)), _code(other.get(feature)), texts.get(feature) or "-"
+        table.add_row(str(feature), *map(Text, row))
+    shared = [f for f in mine if f in other]
+    for feature in sorted(shared, key=lambda f: -mine[f].value):
+        table.add_row(str(feature), _code(mine[feature]), _code(other[feature]), "(both)")
+    table.add_row("bits", *map(_bits, (record.bits.reference, record.bits.alternative)), "")
+    table.add_row("half bins", *map(_bits, _pair(record, "bits_half")), "")
+    table.add_row("quarter", *map(_bits, _pair(record, "bits_quarter")), "")
+    console.print(table)
+    verdict = "not resolved: " if not record.resolved else ""
+    margin = "" if record.margin_bits is None else f", {record.margin_bits:.2f} bits ahead"
+    console.print(Text(f"  {verdict}fewest bits: {_pick(record.chosen.mdl)}{margin}"))
+    console.print(
+        Text(f"  least L1: {_pick(record.chosen.l1)}; least L2: {_pick(record.chosen.l2)}")
+    )
+    if record.disagreement is not None:
+        line = f"  the labels differ by {record.disagreement:.2f} ({record.similarity_method})"
+        if record.percentile is not None:
+            line += f", more than {record.percentile:.0%} of random pairs of features do"
+        console.print(Text(line))
+
+
+def _pair(record: ChoiceRecord, name: str) -> tuple[float | None, float | None]:
+    compared = getattr(record, name)
+    return compared.reference, compared.alternative
+
+
+def _code(code: Code | None) -> str:
+    return "" if code is None else f"{code.value:.3f}"
+
+
+def _bits(value: float | None) -> str:
+    return "never observed" if value is None else f"{value:.2f}"
+
+
+def _pick(pick: Pick | None) -> str:
+    if pick is None:
+        return "the encoder's code has no price (a feature was never observed)"
+    if not pick.added:
+        return "the encoder's code"
+    return f"{pick.added[0]} for {pick.removed[0]}"

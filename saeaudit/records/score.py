@@ -1,0 +1,273 @@
+"""Records of `saeaudit score`: choices between codes, and one line of figures for an SAE."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from saeaudit.records.common import STRICT
+from saeaudit.records.mediators import Code, MovedShare
+
+
+@dataclass(frozen=True)
+class Compare:
+    """One measure of the reference code, and the least of any alternative that was priced."""
+
+    __pydantic_config__ = STRICT
+
+    reference: float | None
+    """Of the reference code; null where one of its features was never observed."""
+    alternative: float | None
+    """Least of the alternatives; null where there is none that has a price."""
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A code, by how it differs from the reference; both lists empty for the reference itself."""
+
+    __pydantic_config__ = STRICT
+
+    removed: tuple[int, ...]
+    """Features that leave the reference code."""
+    added: tuple[int, ...]
+    """Features that enter."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What each way of choosing takes."""
+
+    __pydantic_config__ = STRICT
+
+    mdl: Pick | None
+    """Least description length; null where the reference has no price."""
+    l1: Pick
+    """Least sum of codes times decoder norms."""
+    l2: Pick
+    """Least sum of their squares."""
+    error: Pick
+    """Least squared error."""
+    encoder: Pick | None
+    """What the encoder outputs; null for an example where it outputs neither, or there is none."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What the features that change say."""
+
+    __pydantic_config__ = STRICT
+
+    removed: tuple[str | None, ...]
+    """Explanations of the features that leave; null where there is none."""
+    added: tuple[str | None, ...]
+    """Explanations of the features that enter."""
+
+
+@dataclass(frozen=True)
+class ChoiceRecord:
+    """One activation (or one example of an exchange), its alternatives, and the canonical code."""
+
+    __pydantic_config__ = STRICT
+
+    sae: str
+    """The SAE's id."""
+    token: int | None
+    """Index of the activation; null for an example."""
+    text: str | None
+    """The token's text, where given."""
+    features: tuple[int, ...]
+    """Examples only: the pair or triple; else empty."""
+    l0: int
+    """Active features of the reference code."""
+    alternatives: int
+    """One-swap codes no less accurate than the reference."""
+    priced: int
+    """How many of them were solved and priced: all, or those that an estimate puts first."""
+    bits: Compare
+    """Description lengths."""
+    bits_half: Compare
+    """The same with bins of half the width."""
+    bits_quarter: Compare
+    """The same with bins of a quarter of the width."""
+    joint_bits: Compare | None
+    """Examples with activations: gates of its features priced by their joint on/off table."""
+    l1: Compare
+    """Sums of codes times decoder norms."""
+    l2: Compare
+    """Sums of their squares."""
+    chosen: Chosen
+    """What each way of choosing takes; alternatives are least-squares codes."""
+    removed: tuple[int, ...]
+    """What the alternative of fewest bits removes."""
+    added: tuple[int, ...]
+    """What it adds."""
+    moved: float | None
+    """Share of the reference code's contribution that it removes."""
+    codes: tuple[Code, ...]
+    """The reference code, in the file's scale."""
+    alternative: tuple[Code, ...]
+    """The alternative of fewest bits, in the file's scale."""
+    margin_bits: float | None
+    """Between the shortest code and the next, the reference included; null without alternative."""
+    resolved: bool
+    """Whether one code is shortest at all three widths, each time by more than the margin."""
+    explanations: Texts | None
+    """Of the features that the alternative exchanges; null without explanations."""
+    disagreement: float | None
+    """1 - similarity of these."""
+    percentile: float | None
+    """Share of random pairs of features that disagree no more than that."""
+    similarity_method: str | None
+    """"semantic:<model>", "export" or "tfidf"."""
+    coverage: float | None
+    """Share of the features that change which have an explanation."""
+    type: Literal["choice"] = "choice"
+    """Always "choice"."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A bootstrap confidence interval of 95 %."""
+
+    __pydantic_config__ = STRICT
+
+    low: float
+    """Lower end."""
+    high: float
+    """Upper end."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """On how many choices two ways agree, among those where there is an alternative."""
+
+    __pydantic_config__ = STRICT
+
+    l1: float
+    """Description length and least L1."""
+    l2: float
+    """Description length and least L2."""
+    error: float
+    """Description length and least squared error."""
+    encoder: float | None
+    """Description length and the encoder; null where the encoder's choice is never known."""
+
+
+@dataclass(frozen=True)
+class Canonical:
+    """Codes after repeated best exchanges and removals at no more error (`--canonicalise`)."""
+
+    __pydantic_config__ = STRICT
+
+    tokens: int
+    """Tokens that were searched."""
+    encoder_bits_per_token: float
+    """Mean bits of the encoder's codes of these."""
+    bits_per_token: float
+    """Mean bits of the codes found."""
+    wasted_bits_per_token: float
+    """The difference: what the encoder's codes waste at least."""
+    mean_l0: float
+    """Mean number of active features of the codes found."""
+    exchanged: float
+    """Mean number of exchanges and removals."""
+
+
+@dataclass(frozen=True)
+class DisagreementSummary:
+    """How far explanations of exchanged features disagree, and what to compare that with."""
+
+    __pydantic_config__ = STRICT
+
+    similarity_method: str
+    """"semantic:<model>", "export" or "tfidf"."""
+    explainer: str
+    """Method and model that wrote the explanations compared; may be empty."""
+    coverage: float
+    """Share of live features that have one."""
+    dropped: int
+    """Texts left out: leaked reasoning, over-long, of negative activations."""
+    mean: float | None
+    """Mean over choices, weighted by the share of the code that changes hands."""
+    p10: float | None
+    """10th percentile over choices."""
+    p50: float | None
+    """Median over choices."""
+    p90: float | None
+    """90th percentile over choices."""
+    random_mean: float | None
+    """Mean over random pairs of features: what "unrelated" reads as."""
+    self_mean: float | None
+    """Mean over features with two explanations: what "the same" reads as; null where none has."""
+    self_pairs: int
+    """How many such features there are."""
+    level: float
+    """Disagreement beyond this counts as incoherent."""
+    calibrated_by: Literal["self", "random"]
+    """The 95th percentile of features with two explanations, or the median of random pairs."""
+
+
+@dataclass(frozen=True)
+class ScoreSummary:
+    """One SAE in one line."""
+
+    __pydantic_config__ = STRICT
+
+    sae: str
+    """The SAE's id."""
+    source: Literal["activations", "histograms"]
+    """What prices were fitted on."""
+    fitted_tokens: int
+    """Tokens that prices were fitted on."""
+    tokens: int
+    """Tokens measured, none of them fitted on; 0 with histograms."""
+    bits_per_token: float
+    """Mean description length of the encoder's codes (with histograms: an entropy)."""
+    bits_interval: Interval | None
+    """Bootstrap over tokens; null with histograms."""
+    gate_bits: float
+    """The part of it that says which features are on."""
+    value_bits: float
+    """The part of it that says how strongly."""
+    bound_bits_per_token: float
+    """L0 (value_range_bits + log2 F): every active feature named, and given a value."""
+    value_range_bits: float
+    """log2 of the range of values over the width of a bin."""
+    bin_width: float
+    """Common width of the bins in activation space (code times decoder norm)."""
+    bin_width_by: Literal["option", "distortion", "share", "histograms"]
+    """--bin-width; --distortion; a share of the SAE's own error; the histograms' resolution."""
+    added_error: float | None
+    """What quantising really adds to the squared error, as a share of it; null without codes."""
+    tail: Literal["geometric", "pareto"]
+    """Shape of the pooled values' tail."""
+    never_observed: int
+    """Live features that never fired on the tokens fitted: they have no price."""
+    low_coverage: int
+    """Live features that fired, but fewer than 50 times."""
+    fvu: float | None
+    """Squared error over the variance of the activations; null with histograms."""
+    fvu_quantised: float | None
+    """The same after quantising: what the bits buy."""
+    mean_l0: float
+    """Mean number of active features."""
+    choices: int
+    """Choice records."""
+    non_unique_fraction: float | None
+    """Share of choices with an alternative no less accurate."""
+    resolved_fraction: float | None
+    """Share of those that description length resolves."""
+    agreement: Agreement | None
+    """How often other ways of choosing take the same code; null without alternatives."""
+    canonical: Canonical | None
+    """With --canonicalise."""
+    disagreement: DisagreementSummary | None
+    """Null without explanations."""
+    incoherence: float | None
+    """Share of choices with an alternative whose explanations disagree beyond the level."""
+    incoherence_by_moved: tuple[MovedShare, ...]
+    """The same where the alternative moves at least some share of the code."""
+    command: Literal["score"] = "score"
+    """Always "score"."""
+    type: Literal["summary"] = "summary"
+    """Always "summary"."""

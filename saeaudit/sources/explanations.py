@@ -1,0 +1,151 @@
+"""Explanations of an SAE's features, from an export's folder, JSON Lines or CSV."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from saeaudit.errors import AuditError, TargetError
+from saeaudit.sample import SAMPLES, sample_root
+from saeaudit.sources.neuronpedia import (
+    Explanation,
+    explanation_of,
+    export_folder,
+    read_explanations,
+    source_of,
+)
+from saeaudit.sources.target import resolve
+
+LONGEST = 500
+"""Characters; longer texts are reasoning that leaked, not labels."""
+LEAKED = re.compile(
+    r"^\W*(the user (wants|is asking|asks|asked|provided)|we (need|are asked|have) to|let me |"
+    r"okay[,. ]|i need to|i should|looking at the|(analyzing|analysing) the|"
+    r"(explanation of )?neuron \d+|<think>|here('s| is) (a|the|my) )",
+    re.IGNORECASE,
+)
+NEGATIVE = "(negative activations)"
+"""Suffix of texts about what a feature is when negative; codes never are."""
+
+
+@dataclass(frozen=True)
+class Explanations:
+    """What one explainer says, and what others say of the same features."""
+
+    where: str
+    """Where they came from."""
+    labels: dict[int, Explanation]
+    """One text a feature, all by the explainer that explains most features."""
+    second: dict[int, tuple[Explanation, Explanation]]
+    """Features with two texts, for the explainers' agreement with themselves."""
+    dropped: int
+    """Texts left out: leaked reasoning, very long ones, and those about negative activations."""
+
+    @property
+    def explainer(self) -> str:
+        """Name of the method and model that wrote the labels; may be empty."""
+        some = next(iter(self.labels.values()), None)
+        return " ".join(part for part in (some.kind, some.model) if part) if some else ""
+
+
+def find_explanations(target: str, *, offline: bool = True) -> Path | None:
+    """The explanations that come with the bundled samples, or that were fetched for a target."""
+    root = sample_root()
+    if target in SAMPLES:
+        if target.endswith("stitched"):
+            return root / "stitched" / "explanations.jsonl"
+        return next((root / "neuronpedia").glob("v1/*/*/explanations"))
+    return _fetched(target, "explanations")
+
+
+def find_features(target: str) -> Path | None:
+    """The feature statistics that come with the bundled sample, or that were fetched."""
+    if target == next(iter(SAMPLES)):
+        return next((sample_root() / "neuronpedia").glob("v1/*/*/features"))
+    return _fetched(target, "features")
+
+
+def _fetched(target: str, kind: str) -> Path | None:
+    try:
+        (local,) = resolve(target, (), offline=True)
+        folder = export_folder(source_of(local)) / kind
+    except (TargetError, AuditError, ValueError):
+        return None
+    return folder if (folder / ".complete").exists() else None
+
+
+def load_explanations(path: Path, features: int) -> Explanations:
+    """Read and clean explanations.
+
+    Args:
+        path: an export's folder (or the one above its ``explanations``), a ``.jsonl`` with index
+            and description in each row, or a ``.csv`` with these two columns.
+        features: how many features the SAE has.
+
+    Raises:
+        AuditError: unreadable, no explanation in it, or one of a feature that the SAE has not.
+    """
+    found = _read(path)
+    where = str(path)
+    if not found:
+        raise AuditError("no explanation in it", where=where, hint="rows of index and description")
+    if max(found) >= features:
+        raise AuditError(
+            f"explains feature {max(found)} of {features}",
+            where=where,
+            hint="are these explanations of another SAE?",
+        )
+    clean = {i: [e for e in texts if usable(e.description)] for i, texts in found.items()}
+    total = sum(map(len, found.values()))
+    kept = sum(map(len, clean.values()))
+    groups = Counter((e.kind, e.model) for texts in clean.values() for e in texts)
+    main = max(groups, key=lambda g: (groups[g], g)) if groups else None
+    labels, second = {}, {}
+    for i, texts in sorted(clean.items()):
+        own = [e for e in texts if (e.kind, e.model) == main]
+        if own:
+            labels[i] = own[0]
+        unlike = [e for e in texts if e is not (own[0] if own else None)]
+        if own and unlike:
+            second[i] = own[0], unlike[0]
+    return Explanations(where, labels, second, total - kept)
+
+
+def usable(text: str) -> bool:
+    """Whether a text is a label: not reasoning that leaked, not of negative activations."""
+    return len(text) <= LONGEST and NEGATIVE not in text and not LEAKED.match(text)
+
+
+def _read(path: Path) -> dict[int, list[Explanation]]:
+    if path.is_dir():
+        below = path / "explanations"
+        return read_explanations(below if below.is_dir() else path)
+    if not path.is_file():
+        raise AuditError("no such file", where=str(path))
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            rows: Iterable[Any] = (
+                csv.DictReader(stream)
+                if path.suffix.lower() == ".csv"
+                else (json.loads(line) for line in stream if line.strip())
+            )
+            found: dict[int, list[Explanation]] = {}
+            for number, row in enumerate(rows, 1):
+                index, explanation = explanation_of(row) if isinstance(row, dict) else (None, None)
+                if index is None:
+                    raise AuditError(
+                        f"row {number} has no index",
+                        where=str(path),
+                        hint="index and description in each row",
+                    )
+                if explanation:
+                    found.setdefault(index, []).append(explanation)
+            return found
+    except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
+        raise AuditError(f"cannot be read: {error}", where=str(path)) from error
