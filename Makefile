@@ -21,7 +21,7 @@ demo: $(VENV)/.installed  ## scan the bundled SAEs: a table here, the records in
 	@echo "records: $(CURDIR)/demo/stitched.jsonl"
 
 test: $(VENV)/.installed  ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 lint: $(VENV)/.installed  ## style and types
 	$(BIN)/ruff check .

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from saeaudit.audit.mediators import MediatorOptions, mediators
     from saeaudit.audit.open import open_target as open
     from saeaudit.audit.scan import scan
+    from saeaudit.audit.score import ScoreOptions, score
     from saeaudit.audit.search import ScanOptions
     from saeaudit.dictionary import Dictionary
 
@@ -26,10 +27,12 @@ __all__ = [
     "Dictionary",
     "MediatorOptions",
     "ScanOptions",
+    "ScoreOptions",
     "__version__",
     "mediators",
     "open",
     "scan",
+    "score",
 ]
 
 _WHERE = {
@@ -37,6 +40,8 @@ _WHERE = {
     "scan": ("saeaudit.audit.scan", "scan"),
     "mediators": ("saeaudit.audit.mediators", "mediators"),
     "MediatorOptions": ("saeaudit.audit.mediators", "MediatorOptions"),
+    "score": ("saeaudit.audit.score", "score"),
+    "ScoreOptions": ("saeaudit.audit.score", "ScoreOptions"),
     "ScanOptions": ("saeaudit.audit.search", "ScanOptions"),
     "Dictionary": ("saeaudit.dictionary", "Dictionary"),
 }

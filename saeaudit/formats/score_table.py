@@ -8,7 +8,6 @@ from rich.text import Text
 
 from saeaudit.records import ChoiceRecord, Code, Pick, Record, ScoreSummary
 
-
 COLUMNS = (
     "bits/token (95 %)", "bound", "error (quantised)", "L0", "bin", "non-unique", "resolved",
     "MDL = encoder, L1, L2", "disagreement (random)", "incoherent",

@@ -1,0 +1,409 @@
+"""Scores against sources whose codes are known, and against exhaustive search."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from saeaudit import AuditError
+from saeaudit import open as open_sae
+from saeaudit.audit.choosing import Chooser, Group
+from saeaudit.audit.disagreement import Disagreement
+from saeaudit.audit.mediators import MediatorOptions, mediators
+from saeaudit.audit.score import ScoreOptions, score
+from saeaudit.core.codelength import Counts, Grid, Prices
+from saeaudit.core.fits import Fit, Supports
+from saeaudit.core.rows import UnitRows, row_norms
+from saeaudit.records import ChoiceRecord, Pick, ScoreSummary, dump, parse
+from saeaudit.sources.activations import read_activations, sample_activations
+from saeaudit.sources.explanations import (
+    Explanations,
+    find_explanations,
+    find_features,
+    load_explanations,
+)
+from saeaudit.sources.neuronpedia import Explanation, FeatureStatistics, read_features
+from tests.audit.test_mediators import sae
+from tests.core.test_codelength import TOKENS, binary, source
+from tests.core.test_swaps import least_squares
+from tests.planted import found
+
+
+def scored(dictionary, x=None, **rest):
+    given = {k: rest.pop(k) for k in ("features", "mediators", "explanations") if k in rest}
+    notes: list[str] = []
+    records = list(
+        score(
+            dictionary, None if x is None else torch.as_tensor(x), ScoreOptions(**rest),
+            note=notes.append, **given,
+        )
+    )  # fmt: skip
+    for record in records:
+        assert parse(dump(record)).type == record.type
+    summary = records[-1]
+    assert isinstance(summary, ScoreSummary)
+    return [r for r in records if isinstance(r, ChoiceRecord)], summary, notes
+
+
+def said(texts: dict[int, str], features: int, second: dict[int, str] | None = None):
+    labels = {i: Explanation(text, "kind", "model", None) for i, text in texts.items()}
+    both = {
+        i: (labels[i], Explanation(text, "kind", "other", None))
+        for i, text in (second or {}).items()
+    }
+    made = Explanations("here", labels, both, 0)
+    return Disagreement(made, list(range(features)), method="tfidf")
+
+
+@pytest.mark.parametrize("kind", ["geometric", "uniform"])
+def test_true_entropy_of_an_identity_sae(kind: str) -> None:
+    codes, width, entropy = source(kind, np.random.default_rng(7))
+    features = codes.shape[1]
+    _, summary, _ = scored(
+        sae(np.eye(features), np.eye(features)), codes.astype(np.float32),
+        bin_width=width, max_tokens=1,
+    )  # fmt: skip
+    assert summary.bits_per_token == pytest.approx(entropy, rel=0.01)
+    assert summary.bits_interval is not None
+    assert summary.bits_interval.low < summary.bits_per_token < summary.bits_interval.high
+    assert summary.tokens + summary.fitted_tokens == TOKENS
+    assert summary.gate_bits + summary.value_bits == pytest.approx(summary.bits_per_token)
+
+
+def test_the_sample_from_activations_and_from_histograms() -> None:
+    files = sample_activations("sample")
+    assert files is not None
+    dictionary, x = open_sae("sample"), read_activations(files[0], 384)
+    _, summary, notes = scored(dictionary, x, max_tokens=1)
+    assert len(notes) == 1 and "fewer than 50 times" in notes[0]
+    assert summary.bin_width_by == "share"
+    assert summary.added_error == pytest.approx(0.01, abs=0.0015)
+    assert summary.fvu is not None and summary.fvu == pytest.approx(0.2, abs=0.02)
+    own = summary.fvu * float(x[:1000].double().var(0, correction=0).sum())
+    formula = math.sqrt(12 * 0.01 * own / summary.mean_l0)
+    assert 0.5 * formula < summary.bin_width < formula  # really quantising costs more than that
+    assert summary.bits_per_token < summary.bound_bits_per_token
+    place = find_features("sample")
+    assert place is not None
+    _, other, _ = scored(dictionary, x, features=read_features(place))
+    assert other.source == "histograms"
+    assert other.bin_width == pytest.approx(summary.bin_width, rel=0.05)
+    assert other.bits_per_token == pytest.approx(summary.bits_per_token, rel=0.05)
+    assert other.fitted_tokens == pytest.approx(300_000, rel=0.01)
+    _, alone, _ = scored(dictionary, features=read_features(place))
+    assert alone.bin_width_by == "histograms"
+    assert alone.bits_per_token > other.bits_per_token
+
+
+def test_distortion_is_reached() -> None:
+    files = sample_activations("sample")
+    assert files is not None
+    dictionary, x = open_sae("sample"), read_activations(files[0], 384)
+    _, summary, _ = scored(dictionary, x, max_tokens=1, distortion=0.25)
+    assert summary.fvu_quantised == pytest.approx(0.25, abs=0.01)
+    with pytest.raises(AuditError, match="no less than 0.1"):
+        scored(dictionary, x, distortion=0.1)
+
+
+def nonnegative(rows: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:
+    """Least squared error with codes >= 0, and the codes, over every subset of the rows."""
+    best, found = float(target @ target), np.zeros(len(rows))
+    for size in range(1, len(rows) + 1):
+        for subset in map(list, itertools.combinations(range(len(rows)), size)):
+            codes, error = least_squares(rows[subset], target)
+            if (codes >= -1e-10).all() and error < best:
+                best, found = error, np.zeros(len(rows))
+                found[subset] = codes
+    return best, found
+
+
+def random_case(seed: int, features: int = 14, width: int = 6, k: int = 3):
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(features, width))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    units = UnitRows(
+        torch.from_numpy(rows), torch.arange(features), row_norms(torch.from_numpy(rows))
+    )
+    grid = Grid(0.2, torch.zeros(features, dtype=torch.float64))
+    counts = Counts(grid)
+    for half in (0, 1):
+        index = torch.from_numpy(rng.integers(features, size=2000))
+        scale = torch.from_numpy(rng.uniform(0.2, 2, features))[index]
+        counts.add(index, torch.from_numpy(rng.exponential(1, 2000)) * scale, 3000, half=half)
+    prices = Prices(counts, 4), Prices(counts, 2), Prices(counts, 1)
+    support = rng.choice(features, k, False)
+    codes = np.sort(rng.exponential(1, k))[::-1].copy()
+    target = 1.1 * codes @ rows[support] + 0.3 * rng.normal(size=width)
+    return rows, units, prices, support, codes, target
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_shortest_swap_is_the_shortest_of_all(seed: int) -> None:
+    rows, units, prices, support, codes, target = random_case(seed)
+    group = Group(
+        torch.from_numpy(support)[None], torch.from_numpy(codes)[None],
+        torch.tensor([np.square(target - codes @ rows[support]).sum()]),
+    )  # fmt: skip
+    chooser = Chooser(units, prices, 1.0)
+    fit = Fit(Supports(units, group.rows), torch.from_numpy(target)[None])
+    enter = torch.ones(len(rows), dtype=torch.bool)
+    count, _, _, candidates = chooser.alternatives(fit, group.error, enter)
+    (decision,) = chooser.decide(group, candidates)
+    lengths, priced = {}, 0
+    for place, entering in itertools.product(range(len(support)), range(len(rows))):
+        if entering in support:
+            continue
+        trial = support.copy()
+        trial[place] = entering
+        error, best = nonnegative(rows[trial], target)
+        if error <= float(group.error) and best[place] > 1e-9:
+            priced += 1
+            used = frozenset(trial[best > 1e-9].tolist())  # supports of one code can differ
+            lengths[used] = float(
+                prices[0].codes(torch.from_numpy(trial)[None], torch.from_numpy(best)[None])
+            )
+    assert len(candidates.token) == priced <= int(count[0])
+    if lengths:
+        assert decision.compared[0]["bits"].alternative == pytest.approx(
+            min(lengths.values()), abs=1e-6
+        )
+        reference = float(prices[0].codes(group.rows, group.codes))
+        assert decision.compared[0]["bits"].reference == pytest.approx(reference)
+        assert (decision.chosen["bits"] == -1) == (reference <= min(lengths.values()))
+        every = sorted([reference, *lengths.values()])
+        assert decision.margin == pytest.approx(every[1] - every[0], abs=1e-6)
+
+
+def test_an_estimate_still_finds_the_shortest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a quarter of the candidates solved, nearly always the same code comes out."""
+    same = 0
+    for seed in range(40):
+        _, units, prices, support, codes, target = random_case(seed, features=40, width=12, k=5)
+        rows = torch.from_numpy(support)[None]
+        fit = Fit(Supports(units, rows), torch.from_numpy(target)[None])
+        group = Group(rows, torch.from_numpy(codes)[None], fit.error * 1.3)
+        enter = torch.ones(40, dtype=torch.bool)
+        least = []
+        for most in (5 * 35, 24):
+            monkeypatch.setattr("saeaudit.audit.choosing.CANDIDATES", most)
+            chooser = Chooser(units, prices, 1.0)
+            _, _, _, candidates = chooser.alternatives(fit, group.error, enter)
+            (decision,) = chooser.decide(group, candidates)
+            least.append(decision.compared[0]["bits"].alternative)
+        same += least[0] is None or least[1] <= least[0] + 0.01
+    assert same >= 36
+
+
+def test_canonical_codes_are_never_longer_and_no_less_accurate() -> None:
+    shorter = 0
+    for seed in range(30):
+        _, units, prices, support, codes, target = random_case(seed)
+        rows = torch.from_numpy(support)[None]
+        fit = Fit(Supports(units, rows), torch.from_numpy(target)[None])
+        decoded = (torch.from_numpy(codes)[None, None] @ fit.supports.vectors)[:, 0]
+        group = Group(rows, torch.from_numpy(codes)[None], (fit.target - decoded).square().sum(1))
+        chooser = Chooser(units, prices, 1.0)
+        enter = torch.ones(units.count, dtype=torch.bool)
+        first, bits, l0, steps = chooser.canonical(fit, group, enter)
+        _, _, _, candidates = chooser.alternatives(fit, group.error, enter)
+        (decision,) = chooser.decide(group, candidates)
+        best = decision.compared[0]["bits"].alternative
+        assert float(bits) <= float(first)
+        assert best is None or float(bits) <= best + 1e-6
+        assert int(l0) <= len(support)
+        assert (float(bits) < float(first)) == (int(steps) > 0)
+        shorter += int(steps) > 0
+    assert shorter > 10
+
+
+def test_mdl_finds_true_codes_more_often_than_other_ways() -> None:
+    runs = [found(seed, tokens=3000, measured=200) for seed in range(3)]
+    mean = {way: np.mean([run[way] for run in runs]) for way in runs[0]}
+    for other in ("l1", "l2", "least error"):
+        assert mean["mdl"] > mean[other] + 0.1
+    assert mean["mdl"] > mean["encoder"]
+
+
+def worked_example() -> tuple[np.ndarray, dict[int, FeatureStatistics]]:
+    rows = np.zeros((4, 8))
+    rows[0, 0] = rows[1, 1] = 1
+    rows[2] = (rows[1] - 3 * rows[0]) / 10**0.5
+    rows[3, 5] = 1
+    centres = tuple(0.25 + 0.5 * np.arange(12))
+    heights = [1000 * math.exp(-(c**2) / 32) for c in centres]
+    stats = {}
+    for i, frequency in enumerate((1e-2, 1e-2, 1e-3, 1e-2)):
+        scale = 1_000_000 * frequency / sum(heights)
+        stats[i] = FeatureStatistics(frequency, centres, tuple(h * scale for h in heights))
+    return rows, stats
+
+
+def test_the_worked_example() -> None:
+    rows, stats = worked_example()
+    choices, summary, _ = scored(sae(rows), features=stats, bin_width=0.5)
+    choice = next(c for c in choices if [x.feature for x in c.codes] == [0, 1])
+    assert [x.value for x in choice.alternative] == pytest.approx([4, 3.1623], abs=5e-5)
+    assert (choice.l1.reference, choice.l1.alternative) == (2, pytest.approx(7.162, abs=5e-4))
+    assert (choice.l2.reference, choice.l2.alternative) == (2, pytest.approx(26))
+    # Half-normal values with sigma 4 (at bin centres 1.25, 4.25 and 3.25) and the gates.
+    values = ((4.25**2 - 1.25**2) + (3.25**2 - 1.25**2)) / (32 * math.log(2))
+    assert choice.bits.alternative is not None and choice.bits.reference is not None
+    difference = choice.bits.alternative - choice.bits.reference
+    assert difference == pytest.approx(values + 3.335, abs=0.02)
+    assert choice.margin_bits == pytest.approx(difference)
+    assert choice.resolved and choice.chosen.mdl == Pick((), ())
+    assert summary.source == "histograms" and summary.tokens == 0
+
+
+def test_mdl_can_disagree_with_l1_and_l2() -> None:
+    rows, stats = worked_example()
+    often = stats[2]
+    wide = tuple(h * 300 for h in often.bin_heights)
+    stats[2] = FeatureStatistics(0.3, often.bin_centres, wide)
+    choices, summary, _ = scored(sae(rows), features=stats, bin_width=0.5)
+    choice = next(c for c in choices if [x.feature for x in c.codes] == [0, 1])
+    assert choice.chosen.l1 == choice.chosen.l2 == Pick((), ())
+    assert choice.chosen.mdl == Pick((1,), (2,)) and choice.resolved
+    assert summary.agreement is not None and summary.agreement.l1 < 1
+
+
+def test_joint_gates_of_an_exchange() -> None:
+    """Twins that fire together: independent gates double the price of naming both."""
+    rng = np.random.default_rng(0)
+    rows = np.eye(6)[:4].copy()
+    rows[2] = (rows[1] - 0.5 * rows[0]) / np.linalg.norm([1, 0.5])
+    on = np.zeros((4000, 4))
+    on[:, 0] = on[:, 1] = rng.random(4000) < 0.1
+    on[:, 3] = rng.random(4000) < 0.3
+    codes = on * rng.exponential(1, on.shape)
+    encoder = np.zeros((6, 4))
+    encoder[:4, :] = np.eye(4)
+    encoder[2] = 0
+    dictionary = sae(rows, encoder)
+    from saeaudit.audit.scan import scan
+
+    findings = [r for r in scan(dictionary) if r.type in ("pair", "triple")]
+    records = list(mediators(dictionary, findings=findings))
+    x = codes[:, [0, 1]] @ rows[:2] + codes[:, [3]] @ rows[[3]]
+    choices, _, _ = scored(dictionary, x, mediators=records, bin_width=0.1)
+    choice = next(c for c in choices if [z.feature for z in c.codes] == [0, 1])
+    assert choice.joint_bits is not None and choice.joint_bits.reference is not None
+    together = -math.log2(codes[800:, 0].astype(bool).mean())
+    apart = choice.bits.reference - choice.joint_bits.reference
+    assert apart == pytest.approx(together + 0.9 * 0.152 - 0.137, abs=0.2)
+    # f3 never fires: its code has no price.
+    assert choice.bits.alternative is None and choice.chosen.mdl == Pick((), ())
+
+
+def test_mediators_given_are_the_ones_that_are_priced() -> None:
+    files = sample_activations("sample")
+    assert files is not None
+    dictionary, x = open_sae("sample"), read_activations(files[0], 384)
+    options = MediatorOptions(epsilons=(0.0,), max_tokens=6, max_alternatives=2)
+    records = list(mediators(dictionary, x, options))
+    choices, summary, _ = scored(dictionary, x, mediators=records)
+    assert 0 < len(choices) <= 6
+    assert all(c.priced <= 2 < c.alternatives for c in choices)
+    (one, *_) = (r for r in records if r.type == "mediator" and r.mode == "accuracy")
+    mine = next(c for c in choices if c.token == one.token)
+    assert [z.value for z in mine.codes] == pytest.approx([z.value for z in one.codes])
+    assert mine.chosen.encoder == Pick((), ())
+    assert summary.choices == 6
+    with pytest.raises(AuditError, match="not of"):
+        scored(dictionary, x, mediators=[_renamed(records[0])])
+
+
+def _renamed(record):
+    from dataclasses import replace
+
+    return replace(record, sae="another")
+
+
+def test_disagreement_is_calibrated() -> None:
+    dictionary = open_sae("sample")
+    place = find_explanations("sample")
+    files = sample_activations("sample")
+    assert place is not None and files is not None
+    texts = Disagreement(load_explanations(place, 2048), range(2048), method="tfidf")
+    assert texts.coverage == 1 and texts.calibrated_by == "random"
+    assert texts.of([3], [3]) == [pytest.approx(0)]
+    assert texts.percentile(0.0) < 0.01 and texts.percentile(1.0) == 1
+    choices, summary, _ = scored(
+        dictionary, read_activations(files[0], 384), explanations=texts, max_tokens=12
+    )
+    assert summary.disagreement is not None and summary.incoherence is not None
+    assert summary.disagreement.similarity_method == "tfidf"
+    shares = [s.fraction for s in summary.incoherence_by_moved]
+    assert shares == sorted(shares, reverse=True) and shares[0] <= summary.incoherence
+    one = next(c for c in choices if c.disagreement is not None)
+    assert one.explanations is not None and one.explanations.added[0] == texts.text(one.added[0])
+
+
+def test_features_with_two_explanations_calibrate() -> None:
+    words = ["red", "green", "blue", "sea", "hill", "road", "bird", "stone"]
+    texts = {i: f"{words[i % 8]} {words[i // 8 % 8]} thing{i}" for i in range(64)}
+    second = {i: f"{words[i % 8]} other{i}" for i in range(30)}
+    made = said(texts, 128, second)
+    assert made.calibrated_by == "self" and made.coverage == 0.5
+    assert len(made.self_) == 30 and 0 < sum(made.self_) / 30 < 1
+    assert made.level >= made.self_[len(made.self_) // 2]
+    assert made.of([0, 0], [1, 100])[1] is None
+
+
+def test_missing_explanations_are_never_agreement() -> None:
+    made = said({0: "red sea", 1: "green hill"}, 4)
+    assert made.of([0, 2], [1, 3]) == [pytest.approx(1), None]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bin_width": 0.0}, "positive"),
+        ({"bin_width": math.nan}, "positive"),
+        ({"distortion": -1.0}, "positive"),
+        ({"margin": -1.0}, "at least 0"),
+        ({"bin_width": 0.1, "distortion": 0.3}, "both fix"),
+    ],
+)
+def test_options(change: dict[str, float], message: str) -> None:
+    with pytest.raises(AuditError, match=message):
+        ScoreOptions(**change)  # type: ignore[arg-type]
+
+
+def test_refused() -> None:
+    rows = np.random.default_rng(0).normal(size=(30, 8))
+    dictionary = sae(rows)
+    x = np.random.default_rng(1).normal(size=(40, 8))
+    with pytest.raises(AuditError, match="prices need"):
+        scored(dictionary)
+    with pytest.raises(AuditError, match="too few tokens"):
+        scored(sae(rows, -10 + 0 * np.linalg.pinv(rows)), x[:8], bin_width=0.1)
+    bad = x.copy()
+    bad[35, 0] = np.nan
+    with pytest.raises(AuditError, match="activation 35 is not finite"):
+        scored(dictionary, bad)
+    with pytest.raises(AuditError, match="leave no error"):
+        scored(sae(np.eye(8), np.eye(8)), np.abs(x))
+    stats = {31: FeatureStatistics(0.1, (1.0, 2.0), (3.0, 4.0))}
+    with pytest.raises(AuditError, match="another SAE"):
+        scored(dictionary, features=stats)
+    stats = {1: FeatureStatistics(0.1, (1.0, math.nan), (3.0, 4.0))}
+    with pytest.raises(AuditError, match="not finite"):
+        scored(dictionary, features=stats)
+    with pytest.raises(AuditError, match="no feature's frequency"):
+        scored(dictionary, features={1: FeatureStatistics(0.0, (), ())})
+    assert binary(np.array([0.5]))[0] == 1
+
+
+def test_one_token_is_explained_alone() -> None:
+    files = sample_activations("sample")
+    assert files is not None
+    dictionary, x = open_sae("sample"), read_activations(files[0], 384)
+    (choice,), summary, _ = scored(dictionary, x, explain=17)
+    assert choice.token == 17 and summary.choices == 1
+    with pytest.raises(AuditError, match="not among the 1000"):
+        scored(dictionary, x, explain=1000)
