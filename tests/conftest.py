@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each of several workers
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import torch
 
 if not torch.cuda.is_available():  # before saeaudit.core.kernels is imported
@@ -38,15 +43,31 @@ def device(request: pytest.FixtureRequest) -> str:
 
 
 Cli = Callable[..., subprocess.CompletedProcess[bytes]]
+FORKS = Path(__file__).with_name("forks.py")
+
+
+@pytest.fixture(scope="session")
+def saeaudit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """What to put before arguments to run saeaudit as ``python -m saeaudit`` would."""
+    if not hasattr(socket, "send_fds") or sys.platform == "darwin":
+        yield [sys.executable, "-m", "saeaudit"]
+        return
+    path = str(tmp_path_factory.mktemp("forks") / "s")
+    environment = {**os.environ, "PYTHONWARNINGS": "default"}
+    command = [sys.executable, str(FORKS), "serve", path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as server:
+        assert server.stdout is not None and server.stdout.readline() == b"ready\n"
+        yield [sys.executable, "-S", "-E", str(FORKS), "run", path]
+        server.terminate()
 
 
 @pytest.fixture
-def cli(tmp_path: Path) -> Cli:
-    """Run ``python -m saeaudit`` in an empty folder, as a user's shell would."""
+def cli(tmp_path: Path, saeaudit: list[str]) -> Cli:
+    """Run saeaudit in an empty folder, as a user's shell would."""
 
     def run(*arguments: object, **extra: object) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
-            [sys.executable, "-m", "saeaudit", *map(str, arguments)],
+            [*saeaudit, *map(str, arguments)],
             cwd=extra.pop("cwd", tmp_path),
             env={**os.environ, "NO_COLOR": "1", "PYTHONWARNINGS": "default"},
             capture_output=True,

@@ -54,10 +54,12 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 
 @pytest.mark.skipif(BASH is None or JQ is None, reason="needs bash and jq")
 @pytest.mark.parametrize(("page", "command"), commands())
-def test_documented_commands_run(page: str, command: str, tmp_path: Path, hub: Hub) -> None:
+def test_documented_commands_run(
+    page: str, command: str, tmp_path: Path, hub: Hub, saeaudit: list[str]
+) -> None:
     shim = tmp_path / "bin" / "saeaudit"
     shim.parent.mkdir()
-    shim.write_text(f'#!/bin/sh\nexec {sys.executable} -m saeaudit "$@"\n')
+    shim.write_text(f'#!/bin/sh\nexec {" ".join(saeaudit)} "$@"\n')
     shim.chmod(0o755)
     done = subprocess.run(
         [BASH, "-o", "pipefail", "-c", command],

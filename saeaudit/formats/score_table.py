@@ -44,7 +44,7 @@ class ScoreTable:
             others = dominating(row, self._rows)
             if others:
                 line = f"  {row.sae}: {others[0]} has no more bits and no more error"
-                self._console.print(Text(line))
+                self._console.print(Text(line), soft_wrap=True)
             if row.canonical:
                 found = row.canonical
                 line = (
@@ -52,7 +52,7 @@ class ScoreTable:
                     f"{found.encoder_bits_per_token:.1f} bits a token; codes of L0 "
                     f"{found.mean_l0:.1f} do as well ({found.tokens:,} tokens)"
                 )
-                self._console.print(Text(line))
+                self._console.print(Text(line), soft_wrap=True)
 
 
 def dominating(row: ScoreSummary, rows: list[ScoreSummary]) -> list[str]:

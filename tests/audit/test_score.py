@@ -105,7 +105,7 @@ def test_distortion_is_reached() -> None:
     dictionary, x = open_sae("sample"), read_activations(files[0], 384)
     _, summary, _ = scored(dictionary, x, max_tokens=1, distortion=0.25)
     assert summary.fvu_quantised == pytest.approx(0.25, abs=0.01)
-    with pytest.raises(AuditError, match="no less than 0.1"):
+    with pytest.raises(AuditError, match=r"no less than 0\.1"):
         scored(dictionary, x, distortion=0.1)
 
 

@@ -66,7 +66,7 @@ def test_true_entropies(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["geometric", "uniform"])
 def test_float32_values_on_the_edges_of_bins(kind: str) -> None:
-    codes, width, entropy = source(kind, np.random.default_rng(2))
+    codes, width, _ = source(kind, np.random.default_rng(2))
     rounded = codes.astype(np.float32).astype(np.float64)
     same = [Prices(counted(c, width)).entropy() for c in (codes, rounded)]
     assert same[0] == pytest.approx(same[1], rel=1e-3)

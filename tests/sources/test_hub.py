@@ -68,8 +68,16 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return waited
 
 
+COMMAND: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def _command(saeaudit: list[str]) -> None:
+    COMMAND[:] = saeaudit
+
+
 def run(*arguments: str, **extra: Any) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "saeaudit", *arguments]
+    command = [*COMMAND, *arguments]
     return subprocess.run(command, capture_output=True, check=False, timeout=100, **extra)
 
 
