@@ -140,7 +140,7 @@ def _sentences(texts: list[str], model: str, offline: bool) -> torch.Tensor:
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # it would write over ours
+    logging.disable_progress_bar()  # it would write over ours
 
     loaded = SentenceTransformer(model, device="cpu", local_files_only=offline)
     found = loaded.encode(texts, convert_to_tensor=True, show_progress_bar=False, batch_size=128)
