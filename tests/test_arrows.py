@@ -20,8 +20,9 @@ ALLOWED = {
     "weights": {"dictionary"},
     "sources": {"weights", "sample"},
     "formats": {"records"},
+    "policy": {"records"},
     "audit": {"core", "weights", "sources", "records", "dictionary"},
-    "cli": {"audit", "formats", "sources", "records", ""},
+    "cli": {"audit", "policy", "formats", "sources", "records", ""},
 }
 """Layer → the layers that it may import; "" is the package itself (its version)."""
 

@@ -18,6 +18,7 @@ import typer.core
 
 from saeaudit import __version__
 from saeaudit.cli.fetch import fetch, releases
+from saeaudit.cli.gate import baseline, config_app
 from saeaudit.cli.mediators import mediators
 from saeaudit.cli.scan import scan
 from saeaudit.cli.schema import schema
@@ -116,6 +117,8 @@ app.command()(releases)
 app.command()(scan)
 app.command()(mediators)
 app.command()(score)
+app.command()(baseline)
+app.add_typer(config_app, name="config")
 app.command()(schema)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -30,6 +30,21 @@ Output = Annotated[
     typer.Option("--output", "-o", metavar="FILE", help="Write records here, once complete."),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="D", help="auto, cpu, cuda or cuda:N.")]
+Form = Annotated[
+    Literal["jsonl", "table", "github", "junit", "sarif"],
+    typer.Option("--format", help="What to write: records, or what people and CI systems read."),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Thresholds, policy and a release of your own (YAML)."),
+]
+FailOn = Annotated[
+    list[str] | None,
+    typer.Option(metavar="RULE", help="Fail where a number of the summary does; repeatable."),
+]
+ExitZero = Annotated[
+    bool, typer.Option("--exit-zero", help="Exit 0 although the policy is broken.")
+]
 Offline = Annotated[
     bool, typer.Option("--offline", help="Open no network connection: only what is cached.")
 ]
@@ -40,11 +55,12 @@ Debug = Annotated[bool, typer.Option("--debug", help="A traceback for every erro
 
 def error_line(record: ErrorRecord) -> str:
     """An error record as the one line that people read."""
-    return AuditError(record.reason, where=record.sae, hint=record.hint).line()
+    line = AuditError(record.reason, where=record.sae, hint=record.hint).line()
+    return " ".join(line.split())
 
 
 def note(quiet: bool) -> Callable[[str], None]:
     """What to do with lines that a user should read."""
     if quiet:
         return lambda line: None
-    return lambda line: typer.echo(f"saeaudit: {line}", err=True)
+    return lambda line: typer.echo("saeaudit: " + " ".join(line.split()), err=True)

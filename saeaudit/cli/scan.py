@@ -10,15 +10,19 @@ from typing import Annotated, Any, Literal
 import typer
 
 from saeaudit import __version__
-from saeaudit.cli import options
+from saeaudit.cli import gate, options
 from saeaudit.errors import AuditError
 
 ScreenOption = Literal["auto", "int8", "bf16", "fp32"]
+NOT_TOLD = ("ctx", "debug", "quiet")
+"""Parameters that the run record leaves out."""
 
 
 def scan(
+    ctx: typer.Context,
     targets: options.Targets,
     sae: options.Sae = None,
+    config: options.Config = None,
     min_cosine: Annotated[
         float, typer.Option(metavar="T", help="Report pairs with |cosine| of at least T.")
     ] = 0.9,
@@ -44,6 +48,20 @@ def scan(
         ScreenOption,
         typer.Option(help="Arithmetic of the screening pass; no finding depends on it."),
     ] = "auto",
+    fail_on: options.FailOn = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Findings that are known; made by saeaudit baseline."),
+    ] = None,
+    baseline_any_revision: Annotated[
+        bool,
+        typer.Option(
+            "--baseline-any-revision",
+            help="Compare although the SAE's shape or revision is another, or it is not in it.",
+        ),
+    ] = False,
+    exit_zero: options.ExitZero = False,
+    form: options.Form = "jsonl",
     offline: options.Offline = False,
     output: options.Output = None,
     quiet: options.Quiet = False,
@@ -54,20 +72,29 @@ def scan(
 
     Example: saeaudit scan sample | jq -c 'select(.type == "pair" or .type == "triple")'
     """
-    arguments = {key: value for key, value in locals().items() if key not in ("debug", "quiet")}
+    arguments = {key: value for key, value in locals().items() if key not in NOT_TOLD}
     from saeaudit.audit.scan import choose_screen
     from saeaudit.audit.search import ScanOptions
     from saeaudit.audit.session import pick_device, scan_all
     from saeaudit.cli.console import console, progress
-    from saeaudit.formats.jsonl import output as open_output
+    from saeaudit.formats.interface import output as open_output
     from saeaudit.formats.table import ScanTable
-    from saeaudit.records import ErrorRecord, ScanSummary
+    from saeaudit.policy.verdict import judge
+    from saeaudit.records import ErrorRecord, ScanSummary, Verdict
     from saeaudit.sources.target import resolve
 
+    settings = gate.read_config(config)
+    policy = gate.make_policy("scan", settings, fail_on, baseline, baseline_any_revision)
+    thresholds = gate.chosen(
+        ctx,
+        settings,
+        {"min_cosine": min_cosine, "max_residual": max_residual, "min_gain": min_gain},
+    )
+    arguments |= thresholds
     chosen = ScanOptions(
-        min_cosine=min_cosine,
-        max_residual=max_residual,
-        min_gain=min_gain,
+        min_cosine=thresholds["min_cosine"],
+        max_residual=thresholds["max_residual"],
+        min_gain=thresholds["min_gain"],
         triples=tuple(_triple(text) for text in triple or ()),
         include_collapsed=include_collapsed,
         max_findings=max_findings,
@@ -80,9 +107,12 @@ def scan(
     people = console(quiet=quiet)
     table = ScanTable(people)
     failed = summaries = 0
-    with open_output(output) as writer, progress(people, shown=not no_progress) as report:
+    verdict = None
+    with open_output(output, form) as writer, progress(people, shown=not no_progress) as report:
+        writer.tolerant = bool(policy.rules)
         writer.record(run_record("scan", arguments, chosen.device, name))
-        for record in scan_all(found, chosen, name, progress=report, note=options.note(quiet)):
+        records = scan_all(found, chosen, name, progress=report, note=options.note(quiet))
+        for record in judge(records, policy):
             writer.record(record)
             table.record(record)
             if isinstance(record, ErrorRecord):
@@ -91,11 +121,13 @@ def scan(
             if isinstance(record, ScanSummary):
                 summaries += 1
                 writer.flush()
-        writer.discard = failed > 0 and not summaries
-    if summaries:
+            if isinstance(record, Verdict):
+                verdict = record
+        writer.flush()
+        writer.discard = failed > 0 and not summaries and form == "jsonl"
+    if summaries and form != "table":
         table.end()
-    if failed:
-        raise typer.Exit(2)
+    gate.finish(verdict, failed=failed, broken=writer.broken, exit_zero=exit_zero)
 
 
 def _triple(text: str) -> tuple[int, int, int]:

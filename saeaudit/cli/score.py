@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from saeaudit.cli import options
+from saeaudit.cli import gate, options
 from saeaudit.errors import AuditError
 
 Similarity = Literal["auto", "semantic", "export", "tfidf"]
@@ -16,6 +16,7 @@ Similarity = Literal["auto", "semantic", "export", "tfidf"]
 def score(
     targets: options.Targets,
     sae: options.Sae = None,
+    config: options.Config = None,
     activations: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Activations [N, d]: .safetensors, .npy or .npz."),
@@ -66,6 +67,9 @@ def score(
     max_tokens: Annotated[
         int, typer.Option(metavar="N", help="Choose on the first N tokens measured; 0 for all.")
     ] = 1000,
+    fail_on: options.FailOn = None,
+    exit_zero: options.ExitZero = False,
+    form: options.Form = "jsonl",
     device: options.Device = "auto",
     offline: options.Offline = False,
     output: options.Output = None,
@@ -83,12 +87,14 @@ def score(
     from saeaudit.audit.session import pick_device
     from saeaudit.cli.console import console, progress
     from saeaudit.cli.scan import run_record
-    from saeaudit.formats.jsonl import output as open_output
+    from saeaudit.formats.interface import output as open_output
     from saeaudit.formats.reading import read_records
     from saeaudit.formats.score_table import ScoreTable
-    from saeaudit.records import ErrorRecord, ScoreSummary
+    from saeaudit.policy.verdict import judge
+    from saeaudit.records import ErrorRecord, ScoreSummary, Verdict
     from saeaudit.sources.target import resolve
 
+    policy = gate.make_policy("score", gate.read_config(config), fail_on)
     chosen = ScoreOptions(
         bin_width=bin_width, distortion=distortion, margin=margin, max_tokens=max_tokens,
         canonicalise=canonicalise, explain=explain, device=pick_device(device),
@@ -107,18 +113,24 @@ def score(
     people = console(quiet=quiet)
     table = ScoreTable(people, explain)
     failed = summaries = 0
-    with open_output(output) as writer, progress(people, shown=not no_progress) as report:
+    verdict = None
+    with open_output(output, form) as writer, progress(people, shown=not no_progress) as report:
+        writer.tolerant = bool(policy.rules)
         writer.record(run_record("score", arguments, chosen.device))
-        for record in score_all(
+        records = score_all(
             found, inputs, chosen, mediators=given, progress=report, note=options.note(quiet)
-        ):
+        )
+        for record in judge(records, policy):
             writer.record(record)
             table.record(record)
             if isinstance(record, ErrorRecord):
                 failed += 1
                 typer.echo("saeaudit: " + options.error_line(record), err=True)
             summaries += isinstance(record, ScoreSummary)
-        writer.discard = failed > 0 and not summaries
-    table.end()
-    if failed:
-        raise typer.Exit(2)
+            if isinstance(record, Verdict):
+                verdict = record
+        writer.flush()
+        writer.discard = failed > 0 and not summaries and form == "jsonl"
+    if form != "table":
+        table.end()
+    gate.finish(verdict, failed=failed, broken=writer.broken, exit_zero=exit_zero)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -17,17 +17,37 @@ class Writer:
     """Writes records to a binary stream."""
 
     def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
+        self.stream = stream
         self.discard = False
         """Set to leave no file behind when the output is closed."""
+        self.tolerant = False
+        """Set to go on when the reader closes the pipe: a verdict is still wanted."""
+        self.broken = False
+        """Whether the reader did."""
 
     def record(self, record: Record) -> None:
         """Write one record."""
-        self._stream.write(dump(record).encode() + b"\n")
+        self.text(dump(record) + "\n")
+
+    def text(self, text: str) -> None:
+        """Write text as it is."""
+        self._try(lambda: self.stream.write(text.encode("utf-8", "replace")))
 
     def flush(self) -> None:
         """Hand everything written so far to the reader."""
-        self._stream.flush()
+        self._try(self.stream.flush)
+
+    def _try(self, write: Callable[[], object]) -> None:
+        if self.broken:
+            return
+        try:
+            write()
+        except BrokenPipeError:
+            if not self.tolerant:
+                raise
+            self.broken = True
+            # Point the stream at nothing, so that Python's own flush at exit cannot fail.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from saeaudit.formats.items import shown
 from saeaudit.records import MediatorRecord, MediatorsSummary, Record
 
 SHOWN = 8
@@ -56,7 +57,7 @@ class MediatorsTable:
         self._console.print(table)
         self._console.print(
             Text(
-                f"{summary.sae}: {summary.tokens:,} tokens, mean L0 {summary.mean_l0:.1f}; "
+                f"{shown(summary.sae)}: {summary.tokens:,} tokens, mean L0 {summary.mean_l0:.1f}; "
                 f"least squares on the encoder's own features leave {summary.refit_gap:.3f} of "
                 f"its squared error"
             )
@@ -64,7 +65,7 @@ class MediatorsTable:
         for encoder in summary.encoders[1:]:
             self._console.print(
                 Text(
-                    f"  {encoder.name}: L0 {encoder.mean_l0:.1f}, error {encoder.fvu:.3f} of the "
+                    f"  {shown(encoder.name)}: L0 {encoder.mean_l0:.1f}, error {encoder.fvu:.3f} of the "
                     f"variance ({summary.fvu_encoder:.3f} for the SAE's own), "
                     f"{encoder.support_agreement:.0%} of the features in common"
                 )

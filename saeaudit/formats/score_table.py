@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from saeaudit.formats.items import shown
 from saeaudit.records import ChoiceRecord, Code, Pick, Record, ScoreSummary
 
 COLUMNS = (
@@ -38,17 +39,17 @@ class ScoreTable:
         for name in COLUMNS:
             table.add_column(name, justify="right")
         for row in rows:
-            table.add_row(Text(row.sae), *map(Text, _cells(row)))
+            table.add_row(Text(shown(row.sae)), *map(Text, _cells(row)))
         self._console.print(table)
         for row in rows:
             others = dominating(row, self._rows)
             if others:
-                line = f"  {row.sae}: {others[0]} has no more bits and no more error"
+                line = f"  {shown(row.sae)}: {shown(others[0])} has no more bits and no more error"
                 self._console.print(Text(line), soft_wrap=True)
             if row.canonical:
                 found = row.canonical
                 line = (
-                    f"  {row.sae}: the encoder's codes waste {found.wasted_bits_per_token:.1f} of "
+                    f"  {shown(row.sae)}: the encoder's codes waste {found.wasted_bits_per_token:.1f} of "
                     f"{found.encoder_bits_per_token:.1f} bits a token; codes of L0 "
                     f"{found.mean_l0:.1f} do as well ({found.tokens:,} tokens)"
                 )
@@ -101,7 +102,9 @@ def _cells(row: ScoreSummary) -> tuple[str, ...]:
 def explain(console: Console, record: ChoiceRecord) -> None:
     """Print a choice side by side: what both codes share, then what only one of them says."""
     name = "example" if record.token is None else f"token {record.token}"
-    console.print(Text(f"{name}{f' {record.text!r}' if record.text else ''}: L0 {record.l0}"))
+    console.print(
+        Text(f"{name}{f' {shown(record.text)!r}' if record.text else ''}: L0 {record.l0}")
+    )
     if not record.alternatives or not record.alternative:
         console.print(Text("  no other code of the same L0 is as accurate"))
         return
@@ -118,7 +121,7 @@ def explain(console: Console, record: ChoiceRecord) -> None:
         texts.update(zip(record.added, record.explanations.added, strict=True))
     changed = [f for f in (*mine, *other) if (f in mine) != (f in other)]
     for feature in sorted(changed, key=lambda f: f in other):
-        row = _code(mine.get(feature)), _code(other.get(feature)), texts.get(feature) or "-"
+        row = _code(mine.get(feature)), _code(other.get(feature)), shown(texts.get(feature) or "-")
         table.add_row(str(feature), *map(Text, row))
     shared = [f for f in mine if f in other]
     for feature in sorted(shared, key=lambda f: -mine[f].value):

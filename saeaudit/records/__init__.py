@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from saeaudit.records.common import (
     SCHEMA,
+    BaselineRecord,
     DictionaryRecord,
     ErrorRecord,
     FileRecord,
@@ -70,6 +71,7 @@ __all__ = [
     "Agreement",
     "Alternatives",
     "Babel",
+    "BaselineRecord",
     "Canonical",
     "Certificate",
     "ChoiceRecord",
@@ -117,7 +119,7 @@ Finding = PairRecord | GroupRecord | TripleRecord
 Record = (
     Run | DictionaryRecord | PairRecord | GroupRecord | TripleRecord | ScanSummary
     | MediatorRecord | TokenRecord | MediatorsSummary | ChoiceRecord | ScoreSummary
-    | ListingRecord | ErrorRecord | Verdict
+    | ListingRecord | BaselineRecord | ErrorRecord | Verdict
 )  # fmt: skip
 
 

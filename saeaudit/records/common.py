@@ -130,11 +130,11 @@ class RuleResult:
     __pydantic_config__ = STRICT
 
     rule: str
-    """The rule's name."""
+    """What fails: a number's name, a comparison and the limit, e.g. "duplicate_fraction>0.01"."""
     limit: float
     """The value it compares with."""
     value: float | None
-    """The value found."""
+    """The value found; null where it is undefined, and then the rule does not pass."""
     sae: str
     """The SAE."""
     passed: bool
@@ -157,6 +157,22 @@ class Verdict:
     """Findings that the baseline knows."""
     type: Literal["verdict"] = "verdict"
     """Always "verdict"."""
+
+
+@dataclass(frozen=True)
+class BaselineRecord:
+    """The first record of a baseline: dictionaries and known findings follow."""
+
+    __pydantic_config__ = STRICT
+
+    version: str
+    """Version of saeaudit that made it."""
+    findings: int
+    """How many findings follow."""
+    type: Literal["baseline"] = "baseline"
+    """Always "baseline"."""
+    schema: Literal["saeaudit/1"] = "saeaudit/1"
+    """Version of the record format."""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ class PairRecord:
     """Norm of the first row over that of the second."""
     encoder_cosine: float | None
     """Cosine of the two encoder directions; null without an encoder or for a zero direction."""
+    known: bool | None = None
+    """Whether the baseline has it; null without a baseline."""
     type: Literal["pair"] = "pair"
     """Always "pair"."""
 
@@ -46,6 +48,8 @@ class GroupRecord:
     """Least cosine of a duplicate pair in the group; null where pairs were counted, not listed."""
     max_cosine: float | None
     """Largest cosine of a duplicate pair in the group; null likewise."""
+    known: bool | None = None
+    """Whether the baseline has it; null without a baseline."""
     type: Literal["group"] = "group"
     """Always "group"."""
 
@@ -83,6 +87,8 @@ class TripleRecord:
     """For codes on (f1, f2), (f1, f3) and (f2, f3): is there another code of the same L0?"""
     requested: bool
     """Whether it was named with --triple; such a record is written whatever the thresholds."""
+    known: bool | None = None
+    """Whether the baseline has it; null without a baseline."""
     type: Literal["triple"] = "triple"
     """Always "triple"."""
 

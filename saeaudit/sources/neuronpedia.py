@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from saeaudit.errors import AuditError, TargetError
 from saeaudit.sources.hub import Bytes, cache_folder, check_name, hub_errors
-from saeaudit.sources.releases import Release, builtin_releases
+from saeaudit.sources.releases import Release, known_releases
 from saeaudit.sources.target import Local
 
 BASE_URL = "https://neuronpedia-datasets.s3.us-east-1.amazonaws.com"
@@ -66,7 +66,7 @@ def source_of(local: Local) -> str:
         raise TargetError("no explanations are known for a local file", where=local.sae)
     repo, path = local.remote.repo.repo_id, local.remote.listed.name
     release = next(
-        (r for r in builtin_releases().values() if r.source == f"hf://{repo}" and r.neuronpedia),
+        (r for r in known_releases().values() if r.source == f"hf://{repo}" and r.neuronpedia),
         None,
     )
     if release is None or release.neuronpedia is None:

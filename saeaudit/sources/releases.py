@@ -76,6 +76,19 @@ def load_release(path: Path) -> Release:
     )
 
 
+_OWN: dict[str, Release] = {}
+
+
+def add_release(release: Release) -> None:
+    """Make a release of the user's own known by its name, before any that ships."""
+    _OWN[release.name] = release
+
+
+def known_releases() -> dict[str, Release]:
+    """The releases that ship with saeaudit and those that were added, by name."""
+    return {**builtin_releases(), **_OWN}
+
+
 @cache
 def builtin_releases() -> dict[str, Release]:
     """The releases that ship with saeaudit, by name."""

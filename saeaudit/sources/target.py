@@ -19,7 +19,7 @@ from saeaudit.errors import AuditError, TargetError
 from saeaudit.sample import SAMPLES, sample_root
 from saeaudit.sources.hub import Bytes, Repo, is_offline, open_repo
 from saeaudit.sources.partial import decoder_path
-from saeaudit.sources.releases import Release, builtin_releases
+from saeaudit.sources.releases import Release, known_releases
 from saeaudit.weights.interface import WEIGHT_SUFFIXES, Listed, find_listed, find_weights, natural
 
 URI = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?(?:/(?P<path>.+?))?/?")
@@ -172,7 +172,7 @@ def _in_repo(
 
 
 def _release(target: str, offline: bool, revision: str | None) -> list[tuple[str, Local]]:
-    releases = builtin_releases()
+    releases = known_releases()
     name = next(
         (
             n
@@ -268,7 +268,7 @@ def _saelens(target: str, offline: bool) -> list[tuple[str, Local]] | None:
 
 
 def _nearest(target: str) -> str:
-    names = [*SAMPLES, *builtin_releases()]
+    names = [*SAMPLES, *known_releases()]
     parent = Path(target).parent
     if parent.is_dir():
         names += [str(parent / p.name) if str(parent) != "." else p.name for p in parent.iterdir()]

@@ -1,0 +1,48 @@
+"""GitHub Actions annotations: workflow commands, a line each.
+
+What goes into a command is escaped, so that no file name or explanation can end it or begin
+another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from saeaudit.formats.items import Item, sort_out
+from saeaudit.records import Record
+
+MOST = 50
+"""Annotations of findings written; GitHub shows fewer."""
+
+
+def render(records: Iterable[Record]) -> str:
+    """Errors and broken rules first, then what is new, then a line for each SAE."""
+    told = sort_out(records)
+    first = [item for item in told.items if item.level == "error"]
+    rest = [item for item in told.items if item.level != "error"]
+    rest.sort(key=lambda item: item.level != "warning")
+    lines = [annotation(item) for item in (*first, *rest[:MOST])]
+    if len(rest) > MOST:
+        more = f"{len(rest) - MOST} more findings; the records have all of them"
+        lines.append(command("notice", "saeaudit", more))
+    lines += [command("notice", sae, line) for sae, line in told.summaries.items()]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def annotation(item: Item) -> str:
+    """One item as a workflow command."""
+    state = " (known)" if item.known else ""
+    return command(item.level, f"saeaudit {item.kind}{state}: {item.sae}", item.message)
+
+
+def command(level: str, title: str, message: str) -> str:
+    """``::level title=…::message``, escaped as GitHub's own toolkit does."""
+    return f"::{level} title={_property(title)}::{_data(message)}"
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

@@ -1,0 +1,162 @@
+"""What CI systems are told, whatever their format: findings, rules that fail, what went wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from saeaudit.records import (
+    ChoiceRecord,
+    DictionaryRecord,
+    ErrorRecord,
+    GroupRecord,
+    MediatorsSummary,
+    PairRecord,
+    Record,
+    RuleResult,
+    Run,
+    ScanSummary,
+    ScoreSummary,
+    TripleRecord,
+    Verdict,
+)
+
+Kind = Literal["duplicate", "antipodal", "group", "triple", "choice", "policy", "error"]
+KINDS: dict[Kind, str] = {
+    "duplicate": "Two features whose decoder rows point the same way",
+    "antipodal": "Two features whose decoder rows point opposite ways",
+    "group": "A connected component of duplicate features",
+    "triple": "Three features of which one lies in the plane of the other two",
+    "choice": "Two codes as accurate as each other, with explanations that disagree",
+    "policy": "A rule of the policy that does not hold",
+    "error": "Something that could not be audited",
+}
+CHOICES = 10
+"""Choices told of an SAE: those whose explanations disagree most."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing to tell."""
+
+    kind: Kind
+    sae: str
+    message: str
+    features: tuple[int, ...] = ()
+    known: bool | None = None
+    """As in the record: null without a baseline."""
+
+    @property
+    def level(self) -> Literal["error", "warning", "notice"]:
+        """How loud: what is known, or a matter of choice, is only noted."""
+        if self.kind in ("policy", "error"):
+            return "error"
+        return "notice" if self.known or self.kind == "choice" else "warning"
+
+
+@dataclass
+class Told:
+    """A run, sorted out."""
+
+    run: Run | None = None
+    sources: dict[str, str] = field(default_factory=dict)
+    """SAE → its weight file."""
+    items: list[Item] = field(default_factory=list)
+    rules: list[RuleResult] = field(default_factory=list)
+    summaries: dict[str, str] = field(default_factory=dict)
+    """SAE → its line."""
+    verdict: Verdict | None = None
+
+
+def sort_out(records: Iterable[Record]) -> Told:
+    """Take the records of a run."""
+    told = Told()
+    choices: list[ChoiceRecord] = []
+    for record in records:
+        if isinstance(record, Run):
+            told.run = record
+        elif isinstance(record, DictionaryRecord):
+            told.sources[record.sae] = record.source.path
+        elif isinstance(record, (PairRecord, GroupRecord, TripleRecord)):
+            told.items.append(_finding(record))
+        elif isinstance(record, ChoiceRecord):
+            choices.append(record)
+        elif isinstance(record, (ScanSummary, ScoreSummary, MediatorsSummary)):
+            told.summaries[record.sae] = _summary(record)
+            if isinstance(record, ScoreSummary) and record.disagreement:
+                told.items += _choices(choices, record.disagreement.level)
+            choices = []
+        elif isinstance(record, ErrorRecord):
+            hint = f" ({record.hint})" if record.hint else ""
+            told.items.append(Item("error", record.sae, record.reason + hint))
+        elif isinstance(record, Verdict):
+            told.verdict, told.rules = record, list(record.rules)
+            for rule in record.rules:
+                if not rule.passed:
+                    told.items.append(Item("policy", rule.sae, broken(rule)))
+    return told
+
+
+def broken(rule: RuleResult) -> str:
+    """Why a rule does not pass."""
+    if rule.value is None:
+        return f"{rule.rule}: the value is undefined, so the rule cannot pass"
+    return f"{rule.rule}: the value is {rule.value:.6g}"
+
+
+def _finding(record: PairRecord | GroupRecord | TripleRecord) -> Item:
+    name = " and ".join(map(str, record.features))
+    if isinstance(record, PairRecord):
+        message = f"features {name}: cosine {record.cosine:.4f}"
+        return Item(record.kind, record.sae, message, record.features, record.known)
+    if isinstance(record, GroupRecord):
+        some = ", ".join(map(str, record.features[:8])) + (" …" if record.size > 8 else "")
+        message = f"{record.size} features that duplicate each other: {some}"
+        return Item("group", record.sae, message, record.features, record.known)
+    residual = "" if record.residual is None else f", residual {record.residual:.3f}"
+    message = f"features {', '.join(map(str, record.features))} are dependent{residual}"
+    return Item("triple", record.sae, message, record.features, record.known)
+
+
+def _choices(records: list[ChoiceRecord], level: float) -> list[Item]:
+    apart = [r for r in records if r.disagreement is not None and r.disagreement > level]
+    apart.sort(key=lambda r: (-(r.disagreement or 0), r.token or 0))
+    out = []
+    for record in apart[:CHOICES]:
+        assert record.explanations is not None
+        mine, other = (
+            " / ".join(text or "?" for text in texts)
+            for texts in (record.explanations.removed, record.explanations.added)
+        )
+        name = "an example" if record.token is None else f"token {record.token}"
+        message = f"{name}: {mine!r} or {other!r}, disagreement {record.disagreement:.2f}"
+        out.append(Item("choice", record.sae, message, (*record.removed, *record.added)))
+    return out
+
+
+def _summary(record: ScanSummary | ScoreSummary | MediatorsSummary) -> str:
+    if isinstance(record, ScanSummary):
+        return (
+            f"{record.pairs} duplicate pairs, {record.antipodal_pairs} antipodal pairs, "
+            f"{record.triples} triples, {record.duplicate_fraction:.2%} redundant"
+        )
+    if isinstance(record, ScoreSummary):
+        fvu = "" if record.fvu is None else f", FVU {record.fvu:.4f}"
+        return f"{record.bits_per_token:.1f} bits a token, L0 {record.mean_l0:.1f}{fvu}"
+    return f"{record.tokens} tokens"
+
+
+def printable(text: str) -> str:
+    """Text without control characters and lone surrogates, on one line."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]", "\ufffd", text)
+
+
+def shown(text: str) -> str:
+    """Text for people, who may be reading it in the log of a CI system.
+
+    A name or an explanation must not become a workflow command there: those begin a line with two
+    colons, or hold "##[".
+    """
+    return printable(text).replace("::", ": :").replace("##[", "# #[")

@@ -1,0 +1,62 @@
+"""JUnit XML: a suite for each SAE, a case for each rule, and one for being audited at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from xml.etree import ElementTree as Xml
+
+from saeaudit.formats.items import Item, broken, printable, sort_out
+from saeaudit.records import Record
+
+LISTED = 50
+"""Findings listed in a failure's text."""
+
+
+def render(records: Iterable[Record]) -> str:
+    """One document for the run."""
+    told = sort_out(records)
+    started = told.run.started[:19] if told.run else "1970-01-01T00:00:00"
+    root = Xml.Element("testsuites")
+    failed = [item for item in told.items if item.kind == "error"]
+    names = dict.fromkeys([*told.sources, *(item.sae for item in failed)])
+    for number, sae in enumerate(names):
+        own = [item for item in told.items if item.sae == sae]
+        rules = [rule for rule in told.rules if rule.sae == sae]
+        errors = [item for item in own if item.kind == "error"]
+        fresh = [item for item in own if item.level == "warning"]
+        suite = Xml.SubElement(
+            root, "testsuite", name=printable(sae), package="saeaudit", id=str(number),
+            timestamp=started, hostname="localhost", tests=str(1 + len(rules)),
+            failures=str(sum(not rule.passed for rule in rules)), errors=str(len(errors)),
+            time="0",
+        )  # fmt: skip
+        Xml.SubElement(suite, "properties")
+        case = _case(suite, sae, "audited")
+        for error in errors[:1]:
+            found = Xml.SubElement(case, "error", type="error", message=printable(error.message))
+            found.text = printable(error.message)
+        for rule in rules:
+            case = _case(suite, sae, rule.rule)
+            if not rule.passed:
+                message = printable(broken(rule))
+                failure = Xml.SubElement(case, "failure", type="policy", message=message)
+                failure.text = _listed(fresh)
+        out = Xml.SubElement(suite, "system-out")
+        out.text = "\n".join([printable(told.summaries.get(sae, "")), _listed(own)])
+        Xml.SubElement(suite, "system-err")
+    Xml.indent(root)
+    text = Xml.tostring(root, encoding="unicode")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'
+
+
+def _case(suite: Xml.Element, sae: str, name: str) -> Xml.Element:
+    return Xml.SubElement(
+        suite, "testcase", name=printable(name), classname=f"saeaudit.{printable(sae)}", time="0"
+    )
+
+
+def _listed(items: list[Item]) -> str:
+    lines = [f"{item.kind}: {printable(item.message)}" for item in items[:LISTED]]
+    if len(items) > LISTED:
+        lines.append(f"and {len(items) - LISTED} more")
+    return "\n".join(lines)

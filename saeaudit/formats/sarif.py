@@ -1,0 +1,79 @@
+"""SARIF 2.1.0: what code-scanning pages read."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import quote
+
+from saeaudit.formats.items import KINDS, Item, printable, sort_out
+from saeaudit.records import Record
+
+SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+LEVELS = {"error": "error", "warning": "warning", "notice": "note"}
+
+
+def render(records: Iterable[Record]) -> str:
+    """One log with one run."""
+    told = sort_out(records)
+    rules = [kind for kind in KINDS if kind != "error"]
+    results = [
+        _result(item, rules.index(item.kind), told.sources.get(item.sae, item.sae))
+        for item in told.items
+        if item.kind != "error"
+    ]
+    errors = [
+        {"level": "error", "message": {"text": printable(f"{item.sae}: {item.message}")}}
+        for item in told.items
+        if item.kind == "error"
+    ]
+    run: dict[str, Any] = {
+        "tool": {
+            "driver": {
+                "name": "saeaudit",
+                "version": told.run.version if told.run else "0",
+                "rules": [
+                    {"id": kind, "name": kind, "shortDescription": {"text": KINDS[kind]}}
+                    for kind in rules
+                ],
+            }
+        },
+        "invocations": [{"executionSuccessful": not errors, "toolExecutionNotifications": errors}],
+        "results": results,
+        "columnKind": "unicodeCodePoints",
+    }
+    log = {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
+    return json.dumps(log, indent=1) + "\n"
+
+
+def _result(item: Item, rule: int, file: str) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "ruleId": item.kind,
+        "ruleIndex": rule,
+        "level": LEVELS[item.level],
+        "message": {"text": printable(f"{item.sae}: {item.message}")},
+        "locations": [
+            {
+                "physicalLocation": {
+                    "artifactLocation": {"uri": _uri(file)},
+                    "region": {"startLine": 1},
+                }
+            }
+        ],
+        "partialFingerprints": {
+            "saeaudit/v1": printable(f"{item.sae} {item.kind} {' '.join(map(str, item.features))}")
+        },
+        "properties": {"sae": printable(item.sae), "features": list(item.features)},
+    }
+    if item.known is not None:
+        found["baselineState"] = "unchanged" if item.known else "new"
+    return found
+
+
+def _uri(path: str) -> str:
+    """A path or hub address as a URI reference."""
+    scheme = re.match(r"[a-z][a-z0-9+.-]*://", path)
+    safe = quote(path.encode("utf-8", "replace"), safe="/@+~!$&'()*,;=" + (":" if scheme else ""))
+    return safe

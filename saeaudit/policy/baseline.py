@@ -1,0 +1,130 @@
+"""Baselines: findings that are known, so that only new ones count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from saeaudit.errors import AuditError
+from saeaudit.records import (
+    BaselineRecord,
+    DictionaryRecord,
+    ErrorRecord,
+    Finding,
+    GroupRecord,
+    PairRecord,
+    Record,
+    ScanSummary,
+    TripleRecord,
+    Verdict,
+)
+
+Key = tuple[str, str, frozenset[int]]
+
+
+def key(finding: Finding) -> Key:
+    """What a finding is known by: its SAE, type and features; numbers may drift."""
+    kind = finding.kind if isinstance(finding, PairRecord) else finding.type
+    return finding.sae, kind, frozenset(finding.features)
+
+
+def is_finding(record: Record) -> bool:
+    """Whether a record is a finding: not a triple that stands there only because it was named."""
+    if isinstance(record, TripleRecord):
+        return not record.requested
+    return isinstance(record, (PairRecord, GroupRecord))
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Known findings of some SAEs."""
+
+    where: str
+    any_revision: bool = False
+    dictionaries: dict[str, DictionaryRecord] = field(default_factory=dict)
+    known: set[Key] = field(default_factory=set)
+
+    def check(self, dictionary: DictionaryRecord) -> None:
+        """Refuse a dictionary that the baseline does not speak of.
+
+        Raises:
+            AuditError: another shape or revision, or an SAE that is not in it.
+        """
+        name = dictionary.sae
+        if self.any_revision:
+            return
+        one = self.dictionaries.get(name)
+        if one is None:
+            raise AuditError(
+                f"has no {name}; it has {', '.join(sorted(self.dictionaries)) or 'no SAE'}",
+                where=self.where,
+                hint="--baseline-any-revision takes all of its findings as new",
+            )
+        for what, old, new in (
+            ("features", one.d_sae, dictionary.d_sae),
+            ("width", one.d_in, dictionary.d_in),
+            ("revision", one.source.revision, dictionary.source.revision),
+        ):
+            if old != new:
+                raise AuditError(
+                    f"is of another {name}: {what} {old}, now {new}",
+                    where=self.where,
+                    hint="make a new one, or --baseline-any-revision",
+                )
+
+
+def read_baseline(records: Iterable[Record], where: str, *, any_revision: bool = False) -> Baseline:
+    """Take the findings of a baseline file, or of a complete scan.
+
+    Raises:
+        AuditError: neither, or a scan that did not end or failed.
+    """
+    made = Baseline(where, any_revision)
+    whole = False
+    for record in records:
+        if isinstance(record, DictionaryRecord):
+            made.dictionaries[record.sae] = record
+        elif isinstance(record, ErrorRecord):
+            raise AuditError(f"a scan that could not audit {record.sae}", where=where)
+        elif is_finding(record):
+            made.known.add(key(record))  # type: ignore[arg-type]
+        whole |= isinstance(record, (Verdict, BaselineRecord))
+    if not whole or not made.dictionaries:
+        raise AuditError(
+            "no complete scan: there is no verdict" if made.dictionaries else "holds no scan",
+            where=where,
+            hint="saeaudit baseline scan.jsonl -o baseline.jsonl",
+        )
+    return made
+
+
+def make_baseline(records: Iterable[Record], where: str, version: str) -> Iterator[Record]:
+    """Reduce a complete scan to its dictionaries and findings.
+
+    Raises:
+        AuditError: as for `read_baseline`; or some findings were cut off.
+    """
+    from dataclasses import replace
+
+    kept: list[Record] = []
+    findings = 0
+    whole = False
+    for record in records:
+        if isinstance(record, ErrorRecord):
+            raise AuditError(f"a scan that could not audit {record.sae}", where=where)
+        if isinstance(record, ScanSummary) and not record.complete:
+            raise AuditError(
+                f"not all findings of {record.sae} are in it", where=where, hint="--max-findings"
+            )
+        if isinstance(record, DictionaryRecord):
+            kept.append(record)
+        elif is_finding(record):
+            findings += 1
+            kept.append(replace(record, known=None))  # type: ignore[arg-type]
+        whole |= isinstance(record, (Verdict, BaselineRecord))
+    if not whole or not any(isinstance(record, DictionaryRecord) for record in kept):
+        raise AuditError(
+            "no complete scan: there is no verdict", where=where, hint="saeaudit scan … -o FILE"
+        )
+    yield BaselineRecord(version, findings)
+    yield from kept

@@ -1,0 +1,135 @@
+"""Rules: a number of a summary record, a comparison, a limit. A rule says when to fail."""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+import types
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from saeaudit.errors import AuditError
+from saeaudit.records import ScanSummary, ScoreSummary
+
+OPERATORS: dict[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge, "<=": operator.le, "==": operator.eq, "!=": operator.ne,
+    ">": operator.gt, "<": operator.lt,
+}  # fmt: skip
+"""What may stand between name and limit."""
+Command = Literal["scan", "score"]
+SUMMARIES: dict[Command, type] = {"scan": ScanSummary, "score": ScoreSummary}
+DERIVED: dict[Command, dict[str, str]] = {
+    "scan": {
+        "new_findings": "pairs, groups and triples that no baseline knows",
+        "known_findings": "those that the baseline knows",
+        "pairs_per_1000_features": "pairs for each 1000 live features",
+        "triples_per_1000_features": "triples for each 1000 live features",
+    },
+    "score": {},
+}
+"""Names that are no field of a summary, and what they are."""
+LIMITS = re.compile(r"(max|min)_(\w[\w.]*)")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Fail where a number compares with a limit in this way."""
+
+    name: str
+    comparison: str
+    limit: float
+
+    @property
+    def text(self) -> str:
+        """As on the command line."""
+        return f"{self.name}{self.comparison}{self.limit:g}"
+
+    def holds(self, value: float | None) -> bool:
+        """Whether the policy holds: a number that is undefined cannot say so."""
+        if value is None or not math.isfinite(value):
+            return False
+        return not OPERATORS[self.comparison](value, self.limit)
+
+
+def parse_rule(text: str, command: Command, where: str = "--fail-on") -> Rule:
+    """Parse ``NAME OPERATOR NUMBER``.
+
+    Raises:
+        AuditError: another form, or a name that is no number of this command's summary.
+    """
+    match = re.fullmatch(r"\s*([\w.]+)\s*(>=|<=|==|!=|>|<)\s*(\S+)\s*", text)
+    if not match:
+        raise AuditError(
+            f"{text!r} is no rule", where=where, hint="such as 'duplicate_fraction>0.01'"
+        )
+    name, comparison, number = match.groups()
+    try:
+        limit = float(number)
+    except ValueError:
+        limit = math.nan
+    if not math.isfinite(limit):
+        raise AuditError(f"{number!r} in {text!r} is no number", where=where)
+    check_name(name, command, where)
+    return Rule(name, comparison, limit)
+
+
+def check_name(name: str, command: Command, where: str) -> None:
+    """Refuse a name that is no number of a command's summary.
+
+    Raises:
+        AuditError: it is not; names those that are.
+    """
+    if name not in names(command):
+        raise AuditError(
+            f"{name!r} is no number of a {command}'s summary",
+            where=where,
+            hint=f"known: {', '.join(names(command))}",
+        )
+
+
+@cache
+def names(command: Command) -> tuple[str, ...]:
+    """Names that rules may use: every number of the summary, and `DERIVED`."""
+    return tuple(sorted([*_numbers(SUMMARIES[command]), *DERIVED[command]]))
+
+
+def _numbers(record: type, prefix: str = "") -> list[str]:
+    hints = get_type_hints(record)
+    found: list[str] = []
+    for field in fields(record):
+        kinds = [hints[field.name]]
+        if get_origin(kinds[0]) in (Union, types.UnionType):
+            kinds = [kind for kind in get_args(kinds[0]) if kind is not type(None)]
+        (kind, *others) = kinds
+        if others:
+            continue
+        if kind in (int, float):
+            found.append(prefix + field.name)
+        elif isinstance(kind, type) and is_dataclass(kind):
+            found += _numbers(kind, f"{prefix}{field.name}.")
+    return found
+
+
+def value_of(name: str, summary: ScanSummary | ScoreSummary, new: int, known: int) -> float | None:
+    """A number by its name; None where it is undefined.
+
+    Args:
+        name: one of `names`.
+        summary: the SAE's summary.
+        new: its findings that no baseline knows.
+        known: those that the baseline knows.
+    """
+    if name == "new_findings":
+        return new
+    if name == "known_findings":
+        return known
+    if isinstance(summary, ScanSummary) and name.endswith("_per_1000_features"):
+        count = getattr(summary, name.removesuffix("_per_1000_features"))
+        return 1000 * count / summary.live_features if summary.live_features else None
+    value: Any = summary
+    for part in name.split("."):
+        value = getattr(value, part, None)
+    return None if value is None else float(value)
