@@ -1,10 +1,11 @@
-"""Write docs/records.md from the record classes: ``python docs/generate_records.py``."""
+"""Write docs/records.md and docs/rules.md: ``python docs/generate_records.py``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
+from saeaudit.policy.rules import DERIVED, SUMMARIES, Command, names
 from saeaudit.records import json_schema
 
 INTRO = """# The records
@@ -54,5 +55,52 @@ def page() -> str:
     return "\n".join(out)
 
 
+RULES = """# The numbers that rules can name
+
+<!-- made by docs/generate_records.py from the record classes; edit there -->
+
+`--fail-on 'NAME OPERATOR LIMIT'`, or a key of the configuration's `policy` section; see
+[ci.md](ci.md). A number that is undefined (null) does not pass, whatever the rule.
+"""
+
+
+def rules() -> str:
+    """The page of rule names, each with an example."""
+    schema = json_schema()["$defs"]
+    out = [RULES]
+    commands: tuple[Command, ...] = ("scan", "score")
+    for command in commands:
+        out.append(f"## {command}\n\n| name | meaning | example |\n|---|---|---|")
+        for name in names(command):
+            meaning = DERIVED[command].get(name) or described(SUMMARIES[command], name, schema)
+            example = f"{name}>{0.5 if kind_of(SUMMARIES[command], name) is float else 100:g}"
+            out.append(f"| `{name}` | {meaning} | `--fail-on '{example}'` |".replace("\n", " "))
+        out.append("")
+    return "\n".join(out)
+
+
+def kind_of(record: type, name: str) -> type:
+    """Whether a number is an int or a float."""
+    for part in name.split("."):
+        hint = get_type_hints(record).get(part, int)
+        record = next((k for k in get_args(hint) if k is not type(None)), hint)
+    return record
+
+
+def described(record: type, name: str, schema: dict[str, Any]) -> str:
+    """What a record's class says of a number."""
+    definition = schema[record.__name__]
+    found = []
+    for part in name.split("."):
+        inner = definition["properties"][part]
+        found.append(" ".join(inner.get("description", "").split()).rstrip("."))
+        for option in (inner, *inner.get("anyOf", ())):
+            if "$ref" in option:
+                definition = schema[option["$ref"].rsplit("/", 1)[1]]
+    return ": ".join(text for text in found if text).replace("|", "\\|")
+
+
 if __name__ == "__main__":
-    (Path(__file__).parent / "records.md").write_text(page())
+    here = Path(__file__).parent
+    (here / "records.md").write_text(page())
+    (here / "rules.md").write_text(rules())

@@ -92,7 +92,7 @@ def test_the_records_page_names_every_field() -> None:
             assert f"`{field}`" in page, f"{name}.{field}"
 
 
-@pytest.mark.parametrize("name", ("scan", "fetch"))
+@pytest.mark.parametrize("name", ("scan", "fetch", "mediators", "score"))
 def test_every_option_is_documented(name: str) -> None:
     import typer.main
 
@@ -116,5 +116,32 @@ def test_links_lead_somewhere() -> None:
 def test_the_records_page_is_up_to_date() -> None:
     import runpy
 
-    made = runpy.run_path(str(ROOT / "docs" / "generate_records.py"))["page"]()
-    assert made == (ROOT / "docs" / "records.md").read_text()
+    made = runpy.run_path(str(ROOT / "docs" / "generate_records.py"))
+    assert made["page"]() == (ROOT / "docs" / "records.md").read_text()
+    assert made["rules"]() == (ROOT / "docs" / "rules.md").read_text()
+
+
+def test_every_rule_name_is_documented_with_an_example_that_works() -> None:
+    """Each example of docs/rules.md is evaluated on the samples."""
+    import saeaudit
+    from saeaudit.audit.scores import Inputs, score_one
+    from saeaudit.policy.rules import names, parse_rule
+    from saeaudit.policy.verdict import Policy, judge
+    from saeaudit.records import Verdict
+
+    options = saeaudit.ScoreOptions(max_tokens=3, canonicalise=True)
+    sample = saeaudit.open("sample")
+    runs = {
+        "scan": list(saeaudit.scan(sample)),
+        "score": list(score_one(sample, Inputs(similarity="tfidf"), options)),
+    }
+    text = (ROOT / "docs" / "rules.md").read_text()
+    for command, records in runs.items():
+        section = text.split(f"## {command}\n")[1].split("\n## ")[0]
+        examples = dict(re.findall(r"^\| `([\w.]+)` .*`--fail-on '([^']+)'` \|$", section, re.M))
+        assert set(examples) == set(names(command))
+        rules = tuple(parse_rule(example, command) for example in examples.values())
+        *_, verdict = judge([*records, Verdict(True, (), 0, 0)], Policy(rules))
+        undefined = {r.rule.split(">")[0] for r in verdict.rules if r.value is None}
+        assert len(verdict.rules) == len(examples)
+        assert undefined <= {"disagreement.self_mean", "unique_below_k"}

