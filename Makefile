@@ -13,12 +13,16 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: $(VENV)/.installed  ## scan the bundled SAEs: a table here, the records in demo/scan.jsonl
+demo: $(VENV)/.installed  ## the whole pipeline on the bundled SAEs: tables here, records in demo/
 	@mkdir -p demo
 	$(BIN)/saeaudit scan sample -o demo/sample.jsonl
 	$(BIN)/saeaudit scan sample/stitched -o demo/stitched.jsonl
-	@echo "records: $(CURDIR)/demo/sample.jsonl"
-	@echo "records: $(CURDIR)/demo/stitched.jsonl"
+	$(BIN)/saeaudit mediators sample/stitched --scan demo/stitched.jsonl -o demo/exchanges.jsonl
+	$(BIN)/saeaudit mediators sample --max-tokens 200 -o demo/mediators.jsonl
+	$(BIN)/saeaudit score sample --max-tokens 200 -o demo/score.jsonl
+	$(BIN)/saeaudit score sample --explain 17 -o demo/explained.jsonl
+	@for name in sample stitched exchanges mediators score explained; do \
+		echo "records: $(CURDIR)/demo/$$name.jsonl"; done
 
 test: $(VENV)/.installed  ## run the tests
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal

@@ -31,6 +31,13 @@ def mediators(
     tokens: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Their texts: a JSON list, or a line each.")
     ] = None,
+    explanations: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE",
+            help="Shown in the table: a .jsonl or .csv, an export's folder, `fetched` or `none`.",
+        ),
+    ] = "fetched",
     codes: Annotated[
         list[str] | None,
         typer.Option(
@@ -105,6 +112,7 @@ def mediators(
                 f"{target} | saeaudit mediators {target} --scan -`)",
             )
         activations, tokens = bundled[0], tokens or bundled[1]
+    said = _texts(explanations, dictionary)
     note = options.note(quiet)
     matrix: Tensor | None = None
     texts: list[str] | None = None
@@ -118,7 +126,7 @@ def mediators(
         others = _others(dictionary, matrix[:count], codes or [], encoder or [], offline, chosen)
     findings = _findings(scan, dictionary.sae) if scan else []
     people = console(quiet=quiet)
-    table = MediatorsTable(people, note)
+    table = MediatorsTable(people, note, said)
     with open_output(output) as writer, progress(people, shown=not no_progress) as report:
         writer.record(run_record("mediators", arguments, chosen.device))
         for record in run(
@@ -129,6 +137,19 @@ def mediators(
             table.record(record)
         writer.record(Verdict(passed=True, rules=(), new_findings=0, known_findings=0))
     table.end()
+
+
+def _texts(explanations: str, dictionary: Any) -> dict[int, str]:
+    """Explanations by feature; none where none were fetched."""
+    from saeaudit.sources.explanations import find_explanations, load_explanations
+
+    if explanations == "none":
+        return {}
+    path = find_explanations(dictionary.sae) if explanations == "fetched" else Path(explanations)
+    if path is None:
+        return {}
+    labels = load_explanations(path, dictionary.d_sae).labels
+    return {feature: said.description for feature, said in labels.items()}
 
 
 def _width(dictionary: Any) -> int:

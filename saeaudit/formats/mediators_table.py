@@ -18,8 +18,10 @@ SHOWN = 8
 class MediatorsTable:
     """Collects what is shown while records go by."""
 
-    def __init__(self, console: Console, note: Callable[[str], None]) -> None:
-        self._console, self._note = console, note
+    def __init__(
+        self, console: Console, note: Callable[[str], None], texts: dict[int, str] | None = None
+    ) -> None:
+        self._console, self._note, self._texts = console, note, texts or {}
         self._examples: list[str] = []
         self._summary: MediatorsSummary | None = None
 
@@ -73,8 +75,18 @@ class MediatorsTable:
             )
         for pair in summary.most_involved[:SHOWN]:
             self._console.print(
-                Text(f"  {pair.removed} for {pair.added}: best exchange on {pair.tokens} tokens")
+                Text(
+                    f"  {pair.removed} for {pair.added}: best exchange on {pair.tokens} tokens"
+                    + self._said(pair.removed, pair.added)
+                ),
+                soft_wrap=True,
             )
+
+    def _said(self, removed: int, added: int) -> str:
+        if removed not in self._texts and added not in self._texts:
+            return ""
+        mine, other = (shown(self._texts.get(f, "?")) for f in (removed, added))
+        return f": {mine} | {other}"
 
 
 def _example(record: MediatorRecord) -> str:

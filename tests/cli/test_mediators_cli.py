@@ -131,3 +131,15 @@ def test_codes_dense_and_sparse_agree(cli: Cli, tmp_path: Path) -> None:
 def test_the_bundled_tokens_go_with_the_bundled_activations() -> None:
     tokens = json.loads((sample_root() / "tokens-test.json").read_text())
     assert len(tokens) == 5000
+
+
+def test_explanations_stand_beside_the_most_exchanged(cli: Cli, tmp_path: Path) -> None:
+    done = cli("mediators", "sample", "--max-tokens", "3")
+    assert done.returncode == 0 and b"best exchange on" in done.stderr
+    lines = [line for line in done.stderr.decode().splitlines() if "best exchange on" in line]
+    assert all(line.count("tokens such as") == 2 for line in lines)
+    none = cli("mediators", "sample", "--max-tokens", "3", "--explanations", "none")
+    assert b"tokens such as" not in none.stderr
+    (tmp_path / "other.jsonl").write_text('{"index": 4000, "description": "a"}\n')
+    bad = cli("mediators", "sample", "--explanations", "other.jsonl")
+    assert bad.returncode == 2 and len(bad.stderr.splitlines()) == 1
