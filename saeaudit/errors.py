@@ -29,6 +29,14 @@ class AuditError(Exception):
         return " ".join(text.split())
 
 
+def one_line(text: str) -> str:
+    """Text on one line that a CI system cannot take for a command of its own.
+
+    GitHub's runner obeys lines that begin with two colons, and "##[" anywhere in a line.
+    """
+    return " ".join(text.split()).replace("##[", "# #[")
+
+
 class WeightsError(AuditError):
     """A weight file that cannot be read or does not hold a usable decoder."""
 

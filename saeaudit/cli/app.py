@@ -23,7 +23,7 @@ from saeaudit.cli.mediators import mediators
 from saeaudit.cli.scan import scan
 from saeaudit.cli.schema import schema
 from saeaudit.cli.score import score
-from saeaudit.errors import AuditError
+from saeaudit.errors import AuditError, one_line
 
 FAILED = 2
 INTERRUPTED = 130
@@ -89,7 +89,7 @@ def _unexpected(error: Exception) -> int:
 
 
 def _fail(message: str, hint: str = "") -> int:
-    line = " ".join(message.split())
+    line = one_line(message)
     print(f"saeaudit: {line}" + (f" ({hint})" if hint else ""), file=sys.stderr)
     return FAILED
 

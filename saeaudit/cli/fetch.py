@@ -86,7 +86,7 @@ def fetch(
                 fetched += 1
                 if isinstance(record, ErrorRecord):
                     failed += 1
-                    typer.echo("saeaudit: " + options.error_line(record), err=True)
+                    options.say(options.error_line(record))
         writer.discard = failed == fetched
     if failed:
         raise typer.Exit(2)

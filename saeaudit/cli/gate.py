@@ -92,8 +92,7 @@ def finish(verdict: Any, *, failed: int, broken: bool, exit_zero: bool) -> None:
 
     for rule in verdict.rules if verdict else ():
         if not rule.passed:
-            name = " ".join(rule.sae.split())
-            typer.echo(f"saeaudit: {name}: policy broken: {why(rule)}", err=True)
+            options.say(f"{rule.sae}: policy broken: {why(rule)}")
     if failed:
         raise typer.Exit(2)
     if verdict and not verdict.passed and not exit_zero:

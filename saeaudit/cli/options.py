@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from saeaudit.errors import AuditError
+from saeaudit.errors import AuditError, one_line
 
 if TYPE_CHECKING:
     from saeaudit.records import ErrorRecord
@@ -59,8 +59,13 @@ def error_line(record: ErrorRecord) -> str:
     return " ".join(line.split())
 
 
+def say(line: str) -> None:
+    """Write one line for people."""
+    typer.echo(f"saeaudit: {one_line(line)}", err=True)
+
+
 def note(quiet: bool) -> Callable[[str], None]:
     """What to do with lines that a user should read."""
     if quiet:
         return lambda line: None
-    return lambda line: typer.echo("saeaudit: " + " ".join(line.split()), err=True)
+    return say

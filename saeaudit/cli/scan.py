@@ -117,7 +117,7 @@ def scan(
             table.record(record)
             if isinstance(record, ErrorRecord):
                 failed += 1
-                typer.echo("saeaudit: " + options.error_line(record), err=True)
+                options.say(options.error_line(record))
             if isinstance(record, ScanSummary):
                 summaries += 1
                 writer.flush()

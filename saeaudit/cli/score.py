@@ -125,7 +125,7 @@ def score(
             table.record(record)
             if isinstance(record, ErrorRecord):
                 failed += 1
-                typer.echo("saeaudit: " + options.error_line(record), err=True)
+                options.say(options.error_line(record))
             summaries += isinstance(record, ScoreSummary)
             if isinstance(record, Verdict):
                 verdict = record

@@ -41,6 +41,7 @@ def command(level: str, title: str, message: str) -> str:
 
 
 def _data(text: str) -> str:
+    text = text.replace("##[", "# #[")  # the older form of a command, wherever it stands
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 

@@ -159,15 +159,20 @@ def test_another_revision_is_refused_unless_told(job: Job) -> None:
     assert json.loads(done.stdout)["new_findings"] == 20
 
 
-def test_cron_mails_what_is_broken(job: Job, saeaudit: list[str]) -> None:
-    line = CRON["crontab"].split("  ", 1)[1].strip()
-    assert line.startswith("cd /srv/audit && saeaudit scan gemma-scope-2b-pt-res/layer_16")
-    line = line.replace("/srv/audit", ".").replace(
-        "gemma-scope-2b-pt-res/layer_16/width_16k/canonical", "sample/stitched"
-    )
-    done = job.shell(line)  # type: ignore[attr-defined]
-    assert (done.returncode, done.stdout) == (0, "")  # 0.42 % could go
-    done = job.shell(line.replace("0.01", "0.001"))  # type: ignore[attr-defined]
+def test_cron_mails_what_is_broken(job: Job, tmp_path: Path) -> None:
+    line = CRON["crontab"].split("  ", 1)[1].strip().replace("/srv/audit", ".")
+    target = "gemma-scope-2b-pt-res/layer_16/width_16k/canonical"
+    assert target in line
+    folder = tmp_path / "served/google/gemma-scope-2b-pt-res/layer_16/width_16k/average_l0_78"
+    folder.mkdir(parents=True)
+    shutil.copy(SAMPLE, folder / "params.npz")
+    with Running(tmp_path / "served") as hub:
+        line = f"export HF_ENDPOINT={hub.url} HF_HOME={tmp_path}/home; {line}"
+        done = job.shell(line)  # type: ignore[attr-defined]
+        assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    plant(folder / "params.npz", True)
+    broken = line.replace(target, str(folder)).replace("0.01", "0.005")
+    done = job.shell(broken)  # type: ignore[attr-defined]
     assert done.stdout.startswith("mail: saeaudit: 1\n") and '"verdict"' in done.stdout
 
 
@@ -241,3 +246,18 @@ def test_a_baseline_from_standard_input(cli: Cli, tmp_path: Path) -> None:
     assert done.returncode == 0 and b"duplicates" in done.stdout
     cut = cli("baseline", "-", "-o", "cut.jsonl", input=scanned.rsplit(b"\n", 2)[0])
     assert cut.returncode == 2 and not (tmp_path / "cut.jsonl").exists()
+
+
+def test_names_of_files_cannot_command_a_runner(cli: Cli, tmp_path: Path) -> None:
+    name = "x\n::error::pwn\r##[error]q.npz"
+    shutil.copy(SAMPLE, tmp_path / name)
+    for arguments in (
+        ["--format", "github", "--fail-on", "pairs>=0"], ["--format", "table"], ["--triple", "x"],
+        ["--baseline", name],
+    ):  # fmt: skip
+        done = cli("scan", name, *arguments)
+        assert done.returncode in (0, 1, 2)
+        lines = re.split(r"[\r\n]", (done.stdout + done.stderr).decode())
+        commands = [line for line in lines if line.lstrip().startswith("::")]
+        assert all(re.match(r"::\w+ title=saeaudit|::notice title=x%0A", c) for c in commands)
+        assert not any("##[" in line for line in lines if not line.startswith("{"))

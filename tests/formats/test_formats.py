@@ -149,7 +149,7 @@ def test_github_annotations_cannot_be_injected(records: list[Record], change) ->
     text = github.render(change(records))
     lines = text.split("\n")[:-1]
     matches = [COMMAND.fullmatch(line) for line in lines]
-    assert all(matches) and "\r" not in text
+    assert all(matches) and "\r" not in text and "##[" not in text
     levels = [m[1] for m in matches if m]
     assert levels == sorted(levels, key=["error", "warning", "notice"].index)
     assert levels.count("error") == 2
