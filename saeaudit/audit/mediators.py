@@ -326,10 +326,11 @@ class _Batch:
         cross = (vectors @ added[:, :, None]).squeeze(2)
         moment = (fit.target[b] * added).sum(1)
         codes, _ = fit.swapped(b, i, cross, moment, torch.ones_like(cross, dtype=torch.bool))
-        vectors[torch.arange(len(b)), i] = added
+        every = torch.arange(len(b), device=b.device)
+        vectors[every, i] = added
         error = (fit.target[b] - (codes[:, None, :] @ vectors).squeeze(1)).square().sum(1)
         rows = self.supports.rows[b].clone()
-        rows[torch.arange(len(b)), i] = feature
+        rows[every, i] = feature
         removed = units.live[self.supports.rows[b, i]].tolist()
         entered = units.live[feature].tolist()
         least = [

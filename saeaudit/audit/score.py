@@ -48,6 +48,8 @@ PLACES = 1024
 """Places (tokens times active features) in one batch."""
 MEASURED = 0.2
 """Share of the activations, the first ones, that is measured; the rest is fitted on."""
+LEAST = 10
+"""Fewest activations that can be parted."""
 AT_ONCE = 256
 """Examples or read tokens decided at once."""
 MOST_EXAMPLES = 1000
@@ -209,7 +211,13 @@ class _Run:
     ) -> Iterator[ScoreRecord]:  # fmt: skip
         """Choices and the summary."""
         options, count = self.options, len(activations)
-        measured = max(1, int(MEASURED * count))
+        if count < LEAST:
+            raise AuditError(
+                f"too few tokens: {count}; some are fitted on and the others measured",
+                where=self.dictionary.sae,
+                hint="more activations",
+            )
+        measured = int(MEASURED * count)
         given = list(mediators) if mediators is not None else None
         joint = {
             r.exchange for r in given or () if isinstance(r, MediatorRecord) and r.token is None
@@ -248,7 +256,10 @@ class _Run:
                 progress("choosing", stop / measured)
         if given is not None:
             yield from _given(given, setting, tally, position, chosen, self.tokens)
-        yield tally.summary()
+        summary = tally.summary()
+        if self.note and summary.fvu is not None and summary.fvu > 1:
+            self.note(elsewhere(summary.fvu))
+        yield summary
 
     def _positions(self) -> dict[int, int]:
         return {feature: at for at, feature in enumerate(self.coder.units.live.tolist())}
@@ -312,6 +323,14 @@ class _Run:
             tally.choice(record)
             out.append((index[n], record))
         return out
+
+
+def elsewhere(fvu: float) -> str:
+    """What a reconstruction worse than the mean most likely means."""
+    return (
+        f"the SAE reconstructs these activations worse than their mean does (error {fvu:.3g} of "
+        "the variance): they are probably of another layer, hook or model, or scaled"
+    )
 
 
 def _given(

@@ -9,12 +9,15 @@ import torch
 from saeaudit import AuditError
 from saeaudit import open as open_sae
 from saeaudit.audit import search as audit
+from saeaudit.audit.mediators import MediatorOptions, mediators
 from saeaudit.audit.scan import scan
+from saeaudit.audit.score import ScoreOptions, score
 from saeaudit.audit.search import ScanOptions
 from saeaudit.core import kernels, stream
 from saeaudit.core import sweep as sweeping
 from saeaudit.dictionary import Dictionary
 from saeaudit.records import dump
+from saeaudit.sources.activations import read_activations, sample_activations
 from tests.audit.test_scan import opened
 from tests.dictionaries import make
 from tests.pretend import CPU, CUDA, PretendCuda, place, pretend_cuda
@@ -157,3 +160,23 @@ def test_arithmetic_that_is_off_is_noticed(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(sweeping, "_tiles", wrong)
     with pytest.raises(AuditError, match="not to be trusted"):
         lines(opened(wide(4)), screen="fp32")
+
+
+@pytest.mark.parametrize("command", ["mediators", "score"])
+def test_activations_on_a_device(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = sample_activations("sample")
+    assert files is not None
+    dictionary, x = open_sae("sample"), read_activations(files[0], 384)[:700]
+
+    def run(device: str) -> list[str]:
+        if command == "score":
+            options = ScoreOptions(max_tokens=5, canonicalise=True, bin_width=0.3, device=device)
+            return [dump(record) for record in score(dictionary, x, options)]
+        chosen = MediatorOptions(swaps=2, max_tokens=6, device=device)
+        return [dump(record) for record in mediators(dictionary, x, chosen)]
+
+    expected = run("cpu")
+    with pretend_cuda(monkeypatch):
+        before = PretendCuda.operations
+        assert run("cuda:0") == expected
+        assert PretendCuda.operations > before + 500

@@ -380,8 +380,12 @@ def test_refused() -> None:
     x = np.random.default_rng(1).normal(size=(40, 8))
     with pytest.raises(AuditError, match="prices need"):
         scored(dictionary)
+    with pytest.raises(AuditError, match="too few tokens: 9"):
+        scored(dictionary, x[:9])
     with pytest.raises(AuditError, match="too few tokens"):
         scored(sae(rows, -10 + 0 * np.linalg.pinv(rows)), x[:8], bin_width=0.1)
+    _, _, notes = scored(dictionary, x + 100, bin_width=1.0)
+    assert any("probably of another layer" in note for note in notes)
     bad = x.copy()
     bad[35, 0] = np.nan
     with pytest.raises(AuditError, match="activation 35 is not finite"):
