@@ -146,7 +146,7 @@ def solve(fit: Fit, place: Tensor, row: Tensor, limit: Tensor, floor: Tensor) ->
     for start, stop in spans(len(token), systems_at_once(supports)):
         b, i, j = token[start:stop], place[start:stop], row[start:stop]
         added = units.raw(j) / units.norms[j, None]
-        cross = (supports.vectors[b] @ added[:, :, None]).squeeze(2)
+        cross = supports.cosines(b, added)
         moment = (fit.target[b] * added).sum(1)
         at = torch.arange(len(b), device=b.device)
         guess = fit.codes_without_nonnegative[b, i] > 0

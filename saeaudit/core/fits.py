@@ -42,6 +42,17 @@ class Supports:
         rows = self.units.raw(index) / self.units.norms[index, None]
         return rows.view(*self.rows.shape, self.units.width) * self.active[:, :, None]
 
+    def cosines(self, token: Tensor, added: Tensor) -> Tensor:
+        """Cosines ``[m, k]`` of unit rows ``added [m, d]`` with the supports of ``token [m]``.
+
+        A token at a time, so that its rows are not copied for each of the others.
+        """
+        out = added.new_zeros(len(token), self.rows.shape[1])
+        for b in torch.unique(token).tolist():
+            some = (token == b).nonzero().squeeze(1)
+            out[some] = added[some] @ self.vectors[b].T
+        return out
+
     @cached_property
     def gram(self) -> Tensor:
         """``[B, k, k]``, with the identity where a place is not taken."""

@@ -348,7 +348,7 @@ class _Work:
             token, place = b[start:stop], i[start:stop]
             feature = self.free_feature[token, place]
             added = units.raw(feature) / units.norms[feature, None]
-            cross = (fit.supports.vectors[token] @ added[:, :, None]).squeeze(2)
+            cross = fit.supports.cosines(token, added)
             moment = (fit.target[token] * added).sum(1)
             guess = fit.codes_without_nonnegative[token, place] > 0
             _, error = fit.swapped(token, place, cross, moment, guess)
