@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -339,9 +340,10 @@ class _Batch:
             for value, row in zip(error.tolist(), limits[b].tolist(), strict=True)
         ]  # fmt: skip
         reference = self.references[mode]
+        alternatives = self._codes(rows, codes)
         for m, at in enumerate(b.tolist()):
             token = int(index[at])
-            alternative = self._codes(rows[m], codes[m])
+            alternative = alternatives[m]
             worth, ref = float(self.worth[at]), float(reference[at])
             yield (
                 at,
@@ -354,7 +356,7 @@ class _Batch:
                     epsilon=least[m],
                     removed=(removed[m],),
                     added=(entered[m],),
-                    codes=self._codes(self.supports.rows[at], self.codes[at]),
+                    codes=self._reference[at],
                     alternative=alternative,
                     error=float(error[m]) * worth,
                     reference_error=ref * worth,
@@ -366,9 +368,21 @@ class _Batch:
                 ),
             )
 
-    def _codes(self, rows: Tensor, codes: Tensor) -> tuple[Code, ...]:
-        """Codes in the file's scale, by feature; zeros are left out."""
-        keep = (rows >= 0) & (codes > 0)
-        rows, codes = rows[keep], codes[keep] / self.run.units.norms[rows[keep]]
-        found = zip(self.run.units.live[rows].tolist(), codes.tolist(), strict=True)
-        return tuple(Code(feature, value) for feature, value in sorted(found))
+    @cached_property
+    def _reference(self) -> list[tuple[Code, ...]]:
+        """Each token's codes by the encoder."""
+        return self._codes(self.supports.rows, self.codes)
+
+    def _codes(self, rows: Tensor, codes: Tensor) -> list[tuple[Code, ...]]:
+        """Codes ``[m, k]`` in the file's scale, by feature; zeros are left out."""
+        units, at = self.run.units, rows.clamp(min=0)
+        kept = ((rows >= 0) & (codes > 0)).tolist()
+        features, values = units.live[at].tolist(), (codes / units.norms[at]).tolist()
+        return [
+            tuple(
+                Code(feature, value)
+                for feature, value, keep in sorted(zip(*row, strict=True))
+                if keep
+            )
+            for row in zip(features, values, kept, strict=True)
+        ]

@@ -30,7 +30,6 @@ def nnls(gram: Tensor, moment: Tensor, start: Tensor) -> Tensor:
     if not moment.numel():
         return out
     allowed = gram.diagonal(dim1=1, dim2=2) > 0
-    eye = torch.eye(size, dtype=gram.dtype, device=gram.device)
     left = torch.arange(len(moment), device=moment.device)
     passive = start & allowed
     fewest = torch.full_like(left, size + 1)
@@ -40,7 +39,8 @@ def nnls(gram: Tensor, moment: Tensor, start: Tensor) -> Tensor:
     for _ in range(20 * size + 50):
         g, h = gram[left], moment[left]
         both = passive[:, :, None] & passive[:, None, :]
-        system = torch.where(both, g, 0.0) + torch.where(passive, RIDGE, 1.0)[:, :, None] * eye
+        system = torch.where(both, g, 0.0)
+        system.diagonal(dim1=1, dim2=2).add_(torch.where(passive, RIDGE, 1.0))
         factor = torch.linalg.cholesky(system)
         x = torch.cholesky_solve(torch.where(passive, h, 0.0)[:, :, None], factor)
         slope = (g @ x).squeeze(2) - h

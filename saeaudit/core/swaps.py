@@ -124,6 +124,7 @@ class _Work:
         entering = enter.sum() - taken.sum(1)
         never = torch.where(self.alone_unsigned | ~active[:, None, :], -torch.inf, 0.0)
         self.limits_unsigned = self.limits[:, :, None] + never
+        self.any_limit = torch.maximum(self.limits_unsigned.amax(1), self.widest)
         self.small = fit.small
         self.count = self.alone.sum(2) * entering[:, None]
         self.unsigned = self.alone_unsigned.sum(2) * entering[:, None]
@@ -133,6 +134,7 @@ class _Work:
         self.best = self.error.clone()
         # Where a feature can go at every limit, the best replacement by least squares.
         self.free = active & torch.isneginf(self.widest)
+        self.any_free = self.free.any()
         self.free_error = self.error.clone()
         self.free_feature = self.feature.clone()
 
@@ -151,10 +153,15 @@ class _Work:
         distance = torch.addcmul(apart[:, None, :], scaled, weight)
         along = torch.addcmul((fit.residual @ added.T)[:, None, :], scaled, fit.codes[:, :, None])
         gain = along.square().div_(distance)
-        gain.masked_fill_(distance < DEPENDENT, 0.0)
+        dependent = distance < DEPENDENT
+        gain.masked_fill_(dependent, 0.0)
         unsigned = torch.sub(fit.without[:, :, None], gain, out=gain)
         barred = ~allowed[:, None, :]
         unsigned.masked_fill_(barred, torch.inf)
+        # Codes >= 0 fit no better than least squares do: often nothing here is within a limit.
+        near = (unsigned.amin(2) <= self.any_limit).any()
+        if not bool(near | self.any_free | (dependent & ~barred).any()):
+            return
         for t in range(self.limits.shape[1]):
             within = unsigned <= self.limits_unsigned[:, t, :, None]
             self.unsigned[:, t] += within.sum((1, 2))
