@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
 import typer
 
@@ -12,10 +12,18 @@ from saeaudit.cli import options
 from saeaudit.errors import AuditError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from rich.console import Console
+
+    from saeaudit.audit.search import Progress
+    from saeaudit.formats.interface import Format
     from saeaudit.policy.config import Config
     from saeaudit.policy.verdict import Policy
+    from saeaudit.records import Record
 
 BROKEN = 1
+FAILED = 2
 CLOSED_PIPE = 141
 
 
@@ -82,22 +90,70 @@ def chosen(ctx: typer.Context, config: Config | None, values: dict[str, float]) 
     return out
 
 
-def finish(verdict: Any, *, failed: int, broken: bool, exit_zero: bool) -> None:
-    """Say which rules do not pass, and exit.
+class Table(Protocol):
+    """What people see at the end."""
+
+    def record(self, record: Record) -> None:
+        """Take one record."""
+
+    def end(self) -> None:
+        """Print."""
+
+
+def write(
+    run: Record, make: Callable[[Progress | None], Iterable[Record]], policy: Policy, table: Table,
+    *, output: Path | None, form: Format, people: Console, no_progress: bool, exit_zero: bool,
+) -> None:  # fmt: skip
+    """Write a run's records as they come, judge them, show the table, and exit.
+
+    Args:
+        run: the first record.
+        make: makes the others, the verdict last.
+        policy: what they must meet.
+        table: shown at the end, unless it is what is written.
+        output, form: where to write, and what.
+        people: standard error.
+        no_progress: whether to show no progress.
+        exit_zero: whether a broken policy is no failure.
 
     Raises:
-        typer.Exit: with status 2, 1 or 141.
+        typer.Exit: with status 2 (something could not be audited), 1 (the policy is broken) or 141
+            (the reader closed the pipe, and a rule had to be evaluated all the same).
     """
+    from saeaudit.cli.console import progress
+    from saeaudit.formats.interface import output as open_output
     from saeaudit.formats.items import broken as why
+    from saeaudit.policy.verdict import judge
+    from saeaudit.records import ErrorRecord, ScanSummary, ScoreSummary, Verdict
 
+    failed = summaries = 0
+    verdict = None
+    with open_output(output, form) as writer, progress(people, shown=not no_progress) as report:
+        writer.tolerant = bool(policy.rules)
+        writer.record(run)
+        for record in judge(make(report), policy):
+            writer.record(record)
+            table.record(record)
+            if isinstance(record, ErrorRecord):
+                failed += 1
+                options.say(options.error_line(record))
+            elif isinstance(record, (ScanSummary, ScoreSummary)):
+                summaries += 1
+                writer.flush()
+            elif isinstance(record, Verdict):
+                verdict = record
+        writer.flush()
+        writer.discard = failed > 0 and not summaries and form == "jsonl"
+    if summaries and form != "table":
+        table.end()
     for rule in verdict.rules if verdict else ():
         if not rule.passed:
             options.say(f"{rule.sae}: policy broken: {why(rule)}")
     if failed:
-        raise typer.Exit(2)
+        raise typer.Exit(FAILED)
     if verdict and not verdict.passed and not exit_zero:
         raise typer.Exit(BROKEN)
-    if broken:
+    if writer.broken:
         raise typer.Exit(CLOSED_PIPE)
 
 

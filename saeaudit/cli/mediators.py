@@ -24,13 +24,8 @@ def mediators(
         str | None,
         typer.Option(metavar="FILE", help="Show the exchanges of a scan's findings; - for stdin."),
     ] = None,
-    activations: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Activations [N, d]: .safetensors, .npy or .npz."),
-    ] = None,
-    tokens: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Their texts: a JSON list, or a line each.")
-    ] = None,
+    activations: options.Activations = None,
+    tokens: options.Tokens = None,
     explanations: Annotated[
         str,
         typer.Option(

@@ -45,6 +45,13 @@ FailOn = Annotated[
 ExitZero = Annotated[
     bool, typer.Option("--exit-zero", help="Exit 0 although the policy is broken.")
 ]
+Activations = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Activations [N, d]: .safetensors, .npy or .npz."),
+]
+Tokens = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Their texts: a JSON list, or a line each.")
+]
 Offline = Annotated[
     bool, typer.Option("--offline", help="Open no network connection: only what is cached.")
 ]

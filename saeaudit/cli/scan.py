@@ -76,11 +76,8 @@ def scan(
     from saeaudit.audit.scan import choose_screen
     from saeaudit.audit.search import ScanOptions
     from saeaudit.audit.session import pick_device, scan_all
-    from saeaudit.cli.console import console, progress
-    from saeaudit.formats.interface import output as open_output
+    from saeaudit.cli.console import console
     from saeaudit.formats.table import ScanTable
-    from saeaudit.policy.verdict import judge
-    from saeaudit.records import ErrorRecord, ScanSummary, Verdict
     from saeaudit.sources.target import resolve
 
     settings = gate.read_config(config)
@@ -105,29 +102,12 @@ def scan(
     large = any(local.size > 8 << 20 for local in found)
     name = choose_screen(chosen, large=large)
     people = console(quiet=quiet)
-    table = ScanTable(people)
-    failed = summaries = 0
-    verdict = None
-    with open_output(output, form) as writer, progress(people, shown=not no_progress) as report:
-        writer.tolerant = bool(policy.rules)
-        writer.record(run_record("scan", arguments, chosen.device, name))
-        records = scan_all(found, chosen, name, progress=report, note=options.note(quiet))
-        for record in judge(records, policy):
-            writer.record(record)
-            table.record(record)
-            if isinstance(record, ErrorRecord):
-                failed += 1
-                options.say(options.error_line(record))
-            if isinstance(record, ScanSummary):
-                summaries += 1
-                writer.flush()
-            if isinstance(record, Verdict):
-                verdict = record
-        writer.flush()
-        writer.discard = failed > 0 and not summaries and form == "jsonl"
-    if summaries and form != "table":
-        table.end()
-    gate.finish(verdict, failed=failed, broken=writer.broken, exit_zero=exit_zero)
+    gate.write(
+        run_record("scan", arguments, chosen.device, name),
+        lambda report: scan_all(found, chosen, name, progress=report, note=options.note(quiet)),
+        policy, ScanTable(people), output=output, form=form, people=people,
+        no_progress=no_progress, exit_zero=exit_zero,
+    )  # fmt: skip
 
 
 def _triple(text: str) -> tuple[int, int, int]:

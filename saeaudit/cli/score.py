@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -17,13 +16,8 @@ def score(
     targets: options.Targets,
     sae: options.Sae = None,
     config: options.Config = None,
-    activations: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Activations [N, d]: .safetensors, .npy or .npz."),
-    ] = None,
-    tokens: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Their texts: a JSON list, or a line each.")
-    ] = None,
+    activations: options.Activations = None,
+    tokens: options.Tokens = None,
     features: Annotated[
         str | None,
         typer.Option(
@@ -85,13 +79,10 @@ def score(
     from saeaudit.audit.score import ScoreOptions
     from saeaudit.audit.scores import Inputs, score_all
     from saeaudit.audit.session import pick_device
-    from saeaudit.cli.console import console, progress
+    from saeaudit.cli.console import console
     from saeaudit.cli.scan import run_record
-    from saeaudit.formats.interface import output as open_output
     from saeaudit.formats.reading import read_records
     from saeaudit.formats.score_table import ScoreTable
-    from saeaudit.policy.verdict import judge
-    from saeaudit.records import ErrorRecord, ScoreSummary, Verdict
     from saeaudit.sources.target import resolve
 
     policy = gate.make_policy("score", gate.read_config(config), fail_on)
@@ -111,26 +102,11 @@ def score(
             raise AuditError("holds no records of an SAE", where=f"--mediators {mediators}")
     found = [local for target in targets for local in resolve(target, sae or (), offline=offline)]
     people = console(quiet=quiet)
-    table = ScoreTable(people, explain)
-    failed = summaries = 0
-    verdict = None
-    with open_output(output, form) as writer, progress(people, shown=not no_progress) as report:
-        writer.tolerant = bool(policy.rules)
-        writer.record(run_record("score", arguments, chosen.device))
-        records = score_all(
+    gate.write(
+        run_record("score", arguments, chosen.device),
+        lambda report: score_all(
             found, inputs, chosen, mediators=given, progress=report, note=options.note(quiet)
-        )
-        for record in judge(records, policy):
-            writer.record(record)
-            table.record(record)
-            if isinstance(record, ErrorRecord):
-                failed += 1
-                options.say(options.error_line(record))
-            summaries += isinstance(record, ScoreSummary)
-            if isinstance(record, Verdict):
-                verdict = record
-        writer.flush()
-        writer.discard = failed > 0 and not summaries and form == "jsonl"
-    if form != "table":
-        table.end()
-    gate.finish(verdict, failed=failed, broken=writer.broken, exit_zero=exit_zero)
+        ),
+        policy, ScoreTable(people, explain), output=output, form=form, people=people,
+        no_progress=no_progress, exit_zero=exit_zero,
+    )  # fmt: skip
