@@ -109,3 +109,39 @@ def test_the_bundled_export() -> None:
     assert explanations[0][0].kind == "top-tokens"
     assert features[0].frac_nonzero == pytest.approx(0.00872)
     assert len(features[0].bin_centres) == 50
+
+
+def test_what_was_fetched_is_what_score_takes(
+    exported: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Explanations and histograms of a hub target, found again without a network."""
+    from saeaudit.audit.score import ScoreOptions
+    from saeaudit.audit.scores import Inputs, score_all
+    from saeaudit.records import ScoreSummary
+
+    target = "gemma-scope-2b-pt-res/layer_16/width_16k/canonical"
+    folder = exported.root / "bucket/v1" / SOURCE / "features"
+    folder.mkdir(parents=True)
+    row = {
+        "frac_nonzero": 0.01, "freq_hist_data_bar_values": [1.25, 1.75, 2.25],
+        "freq_hist_data_bar_heights": [700, 200, 100],
+    }  # fmt: skip
+    rows = "".join(json.dumps({"index": str(i), **row}) + "\n" for i in range(300))
+    (folder / "batch-0.jsonl.gz").write_bytes(gzip.compress(rows.encode()))
+    assert len(list(fetch_all(resolve(target), exports=["explanations", "features"]))) == 3
+    monkeypatch.setattr(socket, "socket", None)
+    inputs = Inputs(features="fetched", similarity="tfidf", offline=True)
+    notes: list[str] = []
+    records = list(
+        score_all(resolve(target, offline=True), inputs, ScoreOptions(), note=notes.append)
+    )
+    (summary,) = (r for r in records if isinstance(r, ScoreSummary))
+    assert summary.source == "histograms" and summary.fitted_tokens == 100_000
+    assert summary.mean_l0 == pytest.approx(3.0)
+    assert summary.disagreement is not None
+    assert summary.disagreement.coverage == pytest.approx(1 / 300)  # of one explainer
+    assert any("explanations of only 0%" in note for note in notes)
+    nothing = list(
+        score_all(resolve(target, offline=True), Inputs(features="nowhere"), ScoreOptions())
+    )
+    assert [r.type for r in nothing] == ["error", "verdict"]
