@@ -152,28 +152,28 @@ class _Work:
         scaled = weight / fit.own[:, :, None]
         distance = torch.addcmul(apart[:, None, :], scaled, weight)
         along = torch.addcmul((fit.residual @ added.T)[:, None, :], scaled, fit.codes[:, :, None])
-        gain = along.square().div_(distance)
-        dependent = distance < DEPENDENT
-        gain.masked_fill_(dependent, 0.0)
+        # What brings no direction of its own gains nothing. (One pass each: on a CPU these are
+        # several times as fast as filling by a mask.)
+        gain = along.square().div_(torch.nn.functional.threshold(distance, DEPENDENT, torch.inf))
         unsigned = torch.sub(fit.without[:, :, None], gain, out=gain)
-        barred = ~allowed[:, None, :]
-        unsigned.masked_fill_(barred, torch.inf)
+        barred = torch.where(allowed, 0.0, torch.inf)[:, None, :]
+        unsigned += barred
+        dependent = (distance + barred).amin() < DEPENDENT
         # Codes >= 0 fit no better than least squares do: often nothing here is within a limit.
         near = (unsigned.amin(2) <= self.any_limit).any()
-        if not bool(near | self.any_free | (dependent & ~barred).any()):
+        if not bool(near | self.any_free | dependent):
             return
         for t in range(self.limits.shape[1]):
             within = unsigned <= self.limits_unsigned[:, t, :, None]
-            self.unsigned[:, t] += within.sum((1, 2))
+            self.unsigned[:, t] += within.flatten(1).sum(1)
         moment = fit.target @ added.T
-        slope = moment[:, None, :] - fit.codes_without_nonnegative @ cross
+        slope = (moment[:, None, :] - fit.codes_without_nonnegative @ cross).clamp_(min=0)
         bound = slope.square().div_(distance.clamp(min=1e-14)).neg_()
         bound += fit.without_nonnegative[:, :, None]
         # At most: the new row alone makes up for what it can.
         most = fit.without_nonnegative[:, :, None] - slope.square()
-        out = (slope <= self.small[:, None, None]) | barred
-        bound.masked_fill_(out, torch.inf)
-        most.masked_fill_(out, torch.inf)
+        bound += barred
+        most += barred
         found = self._undecided(bound, most).nonzero()
         held = fit.positive
         inner = held.inverse @ cross
@@ -202,7 +202,7 @@ class _Work:
         if bool(self.free.any()):
             b, i = self.free.nonzero().unbind(1)
             least, at = bound[b, i].min(1)
-            better = least < self.free_error[b, i]
+            better = least < torch.minimum(self.free_error[b, i], fit.without_nonnegative[b, i])
             b, i = b[better], i[better]
             self.free_error[b, i] = least[better]
             self.free_feature[b, i] = at[better] + start
@@ -227,8 +227,8 @@ class _Work:
         for t in range(self.limits.shape[1]):
             limit = torch.where(self.alone[:, t], -torch.inf, self.limits[:, t, None])[:, :, None]
             sure = most <= limit
-            self.count[:, t] += sure.sum((1, 2))
-            self.passing[:, t] |= sure.any(2)
+            self.count[:, t] += sure.flatten(1).sum(1)
+            self.passing[:, t] |= sure.view(torch.uint8).amax(2).bool()
             needed |= (least <= limit) & ~sure
         return needed
 
