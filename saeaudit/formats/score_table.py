@@ -10,8 +10,8 @@ from saeaudit.formats.items import shown
 from saeaudit.records import ChoiceRecord, Code, Pick, Record, ScoreSummary
 
 COLUMNS = (
-    "bits/token (95 %)", "bound", "error (quantised)", "L0", "bin", "non-unique", "resolved",
-    "MDL = encoder, L1, L2", "disagreement (random)", "incoherent",
+    "bits/token\n(95 %)", "bound", "error\n(quantised)", "L0", "bin", "non-\nunique", "resolved",
+    "MDL = encoder,\nL1, L2", "disagreement\n(random)", "incoherent",
 )  # fmt: skip
 
 
