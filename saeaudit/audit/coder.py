@@ -87,3 +87,11 @@ def narrow(codes: Tensor) -> tuple[Tensor, Tensor]:
     width = int((codes > 0).sum(1).max()) if len(codes) else 0
     values, rows = codes.topk(width, dim=1)
     return values, torch.where(values > 0, rows, -1)
+
+
+def elsewhere(fvu: float) -> str:
+    """What a reconstruction worse than the activations' mean most likely means, in a line."""
+    return (
+        f"the SAE reconstructs these activations worse than their mean does (error {fvu:.3g} of "
+        "the variance): they are probably of another layer, hook or model, or scaled"
+    )

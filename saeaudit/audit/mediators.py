@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from saeaudit.audit.coder import Coder, narrow
+from saeaudit.audit.coder import Coder, elsewhere, narrow
 from saeaudit.audit.exchanges import Finding, attainable, exchanges
 from saeaudit.audit.scan import describe
 from saeaudit.audit.tally import Compared, Tally
@@ -87,6 +87,7 @@ def mediators(
     tokens: list[str] | None = None,
     codes: Mapping[str, Codes | None] | None = None,
     progress: Callable[[str, float], None] | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> Iterator[MediatorsRecord]:
     """List the alternative codes of activations, and the exchanges that findings allow.
 
@@ -99,6 +100,7 @@ def mediators(
         codes: other encoders' codes by name: a function of ``(start, stop)`` that returns
             ``[stop - start, F]``, or None for the pursuits of `PURSUITS`.
         progress: called with a step's name and the share of it that is done.
+        note: called with lines that a user should read.
 
     Yields:
         The dictionary record; a unit example for each exchange; for each activation its token
@@ -123,7 +125,10 @@ def mediators(
             yield from run.window(activations[start:stop], start, tokens)
             if progress:
                 progress("swapping", stop / count)
-    yield tally.summary()
+    summary = tally.summary()
+    if note and summary.fvu_encoder is not None and summary.fvu_encoder > 1:
+        note(elsewhere(summary.fvu_encoder))
+    yield summary
 
 
 class _Run:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
 
 import torch
 from torch import Tensor
 
 from saeaudit.audit.choosing import Chooser, Group
-from saeaudit.audit.coder import Coder, narrow
+from saeaudit.audit.coder import Coder, elsewhere, narrow
 from saeaudit.audit.disagreement import Disagreement
-from saeaudit.audit.exchanges import encoder_takes, exchanges
+from saeaudit.audit.exchanges import exchanges
+from saeaudit.audit.given import given_choices
 from saeaudit.audit.pricing import (
     PILOT,
     WINDOW,
@@ -27,7 +27,6 @@ from saeaudit.audit.pricing import (
 from saeaudit.audit.scan import describe, scan
 from saeaudit.audit.scoring import ScoreTally, Setting, choice_record
 from saeaudit.audit.search import ScanOptions
-from saeaudit.core.choices import Candidates
 from saeaudit.core.fits import Fit, Supports
 from saeaudit.core.rows import UnitRows, spans
 from saeaudit.core.swaps import batches
@@ -35,12 +34,10 @@ from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 from saeaudit.records import (
     ChoiceRecord,
-    Code,
     DictionaryRecord,
     MediatorRecord,
     Record,
     ScoreSummary,
-    TokenRecord,
 )
 from saeaudit.sources.neuronpedia import FeatureStatistics
 
@@ -50,8 +47,6 @@ MEASURED = 0.2
 """Share of the activations, the first ones, that is measured; the rest is fitted on."""
 LEAST = 10
 """Fewest activations that can be parted."""
-AT_ONCE = 256
-"""Examples or read tokens decided at once."""
 MOST_EXAMPLES = 1000
 """Examples that are priced where a scan has to be made to find any."""
 
@@ -180,7 +175,7 @@ def _from_histograms(
         mediators = _examples(dictionary)
     tally = ScoreTally(dictionary.sae, fitted, explanations, dictionary.d_sae)
     setting = Setting(dictionary, Chooser(units, fitted.prices, options.margin), explanations, {})
-    yield from _given(mediators, setting, tally, None, range(0), None)
+    yield from given_choices(mediators, setting, tally, range(0), None)
     yield tally.summary()
 
 
@@ -222,7 +217,8 @@ class _Run:
         joint = {
             r.exchange for r in given or () if isinstance(r, MediatorRecord) and r.token is None
         }
-        position = self._positions()
+        live = self.coder.units.live.tolist()
+        position = {feature: row for row, feature in enumerate(live)}
         fitted = fit_activations(
             self.coder, activations, measured, count, bin_width=options.bin_width,
             distortion=options.distortion, progress=progress,
@@ -236,7 +232,8 @@ class _Run:
             )
         tally = ScoreTally(self.dictionary.sae, fitted, self.explanations, self.dictionary.d_sae)
         chooser = Chooser(self.coder.units, fitted.prices, options.margin)
-        setting = Setting(self.dictionary, chooser, self.explanations, fitted.joint)
+        named = {tuple(live[row] for row in rows): t for rows, t in fitted.joint.items()}
+        setting = Setting(self.dictionary, chooser, self.explanations, named)
         chosen = range(min(measured, options.max_tokens or measured))
         if options.explain is not None:
             if options.explain >= measured:
@@ -255,14 +252,11 @@ class _Run:
             if progress:
                 progress("choosing", stop / measured)
         if given is not None:
-            yield from _given(given, setting, tally, position, chosen, self.tokens)
+            yield from given_choices(given, setting, tally, chosen, self.tokens)
         summary = tally.summary()
         if self.note and summary.fvu is not None and summary.fvu > 1:
             self.note(elsewhere(summary.fvu))
         yield summary
-
-    def _positions(self) -> dict[int, int]:
-        return {feature: at for at, feature in enumerate(self.coder.units.live.tolist())}
 
     def _window(
         self, rows: Tensor, first: int, fitted: Fitted, tally: ScoreTally, setting: Setting,
@@ -323,122 +317,3 @@ class _Run:
             tally.choice(record)
             out.append((index[n], record))
         return out
-
-
-def elsewhere(fvu: float) -> str:
-    """What a reconstruction worse than the mean most likely means."""
-    return (
-        f"the SAE reconstructs these activations worse than their mean does (error {fvu:.3g} of "
-        "the variance): they are probably of another layer, hook or model, or scaled"
-    )
-
-
-def _given(
-    records: Iterable[Record], setting: Setting, tally: ScoreTally,
-    position: dict[int, int] | None, chosen: range, tokens: list[str] | None,
-) -> Iterator[ChoiceRecord]:  # fmt: skip
-    """Choices between the alternatives that records of `mediators` hold."""
-    live = setting.chooser.units.live.tolist()
-    position = position or {feature: at for at, feature in enumerate(live)}
-    counts: dict[int, int] = {}
-    groups: list[list[MediatorRecord]] = []
-
-    def wanted() -> Iterator[MediatorRecord]:
-        for record in records:
-            if record.type in ("run", "verdict"):
-                continue
-            if getattr(record, "sae", None) != setting.dictionary.sae:
-                raise AuditError(
-                    f"records of {getattr(record, 'sae', '?')}, not of {setting.dictionary.sae}",
-                    where="--mediators",
-                )
-            if isinstance(record, TokenRecord):
-                counts[record.token] = next(
-                    (a.count for a in record.alternatives if a.mode == "accuracy"), 0
-                )
-            elif isinstance(record, MediatorRecord):
-                of_token = record.mode == "accuracy" and record.error <= record.reference_error
-                if record.token is None or (of_token and (not chosen or record.token in chosen)):
-                    yield record
-
-    for key, group in groupby(wanted(), key=lambda r: r.token):
-        members = list(group)
-        groups += [members] if key is not None else [[m] for m in members]
-        if len(groups) >= AT_ONCE:
-            yield from _decided(groups, setting, tally, position, counts, tokens)
-            groups = []
-    if groups:
-        yield from _decided(groups, setting, tally, position, counts, tokens)
-    missing = [t for t in counts if not counts[t] and (not chosen or t in chosen)]
-    tally.unique(len(missing))
-
-
-def _decided(
-    groups: list[list[MediatorRecord]], setting: Setting, tally: ScoreTally,
-    position: dict[int, int], counts: dict[int, int], tokens: list[str] | None,
-) -> Iterator[ChoiceRecord]:  # fmt: skip
-    chooser, norms = setting.chooser, setting.chooser.units.norms
-    device = norms.device
-
-    def tensors(codes: list[tuple[Code, ...]]) -> tuple[Tensor, Tensor]:
-        width = max(map(len, codes), default=0)
-        rows = torch.full((len(codes), width), -1, dtype=torch.int64)
-        values = torch.zeros(len(codes), width, dtype=torch.float64)
-        for n, code in enumerate(codes):
-            rows[n, : len(code)] = torch.tensor([position[c.feature] for c in code])
-            values[n, : len(code)] = torch.tensor([c.value for c in code], dtype=torch.float64)
-        rows, values = rows.to(device), values.to(device)
-        return rows, values * norms[rows.clamp(min=0)]
-
-    try:
-        reference = tensors([group[0].codes for group in groups])
-        members = [(n, m) for n, group in enumerate(groups) for m in group]
-        rows, codes = tensors([m.alternative for _, m in members])
-        leave = [position[m.removed[0]] for _, m in members]
-        come = [position[m.added[0]] for _, m in members]
-    except KeyError as missing:
-        raise AuditError(
-            f"records name feature {missing.args[0]}, which is not live in this SAE",
-            where=setting.dictionary.sae,
-        ) from missing
-    error = torch.tensor([m.error for _, m in members], dtype=torch.float64, device=device)
-    first = [group[0] for group in groups]
-    examples = [g.token is None for g in first]
-    own = torch.tensor(
-        [0.0 if e else g.reference_error for g, e in zip(first, examples, strict=True)],
-        dtype=torch.float64, device=device,
-    )  # fmt: skip
-    token = torch.tensor([n for n, _ in members], device=device)
-    place = torch.full_like(token, -1)
-    found = Candidates(token, place, torch.tensor(come, device=device), rows, codes, error)
-    leaving = torch.tensor(leave, device=device)
-    start = 0
-    for n, decision in enumerate(chooser.decide(Group(*reference, own), found)):
-        span = torch.arange(start, start + len(groups[n]), device=device)
-        start += len(groups[n])
-        one = first[n]
-        moved = [m.moved for m in groups[n]]
-        tally.exchanged(
-            1, [0] * len(moved), [m.removed[0] for m in groups[n]],
-            [m.added[0] for m in groups[n]], moved,
-        )  # fmt: skip
-        text = one.text or (tokens[one.token] if tokens and one.token is not None else None)
-        record = choice_record(
-            setting, decision, (reference[0][n], reference[1][n]), found.only(span),
-            token=one.token, text=text, features=one.exchange,
-            alternatives=max(len(moved), counts.get(one.token, 0) if one.token is not None else 0),
-            encoder=_encoded(setting, one) if examples[n] else -1, leaving=leaving[span],
-        )  # fmt: skip
-        tally.choice(record)
-        yield record
-
-
-def _encoded(setting: Setting, example: MediatorRecord) -> int | None:
-    """What the encoder makes of an example: -1 for the reference, 0 for the alternative."""
-    encoder = setting.encoder()
-    if encoder is None:
-        return None
-    decoded = torch.zeros(setting.dictionary.d_sae, dtype=encoder.w_dec.dtype)
-    for code in example.codes:
-        decoded[code.feature] = code.value
-    return encoder_takes(encoder, decoded, example.removed[0], example.added[0])

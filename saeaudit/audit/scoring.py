@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -49,9 +49,14 @@ class Setting:
     chooser: Chooser
     explanations: Disagreement | None
     joint: dict[tuple[int, ...], Tensor] = field(repr=False)
-    """On/off patterns of some sets of live rows."""
+    """``[2^m]`` counts of the on/off patterns of some sets of m features."""
 
-    @cache  # noqa: B019  (one setting a run)
+    @cached_property
+    def position(self) -> dict[int, int]:
+        """Live row of each live feature."""
+        return {feature: at for at, feature in enumerate(self.chooser.units.live.tolist())}
+
+    @cached_property
     def encoder(self) -> Encoder | None:
         """The SAE's encoder, or None."""
         try:
@@ -155,14 +160,11 @@ def _joint(
 
     Independent gates misprice twins and children that exclude each other. Half a count a pattern.
     """
-    live = setting.chooser.units.live.tolist()
-    table = next(
-        (t for rows, t in setting.joint.items() if tuple(live[r] for r in rows) == features), None
-    )
+    table = setting.joint.get(features)
     prices = setting.chooser.prices[0]
     if table is None:
         return None
-    position = [live.index(f) for f in features]
+    position = [setting.position[f] for f in features]
     total = float(table.sum()) + 0.5 * len(table)
 
     def bits(rows: Tensor, codes: Tensor) -> float | None:

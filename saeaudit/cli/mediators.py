@@ -121,12 +121,12 @@ def mediators(
         others = _others(dictionary, matrix[:count], codes or [], encoder or [], offline, chosen)
     findings = _findings(scan, dictionary.sae) if scan else []
     people = console(quiet=quiet)
-    table = MediatorsTable(people, note, said)
+    table = MediatorsTable(people, said)
     with open_output(output) as writer, progress(people, shown=not no_progress) as report:
         writer.record(run_record("mediators", arguments, chosen.device))
         for record in run(
             dictionary, matrix, chosen, findings=findings, tokens=texts, codes=others,
-            progress=report,
+            progress=report, note=note,
         ):  # fmt: skip
             writer.record(record)
             table.record(record)

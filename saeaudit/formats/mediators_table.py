@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -18,10 +16,8 @@ SHOWN = 8
 class MediatorsTable:
     """Collects what is shown while records go by."""
 
-    def __init__(
-        self, console: Console, note: Callable[[str], None], texts: dict[int, str] | None = None
-    ) -> None:
-        self._console, self._note, self._texts = console, note, texts or {}
+    def __init__(self, console: Console, texts: dict[int, str] | None = None) -> None:
+        self._console, self._texts = console, texts or {}
         self._examples: list[str] = []
         self._summary: MediatorsSummary | None = None
 
@@ -34,18 +30,12 @@ class MediatorsTable:
             self._summary = record
 
     def end(self) -> None:
-        """Print the table, and warn where the figures say that something is off."""
+        """Print the table."""
         for line in self._examples:
             self._console.print(Text(line))
         summary = self._summary
         if summary is None or not summary.tokens:
             return
-        if summary.fvu_encoder is not None and summary.fvu_encoder > 1:
-            self._note(
-                f"the SAE reconstructs these activations worse than their mean does (error "
-                f"{summary.fvu_encoder:.3g} of the variance): they are probably of another layer, "
-                "hook or model, or scaled"
-            )
         table = Table(box=None, pad_edge=False, header_style="bold")
         for name in ("mode", "tolerance", "tokens with another code", "… moving 5 %", "… 20 %",
                      "… 33 %", "alternatives a token"):  # fmt: skip
