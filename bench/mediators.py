@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from scan import dictionary, machine_name, timed
 
-from saeaudit.core.fits import Fit, Supports
+from saeaudit.core.codes.fits import Fit, Supports
+from saeaudit.core.codes.swaps import one_swaps
 from saeaudit.core.rows import UnitRows, row_norms
-from saeaudit.core.swaps import one_swaps
 
 
 def main() -> None:

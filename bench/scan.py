@@ -28,9 +28,9 @@ import numpy as np
 import torch
 
 from saeaudit.audit import search as audit
+from saeaudit.core.cosines.screen import calibrate, make_screen
+from saeaudit.core.cosines.sweep import sweep
 from saeaudit.core.rows import UnitRows, row_norms
-from saeaudit.core.screen import calibrate, make_screen
-from saeaudit.core.sweep import sweep
 
 TAU = 0.9
 

@@ -19,10 +19,11 @@ import torch
 from scan import dictionary, machine_name, timed
 
 from saeaudit.audit.choosing import Chooser, Group
-from saeaudit.core.codelength import Counts, Grid, Prices
-from saeaudit.core.fits import Fit, Supports
+from saeaudit.core.codes.codelength import Counts, Prices
+from saeaudit.core.codes.fits import Fit, Supports
+from saeaudit.core.codes.quantise import Grid
+from saeaudit.core.codes.swaps import one_swaps
 from saeaudit.core.rows import UnitRows, row_norms
-from saeaudit.core.swaps import one_swaps
 
 
 def main() -> None:

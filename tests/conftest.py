@@ -14,7 +14,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each of several worker
 
 import torch
 
-if not torch.cuda.is_available():  # before saeaudit.core.kernels is imported
+if not torch.cuda.is_available():  # before saeaudit.core.cosines.kernels is imported
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 SCREENS = ("fp32", "bf16", "int8")

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 
 from saeaudit.audit.choosing import Chooser, Group
-from saeaudit.core.codelength import Counts, Grid, Prices
-from saeaudit.core.fits import Fit, Supports
+from saeaudit.core.codes.codelength import Counts, Prices
+from saeaudit.core.codes.fits import Fit, Supports
+from saeaudit.core.codes.quantise import Grid
 from saeaudit.core.rows import UnitRows, row_norms
 
 TRIPLES = 12

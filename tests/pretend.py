@@ -99,7 +99,7 @@ class _Event:
 @contextmanager
 def pretend_cuda(patch: pytest.MonkeyPatch, *, memory: int = 8 << 30) -> Iterator[None]:
     """Pretend a CUDA device with `memory` bytes free."""
-    from saeaudit.core import kernels
+    from saeaudit.core.cosines import kernels
 
     launch = kernels._launch
 

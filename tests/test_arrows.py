@@ -67,7 +67,7 @@ def test_arrows() -> None:
 
 
 def test_the_core_knows_only_torch_and_numpy() -> None:
-    for path in (ROOT / "core").glob("*.py"):
+    for path in (ROOT / "core").rglob("*.py"):
         for module in imports(path):
             top = module.split(".")[0]
             known = top in ("torch", "numpy", "triton") or module.startswith("saeaudit.core")

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from saeaudit.core.choices import MEASURES, Candidates, Ranking, drops, measures, solve
-from saeaudit.core.codelength import Prices
-from saeaudit.core.fits import Fit, Supports
+from saeaudit.core.codes.candidates import MEASURES, Candidates, Ranking, drops, measures, solve
+from saeaudit.core.codes.codelength import Prices
+from saeaudit.core.codes.fits import Fit, Supports
+from saeaudit.core.codes.swaps import one_swaps
 from saeaudit.core.rows import UnitRows
-from saeaudit.core.swaps import one_swaps
 from saeaudit.records import Compare
 
 CANDIDATES = 64

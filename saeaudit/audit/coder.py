@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from saeaudit.audit.encoder import make_encoder
-from saeaudit.core.encode import Encoder
+from saeaudit.core.codes.encode import Encoder
 from saeaudit.core.rows import UnitRows
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from saeaudit.core.encode import Encoder
+from saeaudit.core.codes.encode import Encoder
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from saeaudit.core.encode import Encoder
+from saeaudit.core.codes.encode import Encoder
 from saeaudit.core.exchange import SUPPORTS, kernel
 from saeaudit.core.rows import fold, row_norms
 from saeaudit.dictionary import Dictionary

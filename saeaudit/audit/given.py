@@ -11,7 +11,7 @@ from torch import Tensor
 from saeaudit.audit.choosing import Group
 from saeaudit.audit.exchanges import encoder_takes
 from saeaudit.audit.scoring import ScoreTally, Setting, choice_record
-from saeaudit.core.choices import Candidates
+from saeaudit.core.codes.candidates import Candidates
 from saeaudit.errors import AuditError
 from saeaudit.records import ChoiceRecord, Code, MediatorRecord, Record, TokenRecord
 

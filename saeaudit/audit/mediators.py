@@ -14,11 +14,12 @@ from saeaudit.audit.coder import Coder, elsewhere, narrow
 from saeaudit.audit.exchanges import Finding, attainable, exchanges
 from saeaudit.audit.scan import describe
 from saeaudit.audit.tally import Compared, Tally
-from saeaudit.core.chains import chained
-from saeaudit.core.fits import Fit, Supports
-from saeaudit.core.pursuit import pursue
+from saeaudit.core.codes.chains import chained
+from saeaudit.core.codes.fits import Fit, Supports
+from saeaudit.core.codes.pursuit import pursue
+from saeaudit.core.codes.sparse import batches
+from saeaudit.core.codes.swaps import TOLERANCE, Swaps, one_swaps
 from saeaudit.core.rows import spans
-from saeaudit.core.swaps import TOLERANCE, Swaps, batches, one_swaps
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 from saeaudit.records import (

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from saeaudit.audit.coder import Coder, Encoded, narrow
-from saeaudit.core.codelength import FINE, Counts, Grid, Prices, find_width
-from saeaudit.core.fits import Fit, Supports
+from saeaudit.core.codes.codelength import Counts, Prices
+from saeaudit.core.codes.fits import Fit, Supports
+from saeaudit.core.codes.quantise import FINE, Grid, find_width
 from saeaudit.core.rows import spans
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError

@@ -9,15 +9,13 @@ import torch
 from torch import Tensor
 
 from saeaudit.audit.search import Found, Progress, ScanOptions, search
-from saeaudit.core import geometry, triples
+from saeaudit.core.cosines import triples
+from saeaudit.core.cosines.chance import random_row_max, welch_bound
+from saeaudit.core.cosines.maxima import order_statistic, unique_below
+from saeaudit.core.cosines.pairs import Pairs
+from saeaudit.core.cosines.screen import SLACK_LIMIT, ScreenName, calibrate
 from saeaudit.core.exchange import exchange_classes, sign_pattern
-from saeaudit.core.pairs import Pairs
 from saeaudit.core.rows import UnitRows, fold, round9, spans
-from saeaudit.core.screen import (
-    SLACK_LIMIT,
-    ScreenName,
-    calibrate,
-)
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 from saeaudit.records import (
@@ -264,9 +262,7 @@ def _summary(
     components = len(torch.unique(pairs.component))
     in_triples = torch.unique(found.triples.features)
     coherence = float(row_max.max())
-    control = {
-        key: geometry.random_row_max(units.count, units.width, q) for key, q in QUANTILES.items()
-    }
+    control = {key: random_row_max(units.count, units.width, q) for key, q in QUANTILES.items()}
     bins = (row_max * 64).long().clamp(max=63)
     return ScanSummary(
         sae=sae,
@@ -279,12 +275,12 @@ def _summary(
         live_features=units.count,
         random_control=Quantiles(**control),
         coherence=coherence,
-        welch_bound=geometry.welch_bound(units.count, units.width),
+        welch_bound=welch_bound(units.count, units.width),
         babel=found.babel,
-        unique_below_k=geometry.unique_below(coherence),
+        unique_below_k=unique_below(coherence),
         max_cosine=MaxCosine(
             quantiles=Quantiles(
-                **{key: geometry.order_statistic(row_max, q) for key, q in QUANTILES.items()}
+                **{key: order_statistic(row_max, q) for key, q in QUANTILES.items()}
             ),
             histogram=tuple(torch.bincount(bins, minlength=64).tolist()),
         ),

@@ -27,9 +27,9 @@ from saeaudit.audit.pricing import (
 from saeaudit.audit.scan import describe, scan
 from saeaudit.audit.scoring import ScoreTally, Setting, choice_record
 from saeaudit.audit.search import ScanOptions
-from saeaudit.core.fits import Fit, Supports
+from saeaudit.core.codes.fits import Fit, Supports
+from saeaudit.core.codes.sparse import batches
 from saeaudit.core.rows import UnitRows, spans
-from saeaudit.core.swaps import batches
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 from saeaudit.records import (

@@ -14,8 +14,8 @@ from saeaudit.audit.choosing import Chooser, Decision
 from saeaudit.audit.disagreement import Disagreement
 from saeaudit.audit.encoder import make_encoder
 from saeaudit.audit.pricing import Fitted
-from saeaudit.core.choices import Candidates
-from saeaudit.core.codelength import LOW_COVERAGE, bound
+from saeaudit.core.codes.candidates import Candidates
+from saeaudit.core.codes.codelength import LOW_COVERAGE, bound
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 from saeaudit.records import (
@@ -35,7 +35,7 @@ from saeaudit.records import (
 )
 
 if TYPE_CHECKING:
-    from saeaudit.core.encode import Encoder
+    from saeaudit.core.codes.encode import Encoder
 
 RESAMPLES = 1000
 """Bootstrap samples."""

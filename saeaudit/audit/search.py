@@ -9,12 +9,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from saeaudit.core import geometry, triples
-from saeaudit.core.pairs import EdgeStore, PairFinder, Pairs, TooDenseError
+from saeaudit.core.cosines import babel, triples
+from saeaudit.core.cosines.edges import EdgeStore, TooDenseError, rank_entries
+from saeaudit.core.cosines.maxima import row_maxima
+from saeaudit.core.cosines.pairs import PairFinder, Pairs
+from saeaudit.core.cosines.screen import Screen, ScreenName, estimates, make_screen
+from saeaudit.core.cosines.stream import hold
+from saeaudit.core.cosines.sweep import sweep
 from saeaudit.core.rows import UnitRows
-from saeaudit.core.screen import Screen, ScreenName, estimates, make_screen
-from saeaudit.core.stream import hold
-from saeaudit.core.sweep import sweep
 from saeaudit.errors import AuditError
 from saeaudit.records import Babel
 
@@ -133,10 +135,10 @@ def _once(
             where=sae,
             hint="a smaller --max-residual or a larger --min-gain has fewer candidates",
         ) from error
-    ranked = geometry.rank_entries(edges, units.count)
-    row_max = geometry.row_maxima(screen, whole, edges, ranked, estimate)
+    ranked = rank_entries(edges, units.count)
+    row_max = row_maxima(screen, whole, edges, ranked, estimate)
     _check_certificate(sae, screen, row_max, estimate)
-    sums = [geometry.babel(screen, whole, edges, ranked, row_max, k) for k in (1, 8, 32)]
+    sums = [babel.babel(screen, whole, edges, ranked, row_max, k) for k in (1, 8, 32)]
     return Found(
         pairs.cpu(),
         triples.Triples(*(column.cpu() for column in findings)),

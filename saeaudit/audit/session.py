@@ -11,7 +11,7 @@ import torch
 from saeaudit.audit.open import open_local
 from saeaudit.audit.scan import scan
 from saeaudit.audit.search import Progress, ScanOptions
-from saeaudit.core.screen import ScreenName
+from saeaudit.core.cosines.screen import ScreenName
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 from saeaudit.records import (

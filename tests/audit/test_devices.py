@@ -13,8 +13,8 @@ from saeaudit.audit.mediators import MediatorOptions, mediators
 from saeaudit.audit.scan import scan
 from saeaudit.audit.score import ScoreOptions, score
 from saeaudit.audit.search import ScanOptions
-from saeaudit.core import kernels, stream
-from saeaudit.core import sweep as sweeping
+from saeaudit.core.cosines import kernels, stream
+from saeaudit.core.cosines import sweep as sweeping
 from saeaudit.dictionary import Dictionary
 from saeaudit.records import dump
 from saeaudit.sources.activations import read_activations, sample_activations

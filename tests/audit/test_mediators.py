@@ -12,12 +12,12 @@ from saeaudit import AuditError
 from saeaudit import open as open_sae
 from saeaudit.audit.mediators import MediatorOptions, mediators
 from saeaudit.audit.scan import scan
-from saeaudit.core.pursuit import pursue
+from saeaudit.core.codes.pursuit import pursue
 from saeaudit.core.rows import UnitRows, row_norms
 from saeaudit.records import MediatorRecord, TokenRecord, dump, parse
 from saeaudit.sources.activations import read_activations, sample_activations
 from tests.audit.test_scan import opened
-from tests.core.test_swaps import exhaustive_nonnegative, least_squares
+from tests.core.codes.test_swaps import exhaustive_nonnegative, least_squares
 
 
 def looked(dictionary, x=None, findings=(), **options):

@@ -186,7 +186,7 @@ def test_a_crowd_of_twins_is_a_group() -> None:
 
 def test_counts_stay_exact_when_pairs_cannot_be_held(monkeypatch: pytest.MonkeyPatch) -> None:
     from saeaudit.audit import search as module
-    from saeaudit.core import pairs
+    from saeaudit.core.cosines import pairs
 
     rng = np.random.default_rng(1)
     rows = np.repeat(rng.normal(size=(40, 24)), 12, axis=0) + 0.02 * rng.normal(size=(480, 24))

@@ -15,8 +15,9 @@ from saeaudit.audit.choosing import Chooser, Group
 from saeaudit.audit.disagreement import Disagreement
 from saeaudit.audit.mediators import MediatorOptions, mediators
 from saeaudit.audit.score import ScoreOptions, score
-from saeaudit.core.codelength import Counts, Grid, Prices
-from saeaudit.core.fits import Fit, Supports
+from saeaudit.core.codes.codelength import Counts, Prices
+from saeaudit.core.codes.fits import Fit, Supports
+from saeaudit.core.codes.quantise import Grid
 from saeaudit.core.rows import UnitRows, row_norms
 from saeaudit.records import ChoiceRecord, Pick, ScoreSummary, dump, parse
 from saeaudit.sources.activations import read_activations, sample_activations
@@ -28,8 +29,8 @@ from saeaudit.sources.explanations import (
 )
 from saeaudit.sources.neuronpedia import Explanation, FeatureStatistics, read_features
 from tests.audit.test_mediators import sae
-from tests.core.test_codelength import TOKENS, binary, source
-from tests.core.test_swaps import least_squares
+from tests.core.codes.test_codelength import TOKENS, binary, source
+from tests.core.codes.test_swaps import least_squares
 from tests.planted import found
 
 

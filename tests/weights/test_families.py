@@ -86,7 +86,7 @@ def test_the_sample_encodes_its_own_activations() -> None:
 
 @pytest.mark.parametrize("normalise", ("layer_norm", "constant_norm"))
 def test_normalisation_is_undone(normalise: str) -> None:
-    from saeaudit.core.encode import Encoder
+    from saeaudit.core.codes.encode import Encoder
 
     x = torch.from_numpy(X)
     eye = torch.eye(D, dtype=torch.float64)

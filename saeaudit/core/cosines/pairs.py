@@ -1,7 +1,7 @@
-"""Duplicate and antipodal pairs, and the edges that triples are made of, from a sweep's hits.
+"""Duplicate and antipodal pairs from a sweep's hits.
 
-Both stores are bounded: where a dictionary holds a huge cluster of near-duplicates, the pairs are
-counted exactly without being listed, and the edge list drops what no triple can use.
+Where a dictionary holds a huge cluster of near-duplicates, the pairs are counted exactly without
+being listed.
 """
 
 from __future__ import annotations
@@ -11,12 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from saeaudit.core.cosines.sweep import Hits, select
 from saeaudit.core.rows import UnitRows, round9
-from saeaudit.core.sweep import Hits
-
-
-class TooDenseError(Exception):
-    """More strongly correlated pairs or triples than the search can hold."""
 
 
 class Pairs(NamedTuple):
@@ -132,102 +128,3 @@ def join(component: Tensor, i: Tensor, j: Tensor) -> None:
             if torch.equal(jumped, component):
                 break
             component.copy_(jumped)
-
-
-def select(hits: Hits, keep: Tensor) -> Hits:
-    """Return the hits where `keep` ``[m]`` bool is true."""
-    return Hits(hits.i[keep], hits.j[keep], hits.cosine[keep])
-
-
-def sorted_in_place(keys: Tensor) -> Tensor:
-    """Sort int64 ascending, without a second copy where that is possible."""
-    if keys.device.type != "cpu":
-        return keys.sort().values
-    keys.numpy().sort()
-    return keys
-
-
-class Edges(NamedTuple):
-    """Pairs of rows with their estimated cosines."""
-
-    i: Tensor
-    """``[m]`` int32."""
-    j: Tensor
-    """``[m]`` int32, i < j."""
-    cosine: Tensor
-    """``[m]`` float32 estimates."""
-    floor: float
-    """Every pair with |cosine| >= floor is here, but for those of two crowded rows."""
-    crowded: Tensor
-    """``[n]`` bool: rows some of whose near-duplicates were dropped."""
-
-
-class EdgeStore:
-    """Collects edges within a budget.
-
-    When the budget is passed, near-duplicates go first (no genuine triple has one); then the floor
-    rises, up to the strong floor: weak edges can be had again from whole rows, strong ones cannot.
-    """
-
-    def __init__(
-        self,
-        units: UnitRows,
-        floor: float,
-        slack: float,
-        *,
-        near: float,
-        strong: float,
-        budget: int,
-    ) -> None:
-        self._floor, self._slack = floor, slack
-        self._near, self._strong, self._budget = near + slack, strong, budget
-        self._parts: list[Hits] = []
-        self._total = 0
-        self._dropping = False
-        self._crowded = torch.zeros(units.count, dtype=torch.bool, device=units.device)
-
-    def add(self, hits: Hits) -> None:
-        """Take the hits of one tile.
-
-        Raises:
-            TooDenseError: more strong edges than the budget.
-        """
-        hits = self._admit(Hits(hits.i.to(torch.int32), hits.j.to(torch.int32), hits.cosine))
-        self._parts.append(hits)
-        self._total += len(hits.i)
-        if self._total > self._budget:
-            self._shrink()
-
-    def finish(self) -> Edges:
-        """Return what was collected, in no useful order."""
-        merged = self._merged()
-        self._parts = []
-        return Edges(merged.i, merged.j, merged.cosine, self._floor, self._crowded)
-
-    def _merged(self) -> Hits:
-        if not self._parts:
-            none = torch.empty(0, dtype=torch.int32, device=self._crowded.device)
-            return Hits(none, none, none.to(torch.float32))
-        return Hits(*(torch.cat([part[axis] for part in self._parts]) for axis in (0, 1, 2)))
-
-    def _admit(self, hits: Hits) -> Hits:
-        magnitude = hits.cosine.abs()
-        keep = magnitude >= self._floor - self._slack - 1e-6
-        if self._dropping:
-            near = magnitude > self._near
-            self._crowded[hits.i[near].long()] = True
-            self._crowded[hits.j[near].long()] = True
-            keep &= ~near
-        return select(hits, keep)
-
-    def _shrink(self) -> None:
-        self._dropping = True
-        hits = self._admit(self._merged())
-        if len(hits.i) > self._budget // 2:
-            magnitude = hits.cosine.abs()
-            wanted = float(magnitude.kthvalue(len(magnitude) - self._budget // 2).values)
-            self._floor = min(max(self._floor, wanted + self._slack), self._strong)
-            hits = self._admit(hits)
-        if len(hits.i) > self._budget:
-            raise TooDenseError(f"more than {self._budget} strongly correlated pairs")
-        self._parts, self._total = [hits], len(hits.i)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from saeaudit.core.fits import Fit, Supports
-from saeaudit.core.nnls import nnls
+from saeaudit.core.codes.fits import Fit, Supports
+from saeaudit.core.codes.nnls import nnls
 from saeaudit.core.rows import UnitRows
 
 

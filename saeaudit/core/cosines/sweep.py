@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from saeaudit.core.products import Tile, exact_float32
+from saeaudit.core.cosines.products import Tile, exact_float32
+from saeaudit.core.cosines.screen import Screen
 from saeaudit.core.rows import spans
-from saeaudit.core.screen import Screen
 
 PANEL = 4
 """Tiles of rows that meet a tile of columns before the next columns are read and scaled."""
@@ -28,6 +28,11 @@ class Hits(NamedTuple):
     """``[m]`` int64, the larger one."""
     cosine: Tensor
     """``[m]`` float32 estimates, each within the screen's slack of the cosine."""
+
+
+def select(hits: Hits, keep: Tensor) -> Hits:
+    """Return the hits where `keep` ``[m]`` bool is true."""
+    return Hits(hits.i[keep], hits.j[keep], hits.cosine[keep])
 
 
 def default_tile(device: torch.device) -> int:
@@ -74,7 +79,7 @@ _Proposed = Iterator[tuple[Tensor, Tensor, Tensor]]
 def _fusible(screen: Screen, floor: float) -> bool:
     if screen.device.type == "cpu" or screen.margin is None:
         return False
-    from saeaudit.core import kernels
+    from saeaudit.core.cosines import kernels
 
     return screen.least(floor) > 2 * int(screen.margin.max()) and kernels.usable(screen.device)
 
@@ -83,7 +88,7 @@ def _fused(
     screen: Screen, floor: float, best: Tensor, tile: int | None, progress: Progress | None
 ) -> _Proposed:
     """Sweep with the Triton kernel: no product leaves the chip."""
-    from saeaudit.core import kernels
+    from saeaudit.core.cosines import kernels
 
     assert screen.packed is not None and screen.margin is not None
     top = torch.zeros(len(best), dtype=torch.int32, device=best.device)

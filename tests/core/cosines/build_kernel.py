@@ -12,8 +12,8 @@ import sys
 
 import triton
 
-from saeaudit.core import kernels
-from saeaudit.core.kernels import CONFIGS
+from saeaudit.core.cosines import kernels
+from saeaudit.core.cosines.kernels import CONFIGS
 
 
 def build(capability: int, number: int) -> dict[str, object]:

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from saeaudit.core.codelength import Prices
-from saeaudit.core.fits import Fit, systems_at_once
+from saeaudit.core.codes.codelength import Prices
+from saeaudit.core.codes.fits import Fit, systems_at_once
+from saeaudit.core.codes.swaps import CELLS, DEPENDENT, DEVICE_CELLS, TOLERANCE
 from saeaudit.core.rows import spans
-from saeaudit.core.swaps import CELLS, DEPENDENT, DEVICE_CELLS, TOLERANCE
 
 TABLE = 48
 """Bins of the table of value prices that estimates are read from."""

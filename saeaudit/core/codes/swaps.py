@@ -9,20 +9,19 @@ adding j leaves
 with g_i = (G^-1)_ii and q_j = 1 - sum_s G_sj P_sj, the squared distance of u_j from the span of S
 (block inverse of the Gram matrix). The codes of the new support follow the same way, so that no
 swap needs a solve; only those whose least-squares codes have a negative entry, and whose lower
-bound on the non-negative error still passes, go through `saeaudit.core.nnls`.
+bound on the non-negative error still passes, go through `saeaudit.core.codes.nnls`.
 
 All k (F - k) swaps of a token cost one k x F product over d and one k x F product over k.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from saeaudit.core.fits import DELICATE, Fit, systems_at_once
+from saeaudit.core.codes.fits import DELICATE, Fit, systems_at_once
 from saeaudit.core.rows import spans
 
 DEPENDENT = 1e-9
@@ -367,23 +366,3 @@ class _Work:
         return Swaps(
             self.count, self.unsigned, self.passing, self.error, self.feature, listed, self.alone
         )
-
-
-def batches(sizes: Tensor, rows: int) -> Iterator[Tensor]:
-    """Tokens in groups of like support size, each of at most about `rows` rows in all.
-
-    Args:
-        sizes: ``[N]`` int64 support sizes.
-        rows: places (tokens times the largest support among them) to a group.
-
-    Yields:
-        int64 indices; every token once.
-    """
-    order = torch.argsort(sizes, stable=True)
-    sizes = sizes[order]
-    stop = len(order)
-    while stop > 0:
-        widest = max(int(sizes[stop - 1]), 1)
-        start = max(0, stop - max(1, rows // widest))
-        yield order[start:stop]
-        stop = start

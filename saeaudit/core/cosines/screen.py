@@ -20,9 +20,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from saeaudit.core.products import exact_float32, product, sampled_products
+from saeaudit.core.cosines.products import exact_float32, product, sampled_products
+from saeaudit.core.cosines.stream import unit_blocks
 from saeaudit.core.rows import UnitRows, spans
-from saeaudit.core.stream import unit_blocks
 
 ScreenName = Literal["int8", "bf16", "fp32"]
 

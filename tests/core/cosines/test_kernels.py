@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from saeaudit.core import kernels
-from saeaudit.core.kernels import Config, sweep_int8
+from saeaudit.core.cosines import kernels
+from saeaudit.core.cosines.kernels import Config, sweep_int8
 
 if kernels.triton is None:
     pytest.skip("Triton is not installed", allow_module_level=True)
@@ -106,9 +106,9 @@ def test_refuses_what_it_cannot_do() -> None:
 def test_builds_for_hardware(capability: int, instruction: str) -> None:
     """Compiled for a GPU, products are int8 tensor-core instructions and stay in registers."""
     process = subprocess.run(
-        [sys.executable, "-m", "tests.core.build_kernel", str(capability), "4"],
+        [sys.executable, "-m", "tests.core.cosines.build_kernel", str(capability), "4"],
         env={**os.environ, "TRITON_INTERPRET": "0"},
-        cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False, timeout=200,
+        cwd=Path(__file__).parents[3], capture_output=True, text=True, check=False, timeout=200,
     )  # fmt: skip
     assert process.returncode == 0, process.stderr[-2000:]
     built = json.loads(process.stdout)

@@ -10,10 +10,9 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from saeaudit.core.fits import Fit, Supports
-from saeaudit.core.nnls import nnls
+from saeaudit.core.codes.fits import Fit, Supports
+from saeaudit.core.codes.swaps import TOLERANCE, one_swaps
 from saeaudit.core.rows import UnitRows, row_norms
-from saeaudit.core.swaps import TOLERANCE, batches, one_swaps
 
 NEAR = 1e-7
 """Share of |target|^2 around a limit in which either answer is right."""
@@ -142,28 +141,3 @@ def test_batches_of_tokens_do_not_mix() -> None:
         for name in ("count", "unsigned", "passing", "feature"):
             assert torch.equal(getattr(alone, name)[0], getattr(together, name)[b]), name
         assert torch.allclose(alone.error[0], together.error[b])
-
-
-@given(st.integers(0, 10_000), st.integers(1, 7), st.integers(1, 5))
-@settings(max_examples=60, deadline=None)
-def test_nnls_equals_enumeration(seed: int, k: int, width: int) -> None:
-    rng = np.random.default_rng(seed)
-    rows = rng.normal(size=(4, k, width))
-    rows /= np.linalg.norm(rows, axis=2, keepdims=True)
-    if k > 2:
-        rows[0, 1] = rows[0, 0]
-    targets = rng.normal(size=(4, width))
-    gram = torch.from_numpy(rows @ rows.transpose(0, 2, 1))
-    moment = torch.from_numpy(np.einsum("mkd,md->mk", rows, targets))
-    codes = nnls(gram, moment, torch.from_numpy(rng.random((4, k)) < 0.5)).numpy()
-    assert (codes >= 0).all()
-    for m in range(4):
-        error = ((targets[m] - codes[m] @ rows[m]) ** 2).sum()
-        assert error == pytest.approx(exhaustive_nonnegative(rows[m], targets[m]), abs=1e-9)
-
-
-def test_batches_cover_every_token_once() -> None:
-    sizes = torch.tensor([3, 0, 7, 1, 7, 2])
-    groups = list(batches(sizes, 14))
-    assert sorted(torch.cat(groups).tolist()) == list(range(6))
-    assert all(len(g) * max(1, int(sizes[g].max())) <= 14 for g in groups)

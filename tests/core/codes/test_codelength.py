@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from saeaudit.core.codelength import Counts, Grid, Prices, Tail, bound, find_width, fit_tails
+from saeaudit.core.codes.codelength import Counts, Prices, Tail, bound, fit_tails
+from saeaudit.core.codes.quantise import Grid, find_width
 
 TOKENS = 100_000
 
@@ -139,7 +140,7 @@ def test_merging_does_not_change_counts(monkeypatch: pytest.MonkeyPatch) -> None
     codes, width, _ = source("geometric", np.random.default_rng(6))
     whole = counted(codes[:5000], width, windows=50)
     whole.merge()
-    monkeypatch.setattr("saeaudit.core.codelength.MERGE", 100)
+    monkeypatch.setattr("saeaudit.core.codes.codelength.MERGE", 100)
     often = counted(codes[:5000], width, windows=50)
     often.merge()
     assert torch.equal(whole.keys, often.keys)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from saeaudit.core.fits import Fit, Supports
-from saeaudit.core.swaps import one_swaps
+from saeaudit.core.codes.fits import Fit, Supports
+from saeaudit.core.codes.swaps import one_swaps
 
 
 def chained(

@@ -20,9 +20,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from saeaudit.core.pairs import Edges, TooDenseError, sorted_in_place
+from saeaudit.core.cosines.edges import Edges, TooDenseError, sorted_in_place
+from saeaudit.core.cosines.screen import Screen, estimates, pair_estimates
 from saeaudit.core.rows import UnitRows, chunk_rows, fold, round9, spans
-from saeaudit.core.screen import Screen, estimates, pair_estimates
 
 EXPANSIONS = 1 << 22
 """Candidate (edge, third row) combinations looked at in one step."""

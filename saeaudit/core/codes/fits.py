@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from saeaudit.core.nnls import RIDGE as NNLS_RIDGE
-from saeaudit.core.nnls import nnls
+from saeaudit.core.codes.nnls import RIDGE as NNLS_RIDGE
+from saeaudit.core.codes.nnls import nnls
 from saeaudit.core.rows import UnitRows, spans
 
 RIDGE = 1e-13

@@ -1,0 +1,1 @@
+"""Sparse codes of activations: encoders, fits, exchanges and description lengths."""

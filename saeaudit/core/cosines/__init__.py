@@ -1,0 +1,1 @@
+"""Cosines of rows with each other: screened in blocks, decided exactly."""

@@ -1,0 +1,129 @@
+"""The Babel function: the largest sum of a row's k largest |cosines|.
+
+Exact although the sweep only estimates: estimates with their slack say which rows can matter, and
+those are recomputed.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from saeaudit.core.cosines.edges import RANK_ERROR, Edges, Ranked
+from saeaudit.core.cosines.maxima import rows_at_once
+from saeaudit.core.cosines.screen import Screen, estimates, pair_estimates
+from saeaudit.core.rows import UnitRows, fold, round9
+
+
+def _whole_rows(screen: Screen, index: Tensor) -> Tensor:
+    """|cosine| estimates ``[m, n]`` of some rows with all rows (0 with themselves)."""
+    return torch.cat([values.abs() for _, values in estimates(screen, index)], 1)
+
+
+def babel(
+    screen: Screen, whole: Screen, edges: Edges, ranked: Ranked, best: Tensor, k: int
+) -> float:
+    """Babel function mu_1(k): the largest sum of a row's k largest |cosines| (Tropp 2004).
+
+    Upper bounds from the listed edges order the rows; whole rows are computed, largest bound
+    first, until no remaining bound exceeds the largest exact sum.
+
+    Args:
+        screen, whole, edges, ranked: as for `row_maxima`.
+        best: ``[n]`` float64, the exact row maxima.
+        k: number of other rows; all of them where there are fewer.
+    """
+    count = screen.units.count
+    k = min(k, count - 1)
+    if k < 1:
+        return 0.0
+    slack = screen.slack + RANK_ERROR
+    bound = _upper_bounds(slack, edges, ranked, best, k)
+    kth = torch.zeros(count, device=best.device)
+    at_k = ranked.rank == k - 1
+    kth[ranked.row[at_k].long()] = ranked.magnitude[at_k]
+    # The k largest are all listed where the k-th listed one certainly lies above the floor.
+    listed = (kth - slack >= edges.floor) & ~edges.crowded
+    order = torch.argsort(bound, descending=True, stable=True)
+    largest, size = 0.0, 8
+    while len(order) and float(bound[order[0]]) > largest:
+        some, order = order[:size], order[size:]
+        some = some[bound[some] > largest]
+        sums = _listed_sums(screen, whole, ranked, some[listed[some]], kth, k, largest)
+        largest = max(largest, sums)
+        largest = _whole_sums(whole, some[~listed[some]], best, k, largest)
+        size = rows_at_once(count)
+    return largest
+
+
+def _listed_sums(
+    screen: Screen, whole: Screen, ranked: Ranked, rows: Tensor, kth: Tensor, k: int, least: float
+) -> float:
+    """Largest exact sum of k over rows whose k largest are listed, or `least` if that is more."""
+    units = screen.units
+    mine = torch.zeros(units.count, dtype=torch.bool, device=rows.device)
+    mine[rows] = True
+    keep = mine[ranked.row].nonzero().squeeze(1)
+    row, partner = ranked.row[keep].long(), ranked.partner[keep].long()
+    large = ranked.magnitude[keep] >= kth[row] - 2 * (screen.slack + RANK_ERROR) - 1e-6
+    row, partner = row[large], partner[large]
+    if screen.slack > 10 * whole.slack:
+        near = pair_estimates(whole, row, partner).abs().double()
+        upper = _top_sums(row, near + whole.slack, units.count, k)
+        keep = upper[row] > least
+        row, partner = row[keep], partner[keep]
+    if not len(row):
+        return least
+    sums = _top_sums(row, round9(units.cosines(row, partner).abs()), units.count, k)
+    return max(least, float(round9(sums).max()))
+
+
+def _top_sums(row: Tensor, value: Tensor, count: int, k: int) -> Tensor:
+    """Sum of each row's k largest values, ``[count]`` float64, summed in one fixed order."""
+    order = torch.argsort(value, descending=True, stable=True)
+    order = order[torch.argsort(row[order], stable=True)]
+    row, value = row[order], value[order]
+    sizes = torch.bincount(row, minlength=count)
+    rank = torch.arange(len(row), device=row.device)
+    rank -= torch.repeat_interleave(sizes.cumsum(0) - sizes, sizes)
+    used, at = torch.unique_consecutive(row, return_inverse=True)
+    table = torch.zeros(len(used), k, dtype=torch.float64, device=row.device)
+    top = rank < k
+    table[at[top], rank[top]] = value[top]
+    sums = torch.zeros(count, dtype=torch.float64, device=row.device)
+    sums[used] = fold(table)
+    return sums
+
+
+def _whole_sums(whole: Screen, rows: Tensor, best: Tensor, k: int, largest: float) -> float:
+    """The same for rows that must be computed whole."""
+    if not len(rows):
+        return largest
+    values = _whole_rows(whole, rows)
+    tight = values.topk(k, dim=1).values.double()
+    tight = (tight + whole.slack).minimum(best[rows][:, None]).sum(1)
+    for position in torch.argsort(tight, descending=True).tolist():
+        if float(tight[position]) <= largest:
+            break
+        exact = _exact_sum(whole.units, int(rows[position]), values[position], whole.slack, k)
+        largest = max(largest, exact)
+    return largest
+
+
+def _upper_bounds(slack: float, edges: Edges, ranked: Ranked, best: Tensor, k: int) -> Tensor:
+    """Upper bound on the sum of each row's k largest |cosines|, ``[n]`` float64."""
+    first = ranked.rank < k
+    row = ranked.row[first].long()
+    entries = (ranked.magnitude[first].double() + slack + 1e-6).minimum(best[row])
+    total = torch.zeros_like(best).index_add_(0, row, entries)
+    missing = (k - ranked.sizes).clamp(min=0)
+    total += missing * best.clamp(max=edges.floor)
+    return torch.where(edges.crowded, k * best, total)
+
+
+def _exact_sum(units: UnitRows, row: int, values: Tensor, slack: float, k: int) -> float:
+    least = float(values.topk(k).values[-1]) - 2 * slack
+    partner = (values >= least).nonzero().squeeze(1)
+    partner = partner[partner != row]
+    cosine = round9(units.cosines(torch.full_like(partner, row), partner).abs())
+    return float(round9(_top_sums(torch.full_like(partner, row), cosine, units.count, k)[row]))

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from saeaudit.core.cosines.screen import Rotation, calibrate, estimates, make_screen
+from saeaudit.core.cosines.sweep import sweep
+from saeaudit.core.rows import UnitRows, row_norms
+
+CPU = torch.device("cpu")
+
+
+def units(rows: torch.Tensor) -> UnitRows:
+    norms = row_norms(rows)
+    live = (norms > 0).nonzero().squeeze(1)
+    return UnitRows(rows, live, norms[live])
+
+
+@pytest.mark.parametrize("width", (1, 2, 7, 64, 384, 2304, 4097))
+def test_rotation_keeps_cosines(width: int) -> None:
+    rows = torch.eye(width)[: min(width, 40)] + 0.1 * torch.randn(min(width, 40), width)
+    rotate = Rotation(width, CPU)
+    assert rotate.p * rotate.q == rotate.width >= width
+    turned = rotate(rows)
+    assert torch.allclose(turned @ turned.T, rows @ rows.T, atol=2e-5)
+
+
+ADVERSARIES = {
+    "gaussian": lambda g: torch.randn(200, 96, generator=g),
+    "one-hot": lambda g: torch.eye(96)[torch.randint(0, 96, (200,), generator=g)],
+    "outliers": lambda g: torch.randn(200, 96, generator=g) * torch.logspace(-4, 3, 96),
+    "equal": lambda g: torch.ones(200, 96),
+    "low rank": lambda g: torch.randn(200, 2, generator=g) @ torch.randn(2, 96, generator=g),
+    "narrow": lambda g: torch.randn(200, 3, generator=g),
+    "huge": lambda g: torch.randn(200, 17, generator=g, dtype=torch.float64) * 1e200,
+    "tiny": lambda g: torch.randn(200, 17, generator=g) * 1e-36,
+}
+
+
+@pytest.mark.parametrize("name", ADVERSARIES)
+def test_slack_bounds_every_estimate(name: str, screen: str) -> None:
+    rows = ADVERSARIES[name](torch.Generator().manual_seed(5))
+    if name == "huge":  # squares overflow even float64: such rows count as not finite
+        assert not row_norms(rows).isfinite().any()
+        return
+    made = units(rows)
+    ready = make_screen(made, screen, CPU)
+    i, j = torch.triu_indices(made.count, made.count, 1)
+    exact = made.cosines(i, j)
+    seen = torch.zeros(made.count)
+    count = 0
+    for hits in sweep(ready, 0.0, seen, tile=64):
+        count += len(hits.i)
+        truth = made.cosines(hits.i, hits.j)
+        assert float((hits.cosine - truth).abs().max()) <= ready.slack
+    assert count == len(i)  # a floor of zero proposes every pair, once
+    largest = torch.zeros(made.count, dtype=torch.float64)
+    largest.scatter_reduce_(0, i, exact.abs(), "amax")
+    largest.scatter_reduce_(0, j, exact.abs(), "amax")
+    assert float((seen - largest).abs().max()) <= ready.slack
+    some = torch.tensor([0, 7, made.count - 1])
+    whole = torch.cat([v for _, v in estimates(ready, some, block=50)], 1)
+    for n, row in enumerate(some.tolist()):
+        truth = made.cosines(torch.full((made.count,), row), torch.arange(made.count))
+        truth[row] = 0
+        assert float((whole[n] - truth).abs().max()) <= ready.slack
+
+
+def test_sweep_proposes_each_pair_over_the_threshold(screen: str) -> None:
+    made = units(torch.randn(700, 48, generator=torch.Generator().manual_seed(1)))
+    ready = make_screen(made, screen, CPU)
+    i, j = torch.triu_indices(700, 700, 1)
+    exact = made.cosines(i, j)
+    wanted = {
+        (int(a), int(b)) for a, b in zip(i[exact.abs() >= 0.4], j[exact.abs() >= 0.4], strict=True)
+    }
+    for tile in (17, 256, 701):
+        got = [
+            pair
+            for hits in sweep(ready, 0.4, torch.zeros(700), tile=tile)
+            for pair in zip(hits.i.tolist(), hits.j.tolist(), strict=True)
+        ]
+        assert len(got) == len(set(got))
+        assert wanted <= set(got)
+        assert all(a < b for a, b in got)
+
+
+def test_calibration_names_a_screen() -> None:
+    assert calibrate(384, CPU) in ("fp32", "bf16", "int8")
