@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -34,6 +34,14 @@ class PretendCuda(TorchFunctionMode):
     """Refuses what a CUDA build would refuse; counts the operations it saw there."""
 
     operations = 0
+    launches = 0
+    """Triton kernels launched."""
+    made: ClassVar[list[torch.dtype | None]] = []
+    """dtypes asked for, of the empty tensors made there: rows are packed into int8."""
+
+    def __init__(self, failures: list[Exception]) -> None:
+        super().__init__()
+        self._failures = failures
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -47,6 +55,10 @@ class PretendCuda(TorchFunctionMode):
         if name in ("to", "cpu", "cuda") and isinstance(args[0], torch.Tensor):
             return self._moved(name, args, kwargs)
         asked = kwargs.pop("device", None)
+        if name == "empty" and asked == CUDA:
+            PretendCuda.made.append(kwargs.get("dtype"))
+            if self._failures and kwargs.get("dtype") == torch.int8:
+                raise self._failures.pop(0)
         found = [t for t in tree_flatten((args, kwargs))[0] if isinstance(t, torch.Tensor)]
         home = self._home(func, name, found)
         if home is CUDA:
@@ -97,13 +109,22 @@ class _Event:
 
 
 @contextmanager
-def pretend_cuda(patch: pytest.MonkeyPatch, *, memory: int = 8 << 30) -> Iterator[None]:
-    """Pretend a CUDA device with `memory` bytes free."""
+def pretend_cuda(
+    patch: pytest.MonkeyPatch, *, memory: int = 8 << 30, failures: list[Exception] | None = None
+) -> Iterator[None]:
+    """Pretend a CUDA device.
+
+    Args:
+        patch: what undoes it.
+        memory: bytes free.
+        failures: what rows are met with, one each time that they are packed, until there are none.
+    """
     from saeaudit.core.cosines import kernels
 
     launch = kernels._launch
 
     def real(*arguments: Any) -> int:
+        PretendCuda.launches += 1
         with torch._C.DisableTorchFunction():
             return launch(*arguments)
 
@@ -111,6 +132,7 @@ def pretend_cuda(patch: pytest.MonkeyPatch, *, memory: int = 8 << 30) -> Iterato
     patch.setattr(torch.cuda, "Event", _Event)
     patch.setattr(torch.cuda, "current_stream", lambda *_: None)
     patch.setattr(torch.cuda, "mem_get_info", lambda *_: (memory, memory))
-    PretendCuda.operations = 0
-    with PretendCuda():
+    PretendCuda.operations = PretendCuda.launches = 0
+    PretendCuda.made.clear()
+    with PretendCuda(failures or []):
         yield

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from saeaudit.audit.encoder import make_encoder
+from saeaudit.core.budget import DEFAULT, Budget
 from saeaudit.core.codes.encode import Encoder
 from saeaudit.core.rows import UnitRows
 from saeaudit.dictionary import Dictionary
@@ -34,7 +35,7 @@ class Encoded(NamedTuple):
 class Coder:
     """One SAE's encoder, and its decoder's unit rows, on one device."""
 
-    def __init__(self, dictionary: Dictionary, device: str) -> None:
+    def __init__(self, dictionary: Dictionary, device: str, budget: Budget = DEFAULT) -> None:
         """Load both.
 
         Raises:
@@ -53,7 +54,7 @@ class Coder:
         self.encoder: Encoder = make_encoder(dictionary, device=device, dtype=self.dtype)
         live = dictionary.live(include_collapsed=True).to(device)
         decoder = dictionary.weights.decoder.to(device)
-        self.units = UnitRows(decoder, live, dictionary.norms.to(device)[live])
+        self.units = UnitRows(decoder, live, dictionary.norms.to(device)[live], budget)
         collapsed = dictionary.collapsed_rows.to(device)
         self.enter = ~torch.isin(live, collapsed)
         """``[n]`` bool: live features that may enter a code."""

@@ -14,6 +14,7 @@ from saeaudit.audit.coder import Coder, elsewhere, narrow
 from saeaudit.audit.exchanges import Finding, attainable, exchanges
 from saeaudit.audit.scan import describe
 from saeaudit.audit.tally import Compared, Tally
+from saeaudit.core.budget import DEFAULT, Budget
 from saeaudit.core.codes.chains import chained
 from saeaudit.core.codes.fits import Fit, Supports
 from saeaudit.core.codes.pursuit import pursue
@@ -62,8 +63,8 @@ class MediatorOptions:
     """Most activations looked at; 0 for all."""
     device: str = "cpu"
     """Where to compute."""
-    cells: int | None = field(default=None, repr=False)
-    """Entries looked at in one step; chosen to suit the device where None."""
+    budget: Budget = field(default=DEFAULT, repr=False)
+    """How much is held at once; alternatives do not depend on it."""
 
     def __post_init__(self) -> None:
         for name, value, low, high in (
@@ -140,7 +141,7 @@ class _Run:
         codes: dict[str, Codes | None],
     ) -> None:  # fmt: skip
         self.dictionary, self.options, self.tally, self.others = dictionary, options, tally, codes
-        self.coder = Coder(dictionary, options.device)
+        self.coder = Coder(dictionary, options.device, options.budget)
         self.units, self.enter = self.coder.units, self.coder.enter
 
     def window(
@@ -193,9 +194,8 @@ class _Batch:
         }
         to_x = torch.cat([self.limits["accuracy"], self.limits["refit"]], 1)
         of_x, of_mirror = one_swaps(
-            [self.fit, self.mirror], [to_x, self.limits["reconstruction"]], run.enter,
-            cells=options.cells,
-        )  # fmt: skip
+            [self.fit, self.mirror], [to_x, self.limits["reconstruction"]], run.enter
+        )
         e = len(options.epsilons)
         self.swaps: dict[Mode, tuple[Swaps, slice]] = {
             "accuracy": (of_x, slice(0, e)),
@@ -289,9 +289,12 @@ class _Batch:
         count = self.swaps["accuracy"][0].count[:, 0]
         if options.swaps > 1:
             count = chained(
-                self.fit, self.limits["accuracy"][:, :1], self.run.enter,
-                swaps=options.swaps, beam=options.beam, cells=options.cells,
-            )  # fmt: skip
+                self.fit,
+                self.limits["accuracy"][:, :1],
+                self.run.enter,
+                swaps=options.swaps,
+                beam=options.beam,
+            )
         return torch.log2(1 + count.to(torch.float64))
 
     def _best_exchanges(self) -> tuple[list[int], list[int]]:

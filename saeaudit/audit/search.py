@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from saeaudit.core.budget import DEFAULT, Budget
 from saeaudit.core.cosines import babel, triples
 from saeaudit.core.cosines.edges import EdgeStore, TooDenseError, rank_entries
 from saeaudit.core.cosines.maxima import row_maxima
@@ -19,9 +20,6 @@ from saeaudit.core.cosines.sweep import sweep
 from saeaudit.core.rows import UnitRows
 from saeaudit.errors import AuditError
 from saeaudit.records import Babel
-
-EDGE_BUDGET = 24_000_000
-"""Edges held at once, 12 bytes each."""
 
 Progress = Callable[[str, float], None]
 
@@ -46,8 +44,8 @@ class ScanOptions:
     """Kind of product that proposes candidates."""
     device: str = "cpu"
     """Where products run."""
-    tile: int | None = field(default=None, repr=False)
-    """Rows to a side of a tile; chosen to suit the machine where None."""
+    budget: Budget = field(default=DEFAULT, repr=False)
+    """How much is held at once; findings do not depend on it."""
 
     def __post_init__(self) -> None:
         for name, value, low, high, allowed in (
@@ -79,11 +77,13 @@ def search(
     Raises:
         AuditError: not even the smallest tiles fit, or the device failed.
     """
-    first = (options.tile, True)
-    less = () if options.device == "cpu" else ((options.tile, False), (1024, False), (256, False))
-    for tile, held in (first, *less):
+    budgets = [options.budget]
+    if options.device != "cpu":
+        streamed = replace(options.budget, held_share=0.0)
+        budgets += [streamed, replace(streamed, tile=1024), replace(streamed, tile=256)]
+    for budget in budgets:
         try:
-            return _once(sae, units, options, name, progress, tile=tile, held=held)
+            return _once(sae, replace(units, budget=budget), options, name, progress)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
         except (MemoryError, torch.AcceleratorError) as error:
@@ -100,12 +100,11 @@ def _first_line(error: BaseException) -> str:
 
 
 def _once(
-    sae: str, units: UnitRows, options: ScanOptions, name: ScreenName, progress: Progress | None,
-    *, tile: int | None = None, held: bool = True,
-) -> Found:  # fmt: skip
+    sae: str, units: UnitRows, options: ScanOptions, name: ScreenName, progress: Progress | None
+) -> Found:
     rho, gamma, tau = options.max_residual, options.min_gain, options.min_cosine
     device = torch.device(options.device)
-    units = hold(units, device) if held else units
+    units = hold(units, device)
     screen = make_screen(units, name, device)
     whole = screen if screen.name == "fp32" else make_screen(units, "fp32", device)
     wanted = triples.edge_floor(units.width, rho, gamma)
@@ -117,12 +116,11 @@ def _once(
         screen.slack,
         near=triples.near_cosine(rho),
         strong=triples.strong_cosine(rho, gamma) - 10 * triples.MARGIN,
-        budget=EDGE_BUDGET,
     )
     estimate = torch.zeros(units.count, device=units.device)
     report = (lambda share: progress("screening", share)) if progress else None
     try:
-        for hits in sweep(screen, min(floor, tau), estimate, tile=tile, progress=report):
+        for hits in sweep(screen, min(floor, tau), estimate, progress=report):
             finder.add(hits)
             store.add(hits)
         if progress:
@@ -176,7 +174,7 @@ def _listing_floor(screen: Screen, wanted: float) -> float:
     values = torch.cat([v.abs() for _, v in estimates(screen, rows)], 1)
     # 64 entries a row on average (fewer in a million rows), slack included: enough to cover the
     # largest cosines of nearly every row, and to bound the Babel function closely.
-    most = max(1, min(values.numel() - 1, len(rows) * min(64, EDGE_BUDGET // count)))
+    most = max(1, min(values.numel() - 1, len(rows) * min(64, screen.units.budget.edges // count)))
     above = torch.histc(values, 8192, 0.0, 1.0).flip(0).cumsum(0)
     affordable = 1.0 - int((above <= most).sum()) / 8192 + screen.slack
     return min(max(affordable, 2 * screen.slack), wanted)

@@ -16,10 +16,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-CHUNK_BYTES = {"cpu": 4 << 20}
-"""Size of the float64 scratch of one exact step: small enough for a CPU's last-level cache."""
-DEVICE_CHUNK_BYTES = 256 << 20
-"""The same on an accelerator, where launching is what costs."""
+from saeaudit.core.budget import DEFAULT, Budget
 
 
 def fold(x: Tensor) -> Tensor:
@@ -53,15 +50,10 @@ def row_norms(rows: Tensor) -> Tensor:
     """
     count, width = rows.shape
     norms = torch.empty(count, dtype=torch.float64, device=rows.device)
-    for start, stop in spans(count, chunk_rows(width, rows.device)):
+    for start, stop in spans(count, DEFAULT.exact_rows(width, rows.device)):
         block = rows[start:stop].to(torch.float64)
         norms[start:stop] = fold(block * block).sqrt()
     return norms
-
-
-def chunk_rows(width: int, device: torch.device) -> int:
-    """Return how many float64 rows of this width one exact step should take (at least one)."""
-    return max(1, CHUNK_BYTES.get(device.type, DEVICE_CHUNK_BYTES) // (8 * max(width, 1)))
 
 
 def spans(count: int, size: int) -> Iterator[tuple[int, int]]:
@@ -112,6 +104,8 @@ class UnitRows:
     """``[n]`` int64, ascending: which rows of the file take part."""
     norms: Tensor
     """``[n]`` float64: their Euclidean norms, all finite and above zero."""
+    budget: Budget = DEFAULT
+    """How much of them, and of what is computed from them, is held at once."""
 
     @property
     def count(self) -> int:
@@ -171,7 +165,8 @@ class UnitRows:
             ``[m]`` float64 in [-1, 1], the same bits on every machine.
         """
         out = torch.empty(len(i), dtype=torch.float64, device=self.device)
-        for start, stop in spans(len(i), max(1, chunk_rows(self.width, self.device) // 2)):
+        step = max(1, self.budget.exact_rows(self.width, self.device) // 2)
+        for start, stop in spans(len(i), step):
             a, b = i[start:stop], j[start:stop]
             dots = fold(self.raw(a).mul_(self.raw(b)))
             out[start:stop] = dots / (self.norms[a] * self.norms[b])

@@ -5,22 +5,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from saeaudit import AuditError
 from saeaudit import open as open_sae
-from saeaudit.audit import search as audit
 from saeaudit.audit.mediators import MediatorOptions, mediators
 from saeaudit.audit.scan import scan
 from saeaudit.audit.score import ScoreOptions, score
 from saeaudit.audit.search import ScanOptions
-from saeaudit.core.cosines import kernels, stream
-from saeaudit.core.cosines import sweep as sweeping
+from saeaudit.core.budget import Budget
+from saeaudit.core.cosines import kernels
 from saeaudit.dictionary import Dictionary
 from saeaudit.records import dump
 from saeaudit.sources.activations import read_activations, sample_activations
 from tests.audit.test_scan import opened
 from tests.dictionaries import make
-from tests.pretend import CPU, CUDA, PretendCuda, place, pretend_cuda
+from tests.pretend import CPU, CUDA, PretendCuda, pretend_cuda
 
 needs_interpreter = pytest.mark.skipif(
     not kernels.interpreted(), reason="a CUDA device is at hand: Triton is not interpreted"
@@ -61,15 +61,10 @@ def test_cuda_with_rows_held_or_streamed(
 ) -> None:
     dictionary = opened(wide(1))
     want = lines(dictionary, screen="int8")
-    fused = []
-    sweep_int8 = kernels.sweep_int8
-    monkeypatch.setattr(
-        kernels, "sweep_int8", lambda *a, **k: fused.append(place(a[0])) or sweep_int8(*a, **k)
-    )
-    monkeypatch.setattr(stream, "BLOCK_BYTES", 1 << 14)
+    budget = Budget(tile=tile, stored_bytes=1 << 14)
     with pretend_cuda(monkeypatch, memory=memory):
-        assert lines(dictionary, screen="int8", device="cuda:0", tile=tile) == want
-    assert fused == ([CUDA] if tile is None else [])
+        assert lines(dictionary, screen="int8", device="cuda:0", budget=budget) == want
+    assert bool(PretendCuda.launches) == (tile is None)
 
 
 @needs_interpreter
@@ -77,11 +72,11 @@ def test_cuda_survives_crowds(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(3)
     rows = np.concatenate([np.tile(rng.normal(size=(1, 32)), (150, 1)), rng.normal(size=(50, 32))])
     rows[:75] += 0.01 * rng.normal(size=(75, 32))
-    monkeypatch.setattr(audit, "EDGE_BUDGET", 6000)
     dictionary = opened(rows.astype(np.float32))
-    want = lines(dictionary, screen="int8", max_findings=10)
+    options = {"screen": "int8", "max_findings": 10, "budget": Budget(edges=6000)}
+    want = lines(dictionary, **options)
     with pretend_cuda(monkeypatch):
-        assert lines(dictionary, screen="int8", max_findings=10, device="cuda:0") == want
+        assert lines(dictionary, device="cuda:0", **options) == want
 
 
 @pytest.mark.gpu
@@ -99,7 +94,8 @@ def test_a_real_gpu_gives_the_same_bytes_at_size(device: str) -> None:
         pytest.skip("needs --device cuda")
     dictionary = opened(wide(2, 16384, 2304))
     for tile in (None, 4096):
-        assert lines(dictionary, screen="int8", device=device, tile=tile) == lines(dictionary)
+        budget = Budget(tile=tile)
+        assert lines(dictionary, screen="int8", device=device, budget=budget) == lines(dictionary)
 
 
 @needs_interpreter
@@ -122,43 +118,35 @@ def test_the_pretended_device_is_strict(monkeypatch: pytest.MonkeyPatch) -> None
 def test_out_of_device_memory(failures: int, monkeypatch: pytest.MonkeyPatch) -> None:
     dictionary = opened(wide(5))
     want = lines(dictionary, screen="int8")
-    make_screen, tried = audit.make_screen, []
-
-    def short(units, *rest):
-        tried.append(units.device.type)
-        if len(tried) <= failures:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
-        return make_screen(units, *rest)
-
-    monkeypatch.setattr(audit, "make_screen", short)
-    with pretend_cuda(monkeypatch):
+    short = [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")] * failures
+    with pretend_cuda(monkeypatch, failures=short):
         if failures == 4:
             with pytest.raises(AuditError, match="out of memory on cuda:0, even with small tiles"):
                 lines(dictionary, screen="int8", device="cuda:0")
         else:
             assert lines(dictionary, screen="int8", device="cuda:0") == want
-    assert tried[:2] == ["cuda", "cpu"], "the decoder was held again"
+    assert PretendCuda.made.count(torch.int8) == min(failures + 1, 4)
+    held, packed = torch.float32, torch.int8
+    assert PretendCuda.made[:3] == [held, packed, packed], "the decoder was held again"
 
 
 def test_a_driver_error_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
-        raise torch.AcceleratorError("CUDA error: an illegal memory access\nCompile with ...", 700)
-
-    monkeypatch.setattr(audit, "make_screen", broken)
-    with pytest.raises(AuditError) as caught:
-        lines(opened(wide(6)), device="cpu")
-    assert str(caught.value) == "memory on cpu: CUDA error: an illegal memory access"
+    broken = torch.AcceleratorError("CUDA error: an illegal memory access\nCompile with ...", 700)
+    with pretend_cuda(monkeypatch, failures=[broken]), pytest.raises(AuditError) as caught:
+        lines(opened(wide(6)), screen="int8", device="cuda:0")
+    assert str(caught.value) == "memory on cuda:0: CUDA error: an illegal memory access"
 
 
-def test_arithmetic_that_is_off_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    tiles = sweeping._tiles
+class WrongProducts(TorchFunctionMode):
+    """A processor whose float32 products of matrices are a hundredth too large."""
 
-    def wrong(*arguments):
-        for top, start, rows, columns in tiles(*arguments):
-            yield top, start, rows * 1.01, columns
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        return result.mul_(1.01) if func is torch.mm else result
 
-    monkeypatch.setattr(sweeping, "_tiles", wrong)
-    with pytest.raises(AuditError, match="not to be trusted"):
+
+def test_arithmetic_that_is_off_is_noticed() -> None:
+    with WrongProducts(), pytest.raises(AuditError, match="not to be trusted"):
         lines(opened(wide(4)), screen="fp32")
 
 

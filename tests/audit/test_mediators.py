@@ -12,6 +12,7 @@ from saeaudit import AuditError
 from saeaudit import open as open_sae
 from saeaudit.audit.mediators import MediatorOptions, mediators
 from saeaudit.audit.scan import scan
+from saeaudit.core.budget import Budget, Size
 from saeaudit.core.codes.pursuit import pursue
 from saeaudit.core.rows import UnitRows, row_norms
 from saeaudit.records import MediatorRecord, TokenRecord, dump, parse
@@ -310,7 +311,8 @@ def test_what_cannot_be_used_is_refused() -> None:
             MediatorOptions(**wrong)
 
 
-def test_batches_and_cells_change_nothing() -> None:
+def test_batches_and_budgets_change_nothing() -> None:
+    small = Budget(swap_cells=Size(1 << 14, 1 << 14))
     dictionary = open_sae("sample")
     x = read_activations(sample_activations("sample")[0], 384)[:9]
     together = [dump(r) for r in mediators(dictionary, x, MediatorOptions())]
@@ -318,7 +320,7 @@ def test_batches_and_cells_change_nothing() -> None:
     for n in range(9):
         apart += [
             dump(r).replace('"token":0', f'"token":{n}')
-            for r in mediators(dictionary, x[n : n + 1], MediatorOptions(cells=1 << 14))
+            for r in mediators(dictionary, x[n : n + 1], MediatorOptions(budget=small))
             if r.type in ("token", "mediator")
         ]
     assert together[1:-1] == apart

@@ -11,6 +11,7 @@ import torch
 from saeaudit import AuditError
 from saeaudit.audit.scan import scan
 from saeaudit.audit.search import ScanOptions
+from saeaudit.core.budget import Budget
 from saeaudit.core.rows import row_norms
 from saeaudit.dictionary import Dictionary, FileRead, Source, Weights, validate
 from saeaudit.records import dump
@@ -57,7 +58,8 @@ def test_equals_brute_force(seed: int, screen: str, device: str) -> None:
     want = case(seed)
     found, summary = audited(
         want.rows, min_cosine=want.tau, max_residual=want.rho, min_gain=want.gamma,
-        include_collapsed=True, screen=screen, device=device, max_findings=10**7, tile=want.tile,
+        include_collapsed=True, screen=screen, device=device, max_findings=10**7,
+        budget=Budget(tile=want.tile),
     )  # fmt: skip
     got = {r.features: r.cosine for r in found["pair"]}
     assert set(got) <= set(want.pairs)
@@ -106,7 +108,9 @@ def test_records_do_not_depend_on_screen_or_tile(seed: int) -> None:
     lines = {
         (screen, tile): [
             dump(record)
-            for record in scan(opened(rows), ScanOptions(tile=tile, min_cosine=0.6), screen=screen)
+            for record in scan(
+                opened(rows), ScanOptions(budget=Budget(tile=tile), min_cosine=0.6), screen=screen
+            )
         ]
         for screen in ("fp32", "bf16", "int8")
         for tile in (1 if len(rows) < 60 else 13, 40, len(rows), len(rows) + 1)
@@ -184,19 +188,12 @@ def test_a_crowd_of_twins_is_a_group() -> None:
     assert summary.babel.k32 == 32.0
 
 
-def test_counts_stay_exact_when_pairs_cannot_be_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    from saeaudit.audit import search as module
-    from saeaudit.core.cosines import pairs
-
+def test_counts_stay_exact_when_pairs_cannot_be_held() -> None:
     rng = np.random.default_rng(1)
     rows = np.repeat(rng.normal(size=(40, 24)), 12, axis=0) + 0.02 * rng.normal(size=(480, 24))
     full, summary = audited(rows, include_collapsed=True)
-    init = pairs.PairFinder.__init__
-    monkeypatch.setattr(
-        pairs.PairFinder, "__init__", lambda self, *a, **k: init(self, *a, **{**k, "keep": 100})
-    )
-    monkeypatch.setattr(module, "EDGE_BUDGET", 4000)
-    _, small = audited(rows, include_collapsed=True, tile=64)
+    budget = Budget(pairs=100, edges=4000, tile=64)
+    _, small = audited(rows, include_collapsed=True, budget=budget)
     for name in ("pairs", "antipodal_pairs", "features_in_pairs", "duplicate_fraction",
                  "coherence", "babel", "max_cosine", "triples"):  # fmt: skip
         assert getattr(small, name) == getattr(summary, name), name
@@ -260,7 +257,7 @@ def test_geometry_of_a_crowd_of_near_copies(noise: float, screen: str) -> None:
     rng = np.random.default_rng(5)
     rows = rng.normal(size=(260, 40))
     rows[:200] = rows[0] + noise * rng.normal(size=(200, 40))
-    _, summary = audited(rows, screen=screen, tile=64)
+    _, summary = audited(rows, screen=screen, budget=Budget(tile=64))
     maxima = np.sort(np.round(oracle.row_maxima(rows), 9))
     quantiles = summary.max_cosine.quantiles
     assert quantiles.p05 == pytest.approx(maxima[12], abs=2e-9)

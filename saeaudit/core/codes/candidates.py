@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from saeaudit.core.codes.codelength import Prices
-from saeaudit.core.codes.fits import Fit, systems_at_once
-from saeaudit.core.codes.swaps import CELLS, DEPENDENT, DEVICE_CELLS, TOLERANCE
+from saeaudit.core.codes.fits import Fit
+from saeaudit.core.codes.swaps import DEPENDENT, TOLERANCE
 from saeaudit.core.rows import spans
 
 TABLE = 48
@@ -75,9 +75,9 @@ class Ranking:
              torch.empty(batch, 0, dtype=torch.int64, device=device))
             for _ in kept
         ]  # fmt: skip
-        cells = CELLS.get(device.type, DEVICE_CELLS)
+        columns = units.budget.swap_columns(batch * k, device)
         grid = self.prices.grid
-        for start, stop in spans(units.count if k else 0, max(64, cells // max(1, batch * k))):
+        for start, stop in spans(units.count if k else 0, columns):
             index = torch.arange(start, stop, device=device)
             added = units.raw(index) / units.norms[start:stop, None]
             cross = supports.vectors.view(-1, units.width) @ added.T
@@ -143,7 +143,7 @@ def solve(fit: Fit, place: Tensor, row: Tensor, limit: Tensor, floor: Tensor) ->
     row, place, token = key % count, key // count % k, key // count // k
     limit = limit + TOLERANCE * fit.size
     parts = []
-    for start, stop in spans(len(token), systems_at_once(supports)):
+    for start, stop in spans(len(token), supports.systems_at_once):
         b, i, j = token[start:stop], place[start:stop], row[start:stop]
         added = units.raw(j) / units.norms[j, None]
         cross = supports.cosines(b, added)
@@ -196,7 +196,7 @@ def drops(fit: Fit, limit: Tensor, floor: Tensor) -> Candidates:
     both = Candidates(*(torch.cat(pair) for pair in zip(fewer, same, strict=True)))
     both = both.only(torch.argsort(both.token, stable=True))
     parts = []
-    for start, stop in spans(len(both.token), systems_at_once(supports)):
+    for start, stop in spans(len(both.token), supports.systems_at_once):
         some = both.only(torch.arange(start, stop, device=limit.device))
         b = some.token
         codes, error = _raised(

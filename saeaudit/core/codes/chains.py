@@ -9,9 +9,7 @@ from saeaudit.core.codes.fits import Fit, Supports
 from saeaudit.core.codes.swaps import one_swaps
 
 
-def chained(
-    fit: Fit, limits: Tensor, enter: Tensor, *, swaps: int, beam: int, cells: int | None = None
-) -> Tensor:
+def chained(fit: Fit, limits: Tensor, enter: Tensor, *, swaps: int, beam: int) -> Tensor:
     """Count distinct supports within a limit that chains of swaps reach, S itself left out.
 
     Every chain goes on from the `beam` supports of least error that the last step reached, so the
@@ -24,7 +22,6 @@ def chained(
         enter: ``[n]`` bool: rows that may enter.
         swaps: steps, at least 1.
         beam: supports to go on from.
-        cells: as for `one_swaps`.
 
     Returns:
         ``[B]`` int64.
@@ -39,9 +36,7 @@ def chained(
         seen = torch.tensor([start], device=device)
         for step in range(swaps if rows.shape[1] else 0):
             here = Fit(Supports(supports.units, rows), fit.target[b].expand(len(rows), -1))
-            (found,) = one_swaps(
-                [here], [limits[b].expand(len(rows), 1)], enter, cells=cells, listing=True
-            )
+            (found,) = one_swaps([here], [limits[b].expand(len(rows), 1)], enter, listing=True)
             assert found.listed is not None and found.alone is not None
             base = numbers[rows].sum(1)
             p, _, i, j = found.listed.unbind(1)

@@ -23,6 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from saeaudit.core.budget import DEFAULT, Budget
 from saeaudit.core.codes.quantise import BINS, FINE, Grid
 
 LOW_COVERAGE = 50
@@ -31,8 +32,6 @@ STRENGTHS = tuple(2.0**e for e in range(-1, 12))
 """Weights m of the pooled distribution to choose from."""
 TAIL = 0.01
 """Share of the pooled samples that its tail is fitted to."""
-MERGE = 1 << 22
-"""Samples that wait before they are merged into the counts."""
 
 
 def bound(l0: float, features: int, bits: float) -> float:
@@ -46,8 +45,8 @@ class Counts:
     Two more rows, F and F + 1, hold the pooled counts of two halves of the tokens.
     """
 
-    def __init__(self, grid: Grid) -> None:
-        self.grid = grid
+    def __init__(self, grid: Grid, budget: Budget = DEFAULT) -> None:
+        self.grid, self._budget = grid, budget
         self.features = len(grid.anchor)
         self.tokens = 0.0
         device = grid.anchor.device
@@ -75,7 +74,7 @@ class Counts:
         self._waiting.append((index * BINS + bins, weight))
         self._waiting.append(((self.features + half) * BINS + bins, weight))
         self._size += 2 * len(index)
-        if self._size > MERGE:
+        if self._size > self._budget.samples:
             self.merge()
 
     def merge(self) -> None:

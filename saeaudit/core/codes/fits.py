@@ -31,6 +31,11 @@ class Supports:
     """``[B, k]`` int64 row numbers, -1 where a token has fewer than k."""
 
     @property
+    def systems_at_once(self) -> int:
+        """How many systems of k equations to solve at once."""
+        return self.units.budget.systems(self.rows.shape[1], self.rows.device)
+
+    @property
     def active(self) -> Tensor:
         """``[B, k]`` bool: which places are taken."""
         return self.rows >= 0
@@ -229,7 +234,7 @@ class Fit:
         settled = (stays & out).all(2) & all_.sound[:, None]
         codes = codes.clamp(min=0) * ~here
         b, i = (~settled & active).nonzero().unbind(1)
-        for start, stop in spans(len(b), systems_at_once(self.supports)):
+        for start, stop in spans(len(b), self.supports.systems_at_once):
             token, place = b[start:stop], i[start:stop]
             gram = self.supports.gram[token]
             at = torch.arange(len(token), device=token.device)
@@ -277,10 +282,3 @@ class Fit:
         moments[at, place] = moment
         codes = nnls(gram, moments, start)
         return codes, self._error(token, gram, moments, codes)
-
-
-def systems_at_once(supports: Supports) -> int:
-    """Systems of k equations to hold at once: 64 MB of them on a CPU, 1 GB elsewhere."""
-    k = max(supports.rows.shape[1], 1)
-    limit = (1 << 26) if supports.rows.device.type == "cpu" else (1 << 30)
-    return max(1, limit // (8 * k * k))

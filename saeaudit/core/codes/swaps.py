@@ -21,16 +21,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from saeaudit.core.codes.fits import DELICATE, Fit, systems_at_once
+from saeaudit.core.codes.fits import DELICATE, Fit
 from saeaudit.core.rows import spans
 
 DEPENDENT = 1e-9
 """A row closer than this (squared) to the span of others brings no direction of its own."""
 TOLERANCE = 1e-10
 """A squared error passes a limit that it exceeds by no more than this share of |target|^2."""
-CELLS = {"cpu": 1 << 18}
-"""Entries (token, removed, added) looked at in one step: a few arrays of them fit in the cache."""
-DEVICE_CELLS = 1 << 24
 
 
 @dataclass
@@ -59,7 +56,6 @@ def one_swaps(
     limits: list[Tensor],
     enter: Tensor,
     *,
-    cells: int | None = None,
     listing: bool = False,
 ) -> list[Swaps]:
     """Count the swaps within limits, and find the best for every removed feature.
@@ -72,7 +68,6 @@ def one_swaps(
         limits: for each of them ``[B, T]`` squared errors; a swap passes where its error is at
             most the limit and `TOLERANCE` of the target more.
         enter: ``[n]`` bool: rows that may enter.
-        cells: entries to look at in one step.
         listing: whether to list the swaps, not only count them.
 
     Returns:
@@ -82,8 +77,7 @@ def one_swaps(
     batch, k = supports.rows.shape
     device = supports.rows.device
     works = [_Work(fit, limit, enter, listing) for fit, limit in zip(fits, limits, strict=True)]
-    cells = cells or CELLS.get(device.type, DEVICE_CELLS)
-    columns = max(64, cells // max(1, batch * k))
+    columns = supports.units.budget.swap_columns(batch * k, device)
     basis = supports.basis.reshape(batch * k, supports.units.width)
     for start, stop in spans(supports.units.count if k else 0, columns):
         index = torch.arange(start, stop, device=device)
@@ -179,7 +173,8 @@ class _Work:
         beyond = cross - fit.supports.gram @ inner
         apart = 1 - (cross * inner).sum(1)
         beside = held.residual @ added.T
-        for first, last in spans(len(found), max(1, (1 << 20) // max(1, weight.shape[1]))):
+        solved = fit.supports.units.budget.solved_cells // max(1, weight.shape[1])
+        for first, last in spans(len(found), max(1, solved)):
             b, i, c = found[first:last].unbind(1)
             error, codes = self._grown(
                 b, i, inner[b, :, c], beyond[b, :, c], apart[b, c], beside[b, c]
@@ -191,7 +186,7 @@ class _Work:
                 distance[b, i, c][open_], weight[b, :, c][open_],
             )  # fmt: skip
             hard = open_[least <= self.widest[b[open_], i[open_]]]
-            for low, high in spans(len(hard), systems_at_once(fit.supports)):
+            for low, high in spans(len(hard), fit.supports.systems_at_once):
                 some = hard[low:high]
                 token, place, one = b[some], i[some], c[some]
                 _, error[some] = fit.swapped(
@@ -350,7 +345,7 @@ class _Work:
         fit = self.fit
         units = fit.supports.units
         b, i = (self.free & (self.free_feature >= 0)).nonzero().unbind(1)
-        for start, stop in spans(len(b), systems_at_once(fit.supports)):
+        for start, stop in spans(len(b), fit.supports.systems_at_once):
             token, place = b[start:stop], i[start:stop]
             feature = self.free_feature[token, place]
             added = units.raw(feature) / units.norms[feature, None]

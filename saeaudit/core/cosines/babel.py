@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from saeaudit.core.cosines.edges import RANK_ERROR, Edges, Ranked
-from saeaudit.core.cosines.maxima import rows_at_once
 from saeaudit.core.cosines.screen import Screen, estimates, pair_estimates
 from saeaudit.core.rows import UnitRows, fold, round9
 
@@ -52,7 +51,7 @@ def babel(
         sums = _listed_sums(screen, whole, ranked, some[listed[some]], kth, k, largest)
         largest = max(largest, sums)
         largest = _whole_sums(whole, some[~listed[some]], best, k, largest)
-        size = rows_at_once(count)
+        size = screen.units.budget.whole_rows(count)
     return largest
 
 

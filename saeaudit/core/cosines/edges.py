@@ -51,10 +51,9 @@ class EdgeStore:
         *,
         near: float,
         strong: float,
-        budget: int,
     ) -> None:
         self._floor, self._slack = floor, slack
-        self._near, self._strong, self._budget = near + slack, strong, budget
+        self._near, self._strong, self._budget = near + slack, strong, units.budget.edges
         self._parts: list[Hits] = []
         self._total = 0
         self._dropping = False

@@ -9,7 +9,8 @@ writing the products anywhere,
 
 Rows are swept in strips. Within a strip the row tile changes fastest, so the strip's rows and the
 few column tiles at work stay in the second-level cache. A strip that finds more than the buffer
-holds is swept again, with a larger buffer or, beyond `MOST_HITS`, in two halves: nothing is lost.
+holds is swept again, with a larger buffer or, beyond what may be held, in two halves: nothing is
+lost.
 """
 
 from __future__ import annotations
@@ -23,19 +24,22 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from saeaudit.core.budget import DEFAULT, Budget
+from saeaudit.core.rows import spans
+
 try:
     import triton
     import triton.language as tl
 except ImportError:
     triton = None
 
-MOST_HITS = 1 << 26
-"""Hits held at once, 12 bytes each."""
-FIRST_HITS = 1 << 22
-STRIP = 8192
-"""Rows to a strip, about."""
 TUNED_FROM = 131_072
-"""Rows from which on the first sweep of a process times the configurations that fit."""
+"""Rows from which on the first sweep of a process times the configurations that fit: below, a trial
+of each takes longer than the best of them saves."""
+TRIAL_ROWS = 32_768
+"""Rows that configurations are timed on."""
+TRIED = 6
+"""Configurations that are timed, of those that fit."""
 
 
 class Config(NamedTuple):
@@ -76,7 +80,7 @@ if triton is not None:
         hit_i,  # int32 [capacity]
         hit_j,  # int32 [capacity]
         hit_value,  # int32 [capacity]
-        found,  # int64 [1], raised by the number of hits, stored or not
+        hits,  # int64 [1], raised by the number of hits, stored or not
         count,  # n
         width,
         first,  # first row of the strip
@@ -125,7 +129,7 @@ if triton is not None:
         product = tl.where(hit, product, 0)
         rest = tl.sum(tl.sum((product != 0).to(tl.int32), 1), 0)
         if rest > 0:
-            base = tl.atomic_add(found, rest.to(tl.int64), sem="relaxed")
+            base = tl.atomic_add(hits, rest.to(tl.int64), sem="relaxed")
             # One hit of every row at a time, from the right: a tile has few, and a scan of the
             # whole tile would not fit in the registers.
             bound = tl.zeros((ROWS,), dtype=tl.int32) + count
@@ -164,9 +168,9 @@ def usable(device: torch.device) -> bool:
 def _builds(device: torch.device) -> bool:
     """Sweep a handful of rows: a missing compiler or an old GPU shows here, once a process."""
     packed = torch.ones(4, 16, dtype=torch.int8, device=device)
-    none = torch.zeros(4, dtype=torch.int32, device=device)
+    margin = torch.zeros(4, dtype=torch.int32, device=device)
     try:
-        found = sum(len(i) for _, (i, _, _) in sweep_int8(packed, none, 16, none.clone()))
+        pairs = sum(len(i) for _, (i, _, _) in sweep_int8(packed, margin, 16, margin.clone()))
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
@@ -175,10 +179,10 @@ def _builds(device: torch.device) -> bool:
             "the Triton kernel does not run here, PyTorch's products are used: %s", error
         )
         return False
-    return found == 6
+    return pairs == 6
 
 
-Found = tuple[Tensor, Tensor, Tensor]
+Hits32 = tuple[Tensor, Tensor, Tensor]
 """Row numbers, larger row numbers and products, int32 ``[m]`` each."""
 
 
@@ -189,10 +193,8 @@ def sweep_int8(
     best: Tensor,
     *,
     config: Config | None = None,
-    capacity: int = FIRST_HITS,
-    most: int = MOST_HITS,
-    strip: int = STRIP,
-) -> Iterator[tuple[float, Found]]:
+    budget: Budget = DEFAULT,
+) -> Iterator[tuple[float, Hits32]]:
     """Every pair i < j with ``|packed_i . packed_j| + margin_i + margin_j >= need``.
 
     Args:
@@ -201,9 +203,8 @@ def sweep_int8(
         need: threshold, more than two margins together.
         best: ``[n]`` int32, raised in place to each row's largest abs(product) with another row.
         config: tile shape; chosen for the device where None.
-        capacity: hits that the buffer holds at first.
-        most: hits that it may grow to; a strip that finds more is halved, down to one row.
-        strip: rows to a strip, about.
+        budget: how many hits the buffer holds at first and may grow to, a strip with more being
+            halved, down to one row; and how many rows a strip has.
 
     Yields:
         The share of the work done, and the pairs of one strip in no useful order.
@@ -215,30 +216,32 @@ def sweep_int8(
     count, width = packed.shape
     if packed.dtype != torch.int8 or not packed.is_contiguous():
         raise ValueError("packed must be contiguous int8")
-    for each in (margin, best):
-        if each.shape != (count,) or each.dtype != torch.int32 or not each.is_contiguous():
+    for entries in (margin, best):
+        shaped = entries.shape == (count,) and entries.is_contiguous()
+        if not shaped or entries.dtype != torch.int32:
             raise ValueError("margin and best must be contiguous int32, one entry for each row")
     if width * 127 * 127 >= 1 << 30 or count >= 1 << 30:
         raise ValueError(f"{count} x {width} is beyond 32-bit products")
     if need <= 2 * int(margin.max()):
         raise ValueError("products of zero would pass")
-    chosen = config or _config(packed, margin, need)
-    buffer = _Buffer(capacity, packed.device)
-    todo = [(a, min(a + strip, count)) for a in range(0, count, strip)][::-1]
+    sweep = _Sweep(packed, margin, need, best)
+    chosen = config or _config(sweep, budget)
+    buffer = _Buffer(budget.hits, packed.device)
+    todo = list(spans(count, budget.strip_rows))[::-1]
     done, total = 0.0, count * (count + 1) / 2
     while todo:
         first, last = todo.pop()
-        found = _launch(chosen, packed, margin, need, best, buffer, first, last)
-        if found > buffer.capacity:
-            if found > most and last - first > 1:
+        hits = _launch(chosen, sweep, buffer, first, last)
+        if hits > buffer.capacity:
+            if hits > budget.most_hits and last - first > 1:
                 middle = (first + last) // 2
                 todo += [(middle, last), (first, middle)]
             else:
-                buffer = _Buffer(found, packed.device)
+                buffer = _Buffer(hits, packed.device)
                 todo.append((first, last))
             continue
         done += (last - first) * (count - (first + last - 1) / 2)
-        yield min(1.0, done / total), buffer.taken(found)
+        yield min(1.0, done / total), buffer.read(hits)
 
 
 class _Buffer:
@@ -247,68 +250,76 @@ class _Buffer:
     def __init__(self, capacity: int, device: torch.device) -> None:
         self.capacity = capacity
         self.hits = torch.empty(3, capacity, dtype=torch.int32, device=device)
-        self.found = torch.zeros(1, dtype=torch.int64, device=device)
+        self.count = torch.zeros(1, dtype=torch.int64, device=device)
 
-    def taken(self, found: int) -> Found:
-        i, j, value = self.hits[:, :found].clone()
+    def read(self, count: int) -> Hits32:
+        """Copy the first `count` hits out."""
+        i, j, value = self.hits[:, :count].clone()
         return i, j, value
 
 
-def _launch(
-    config: Config, packed: Tensor, margin: Tensor, need: int, best: Tensor, buffer: _Buffer,
-    first: int, last: int,
-) -> int:  # fmt: skip
+class _Sweep(NamedTuple):
+    """The arguments of `sweep_int8` that every launch has."""
+
+    packed: Tensor
+    margin: Tensor
+    need: int
+    best: Tensor
+
+
+def _launch(config: Config, sweep: _Sweep, buffer: _Buffer, first: int, last: int) -> int:
     """Sweep rows ``first:last``; returns the number of hits, of which the buffer holds its share.
 
     Repeating a strip is harmless: maxima stay what they are, and the count starts again.
     """
-    count, width = packed.shape
-    buffer.found.zero_()
+    count, width = sweep.packed.shape
+    buffer.count.zero_()
     row_tiles = -(-(last - first) // config.rows)
     column_tiles = -(-(count - first // config.columns * config.columns) // config.columns)
     extra: dict[str, Any] = {}
     if not interpreted():  # no floats here; fusion is named because Triton warns where it is not
         extra = {"num_warps": config.warps, "num_stages": config.stages, "enable_fp_fusion": True}
     sweep_tile[(row_tiles * column_tiles,)](
-        packed, margin, best, *buffer.hits, buffer.found,
-        count, width, first, last, row_tiles, need, buffer.capacity,
+        sweep.packed, sweep.margin, sweep.best, *buffer.hits, buffer.count,
+        count, width, first, last, row_tiles, sweep.need, buffer.capacity,
         ROWS=config.rows, COLUMNS=config.columns, DEPTH=config.depth,
         EVEN=width % config.depth == 0, **extra,
     )  # fmt: skip
-    return int(buffer.found)
+    return int(buffer.count)
 
 
 _tuned: dict[tuple[Any, ...], Config] = {}
 
 
-def _config(packed: Tensor, margin: Tensor, need: int) -> Config:
+def _config(sweep: _Sweep, budget: Budget) -> Config:
     """The first configuration that fits the device, or the fastest where that is worth a trial."""
-    count, width = packed.shape
-    if packed.device.type != "cuda" or interpreted():
+    count, width = sweep.packed.shape
+    device = sweep.packed.device
+    if device.type != "cuda" or interpreted():
         return CONFIGS[-1]
-    properties = torch.cuda.get_device_properties(packed.device)
+    properties = torch.cuda.get_device_properties(device)
     shared = getattr(properties, "shared_memory_per_block_optin", 48 << 10)
     fitting = [c for c in CONFIGS if c.shared <= shared]
     if count < TUNED_FROM or len(fitting) < 2:
         return fitting[0]
     key = (properties.name, width)
     if key not in _tuned:
-        part = packed[: min(count, 32768)]
-        _tuned[key] = min(fitting[:6], key=lambda c: _trial(c, part, margin, need))
+        _tuned[key] = min(fitting[:TRIED], key=lambda config: _trial(config, sweep, budget))
     return _tuned[key]
 
 
-def _trial(config: Config, packed: Tensor, margin: Tensor, need: int) -> float:
+def _trial(config: Config, sweep: _Sweep, budget: Budget) -> float:
     """Milliseconds that a configuration takes for a strip, infinite where it does not build."""
-    best = torch.zeros(len(packed), dtype=torch.int32, device=packed.device)
-    buffer = _Buffer(FIRST_HITS, packed.device)
+    packed, margin = sweep.packed[:TRIAL_ROWS], sweep.margin[:TRIAL_ROWS]
+    trial = _Sweep(packed, margin, sweep.need, torch.zeros_like(margin))
+    buffer = _Buffer(budget.hits, packed.device)
     start: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
     stop: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-    last = min(STRIP, len(packed))
+    last = min(budget.strip_rows, len(packed))
     try:
         for _ in range(2):  # the first one compiles
             start.record()
-            _launch(config, packed, margin[: len(packed)], need, best, buffer, 0, last)
+            _launch(config, trial, buffer, 0, last)
             stop.record()
     except Exception:  # registers or shared memory that this device has not got
         return float("inf")

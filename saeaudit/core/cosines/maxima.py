@@ -16,9 +16,6 @@ from saeaudit.core.cosines.products import sampled_products
 from saeaudit.core.cosines.screen import Screen, estimates, pair_estimates
 from saeaudit.core.rows import UnitRows, round9, spans
 
-CROWD_BYTES = 1 << 30
-"""Unit rows in float64 are held when they take no more than this."""
-
 
 def row_maxima(
     screen: Screen, whole: Screen, edges: Edges, ranked: Ranked, estimate: Tensor
@@ -40,7 +37,7 @@ def row_maxima(
     top = ranked.rank == 0
     _raise_to_cosines(units, best, ranked.row[top].long(), ranked.partner[top].long())
     found = []
-    for start, stop in spans(len(edges.i), 1 << 22):
+    for start, stop in spans(len(edges.i), units.budget.entries):
         i, j = edges.i[start:stop], edges.j[start:stop]
         lesser = torch.minimum(best[i], best[j])
         # A cosine of 1 cannot be beaten: copies need no further look.
@@ -50,7 +47,7 @@ def row_maxima(
     if found:
         _raise_to_rivals(screen, whole, best, *torch.cat(found, 1))
     unsure = ((best < edges.floor) | edges.crowded).nonzero().squeeze(1)
-    for start, stop in spans(len(unsure), 4 * rows_at_once(units.count)):
+    for start, stop in spans(len(unsure), 4 * units.budget.whole_rows(units.count)):
         _whole_maxima(screen, whole, unsure[start:stop], best, estimate)
     return best
 
@@ -74,10 +71,11 @@ def _closest(units: UnitRows, best: Tensor, row: Tensor, partner: Tensor) -> tup
     A float64 product is exact to 1e-12, so next to nothing within rounding of the largest is left.
     """
     used, back = torch.unique(torch.cat([row, partner]), return_inverse=True)
-    if 8 * len(used) * units.width > CROWD_BYTES:
+    if 8 * len(used) * units.width > units.budget.crowd_bytes:
         return row, partner
     rows = units.raw(used) / units.norms[used, None]
-    value = sampled_products(rows, back[: len(row)], back[len(row) :]).abs()
+    first, second = back[: len(row)], back[len(row) :]
+    value = sampled_products(rows, first, second, units.budget.paired_rows).abs()
     top = best.clone()
     top.scatter_reduce_(0, row, value, "amax")
     top.scatter_reduce_(0, partner, value, "amax")
@@ -112,11 +110,6 @@ def _whole_maxima(
     row, partner = torch.cat(rows), torch.cat(partners)
     others = row != partner
     _raise_to_rivals(screen, whole, best, row[others], partner[others])
-
-
-def rows_at_once(count: int) -> int:
-    """Whole rows of `count` cosines to hold at once."""
-    return max(8, min(256, (1 << 24) // max(count, 1)))
 
 
 def unique_below(coherence: float) -> float | None:

@@ -45,8 +45,8 @@ class Pairs(NamedTuple):
 class PairFinder:
     """Collects the pairs with |cosine| >= tau from a sweep's hits."""
 
-    def __init__(self, units: UnitRows, tau: float, slack: float, *, keep: int = 2_000_000) -> None:
-        self._units, self._tau, self._slack, self._keep = units, tau, slack, keep
+    def __init__(self, units: UnitRows, tau: float, slack: float) -> None:
+        self._units, self._tau, self._slack = units, tau, slack
         self._kept: list[Hits] = []
         self._total = 0
         self._overflow = False
@@ -62,7 +62,7 @@ class PairFinder:
             return
         self._total += len(hits.i)
         self._kept.append(hits)
-        if self._total > self._keep:
+        if self._total > self._units.budget.pairs:
             self._overflow = True
             for kept in self._kept:
                 self._count(kept)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from saeaudit.core.budget import Size
 from saeaudit.core.rows import spans
 
 
@@ -70,7 +71,7 @@ def exact_float32() -> Iterator[None]:
         matmul.allow_bf16_reduced_precision_reduction = reduced
 
 
-def sampled_products(rows: Tensor, i: Tensor, j: Tensor) -> Tensor:
+def sampled_products(rows: Tensor, i: Tensor, j: Tensor, step: Size) -> Tensor:
     """Dot products of pairs of rows.
 
     On a CPU as one sampled dense-dense product, so that nothing is gathered.
@@ -79,13 +80,14 @@ def sampled_products(rows: Tensor, i: Tensor, j: Tensor) -> Tensor:
         rows: ``[n, d]`` float32 or float64.
         i: ``[m]`` int64 row numbers.
         j: ``[m]`` int64 row numbers.
+        step: pairs gathered at once.
 
     Returns:
         ``[m]`` in the rows' dtype.
     """
     if rows.device.type != "cpu":
         out = torch.empty(len(i), dtype=rows.dtype, device=rows.device)
-        for start, stop in spans(len(i), 16384):
+        for start, stop in spans(len(i), step.on(rows.device)):
             out[start:stop] = torch.linalg.vecdot(rows[i[start:stop]], rows[j[start:stop]])
         return out
     count = len(rows)

@@ -35,9 +35,6 @@ ROTATION_ERROR = 4e-5
 INT8_ERROR = ROTATION_ERROR + 2.0**-23
 """What int8 products are off by beside the rounding of the rows."""
 
-HELD_BYTES = 256 << 20
-"""Unit rows in float32 are kept when they take no more than this."""
-
 
 @dataclass(frozen=True)
 class Screen:
@@ -94,16 +91,11 @@ def make_screen(units: UnitRows, name: ScreenName, device: torch.device) -> Scre
 def _fp32(units: UnitRows, device: torch.device) -> Screen:
     slack = _combined(UNIT_ERROR) + _accumulation(units.width)
     packed = None
-    if 4 * units.count * units.width <= HELD_BYTES:
+    if 4 * units.count * units.width <= units.budget.float32_bytes:
         packed = torch.empty(units.count, units.width, device=device)
-        for start, stop, block in unit_blocks(units, device, _rows_a_block(device)):
+        for start, stop, block in unit_blocks(units, device, units.budget.packed_rows.on(device)):
             packed[start:stop] = block
     return Screen("fp32", units, packed, 1.0, slack, device)
-
-
-def _rows_a_block(device: torch.device) -> int:
-    """Rows to pack at once: few enough for a CPU's cache, many for a device."""
-    return 1024 if device.type == "cpu" else 32768
 
 
 def _combined(error: float) -> float:
@@ -118,7 +110,7 @@ def _accumulation(width: int) -> float:
 def _bf16(units: UnitRows, device: torch.device) -> Screen:
     packed = torch.empty(units.count, units.width, dtype=torch.bfloat16, device=device)
     worst = torch.zeros((), device=device)
-    for start, stop, block in unit_blocks(units, device, _rows_a_block(device)):
+    for start, stop, block in unit_blocks(units, device, units.budget.packed_rows.on(device)):
         packed[start:stop] = block
         rounded = packed[start:stop].to(torch.float32)
         error = torch.linalg.vector_norm(block - rounded, dim=1).max()
@@ -150,7 +142,7 @@ def _int8(units: UnitRows, device: torch.device) -> Screen:
     step = steps[int(errors.argmin())]
     packed = torch.empty(units.count, rotate.width, dtype=torch.int8, device=device)
     error = torch.empty(units.count, device=device)
-    for start, stop, block in unit_blocks(units, device, _rows_a_block(device)):
+    for start, stop, block in unit_blocks(units, device, units.budget.packed_rows.on(device)):
         rotated = rotate(block)
         levels = _levels(rotated, step)
         packed[start:stop] = levels
@@ -225,24 +217,24 @@ def pair_estimates(whole: Screen, i: Tensor, j: Tensor) -> Tensor:
     Returns:
         ``[m]`` float32 where the rows are.
     """
-    home = whole.units.device
+    home, step = whole.units.device, whole.units.budget.paired_rows
     if whole.packed is not None:
         packed = whole.packed
-        return sampled_products(packed, i.to(packed.device), j.to(packed.device)).to(home)
+        products = sampled_products(packed, i.to(packed.device), j.to(packed.device), step)
+        return products.to(home)
     out = torch.empty(len(i), device=home)
-    for start, stop in spans(len(i), 512 if home.type == "cpu" else 16384):
+    for start, stop in spans(len(i), step.on(home)):
         a, b = whole.units.take(i[start:stop]), whole.units.take(j[start:stop])
         out[start:stop] = torch.linalg.vecdot(a, b)
     return out
 
 
-def estimates(screen: Screen, index: Tensor, *, block: int = 8192) -> Iterator[tuple[int, Tensor]]:
+def estimates(screen: Screen, index: Tensor) -> Iterator[tuple[int, Tensor]]:
     """Estimated cosines of some rows with all rows, a block of columns at a time.
 
     Args:
         screen: the prepared rows.
         index: ``[m]`` int64 row numbers.
-        block: columns to a block.
 
     Yields:
         ``(start, values)`` with values ``[m, columns]`` float32 where the rows are, zero where a
@@ -251,7 +243,7 @@ def estimates(screen: Screen, index: Tensor, *, block: int = 8192) -> Iterator[t
     home = screen.units.device
     with exact_float32(), torch.inference_mode():
         rows = screen.pick(index)
-        for start, stop in spans(screen.units.count, block):
+        for start, stop in spans(screen.units.count, screen.units.budget.columns):
             values = product(rows, screen.left(start, stop)).to(home, torch.float32)
             values.mul_(screen.scale)
             own = ((index >= start) & (index < stop)).nonzero().squeeze(1)

@@ -9,15 +9,6 @@ from torch import Tensor
 
 from saeaudit.core.rows import UnitRows, spans
 
-HELD_SHARE = 0.4
-"""A decoder is kept on a device when it takes no more than this share of its free memory."""
-BLOCK_BYTES = 64 << 20
-
-
-def block_rows(units: UnitRows) -> int:
-    """Rows of the file to a block of `BLOCK_BYTES` (256 at least)."""
-    return max(256, BLOCK_BYTES // (units.rows.element_size() * max(units.width, 1)))
-
 
 def stored_blocks(units: UnitRows, device: torch.device, size: int) -> Iterator[Tensor]:
     """The rows as they are stored, in order, on a CUDA device.
@@ -68,12 +59,13 @@ def hold(units: UnitRows, device: torch.device) -> UnitRows:
     if device.type != "cuda" or units.device == device:
         return units
     size = units.rows.element_size()
-    if size * units.count * units.width > HELD_SHARE * torch.cuda.mem_get_info(device)[0]:
+    free, _ = torch.cuda.mem_get_info(device)
+    if size * units.count * units.width > units.budget.held_share * free:
         return units
     rows = torch.empty(units.count, units.width, dtype=units.rows.dtype, device=device)
     done = 0
-    for block in stored_blocks(units, device, block_rows(units)):
+    for block in stored_blocks(units, device, units.budget.stored_rows(units.width, size)):
         rows[done : done + len(block)] = block
         done += len(block)
     live = torch.arange(units.count, device=device)
-    return UnitRows(rows, live, units.norms.to(device))
+    return UnitRows(rows, live, units.norms.to(device), units.budget)

@@ -35,18 +35,8 @@ def select(hits: Hits, keep: Tensor) -> Hits:
     return Hits(hits.i[keep], hits.j[keep], hits.cosine[keep])
 
 
-def default_tile(device: torch.device) -> int:
-    """Side of a tile: on a CPU its product, 4 bytes an entry, should stay in the last cache."""
-    return 1024 if device.type == "cpu" else 8192
-
-
 def sweep(
-    screen: Screen,
-    floor: float,
-    row_max: Tensor,
-    *,
-    tile: int | None = None,
-    progress: Progress | None = None,
+    screen: Screen, floor: float, row_max: Tensor, *, progress: Progress | None = None
 ) -> Iterator[Hits]:
     """Propose every pair whose cosine may be at least `floor` in absolute value.
 
@@ -55,7 +45,6 @@ def sweep(
         floor: threshold on |cosine|; pairs are proposed from ``floor - slack`` upwards.
         row_max: ``[n]`` float32 where the rows are, raised in place to each row's largest
             |estimate| over all other rows; start it at zero.
-        tile: rows to a side of a tile.
         progress: called with the share of the work done, 0 to 1.
 
     Yields:
@@ -63,9 +52,9 @@ def sweep(
     """
     home = screen.units.device
     best = torch.zeros(screen.units.count, dtype=torch.float32, device=screen.device)
-    fused = tile is None and _fusible(screen, floor)
+    propose = _fused if _fusible(screen, floor) else _tiled
     with exact_float32(), torch.inference_mode():
-        for i, j, cosine in (_fused if fused else _tiled)(screen, floor, best, tile, progress):
+        for i, j, cosine in propose(screen, floor, best, progress):
             yield Hits(
                 i.to(home, torch.int64), j.to(home, torch.int64), (cosine * screen.scale).to(home)
             )
@@ -77,23 +66,22 @@ _Proposed = Iterator[tuple[Tensor, Tensor, Tensor]]
 
 
 def _fusible(screen: Screen, floor: float) -> bool:
-    if screen.device.type == "cpu" or screen.margin is None:
+    if screen.device.type == "cpu" or screen.margin is None or screen.units.budget.tile:
         return False
     from saeaudit.core.cosines import kernels
 
     return screen.least(floor) > 2 * int(screen.margin.max()) and kernels.usable(screen.device)
 
 
-def _fused(
-    screen: Screen, floor: float, best: Tensor, tile: int | None, progress: Progress | None
-) -> _Proposed:
+def _fused(screen: Screen, floor: float, best: Tensor, progress: Progress | None) -> _Proposed:
     """Sweep with the Triton kernel: no product leaves the chip."""
     from saeaudit.core.cosines import kernels
 
     assert screen.packed is not None and screen.margin is not None
     top = torch.zeros(len(best), dtype=torch.int32, device=best.device)
     need = int(screen.least(floor))
-    for done, (i, j, value) in kernels.sweep_int8(screen.packed, screen.margin, need, top):
+    strips = kernels.sweep_int8(screen.packed, screen.margin, need, top, budget=screen.units.budget)
+    for done, (i, j, value) in strips:
         if len(i):
             yield i, j, value.to(torch.float32)
         if progress:
@@ -101,12 +89,10 @@ def _fused(
     best.copy_(top.to(torch.float32) * screen.scale)
 
 
-def _tiled(
-    screen: Screen, floor: float, best: Tensor, tile: int | None, progress: Progress | None
-) -> _Proposed:
+def _tiled(screen: Screen, floor: float, best: Tensor, progress: Progress | None) -> _Proposed:
     """Sweep with the library's matrix products, a tile at a time."""
     count = screen.units.count
-    size = min(tile or default_tile(screen.device), count)
+    size = min(screen.units.budget.tile_side(screen.device), count)
     least = screen.least(floor)
     # What a tile's largest product must reach to be looked at: the widest margins, off twice.
     look = least if screen.margin is None else least - 2 * int(screen.margin.max())

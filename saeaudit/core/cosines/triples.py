@@ -20,14 +20,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from saeaudit.core.budget import Budget
 from saeaudit.core.cosines.edges import Edges, TooDenseError, sorted_in_place
 from saeaudit.core.cosines.screen import Screen, estimates, pair_estimates
-from saeaudit.core.rows import UnitRows, chunk_rows, fold, round9, spans
+from saeaudit.core.rows import UnitRows, fold, round9, spans
 
-EXPANSIONS = 1 << 22
-"""Candidate (edge, third row) combinations looked at in one step."""
-MAX_EXPANSIONS = 1 << 35
-MAX_TRIPLES = 20_000_000
 MARGIN = 1e-6
 """Every bound is loosened by this much, far beyond float64 error and the rounding of decisions."""
 
@@ -104,10 +101,10 @@ def find_triples(screen: Screen, whole: Screen, edges: Edges, rho: float, gamma:
     if not len(strong.i):
         return _empty(units.device)
     neighbours = _neighbours(screen, whole, edges, strong)
-    candidates = _candidates(neighbours, strong, rho)
+    candidates = _candidates(neighbours, strong, rho, units.budget)
     found = [
         _genuine(units, candidates[start:stop], rho, gamma)
-        for start, stop in spans(max(len(candidates), 1), 200_000)
+        for start, stop in spans(max(len(candidates), 1), units.budget.decided)
     ]
     merged = Triples(*(torch.cat([part[axis] for part in found]) for axis in range(6)))
     order = torch.argsort(_key(merged.features.sort(dim=1).values, units.count))
@@ -182,13 +179,14 @@ def _neighbours(screen: Screen, whole: Screen, edges: Edges, strong: _Strong) ->
     packed = [pack(edges.i, edges.j, edges.cosine), pack(edges.j, edges.i, edges.cosine)]
     deep = (floor < edges.floor).nonzero().squeeze(1)
     total = 0
-    for begin, end in spans(len(deep), 1024):
+    budget = screen.units.budget
+    for begin, end in spans(len(deep), budget.deep_rows):
         some = deep[begin:end]
         least = (floor[some] - whole.slack)[:, None]
         for start, values in estimates(whole, some):
             at = (values.abs() >= least).nonzero()
             total += len(at)
-            if total > 1 << 28:
+            if total > budget.neighbours:
                 raise TooDenseError("too many rows with hundreds of correlated neighbours")
             packed.append(pack(some[at[:, 0]], at[:, 1] + start, values[at[:, 0], at[:, 1]]))
     keys = torch.cat(packed)
@@ -228,7 +226,7 @@ class _Packing:
         return (level.to(torch.float64) / self._steps - 1).to(torch.float32)
 
 
-def _candidates(near: _Neighbours, strong: _Strong, rho: float) -> Tensor:
+def _candidates(near: _Neighbours, strong: _Strong, rho: float, budget: Budget) -> Tensor:
     """Sets of three rows that interval arithmetic on the estimates cannot rule out.
 
     Returns:
@@ -240,10 +238,10 @@ def _candidates(near: _Neighbours, strong: _Strong, rho: float) -> Tensor:
     least = strong.second.repeat(2) - near.slack
     degree = near.start[end + 1] - near.start[end]
     total = int(degree.sum())
-    if total > MAX_EXPANSIONS:
+    if total > budget.combinations:
         raise TooDenseError(f"{total} combinations of strong edges and neighbours")
     found = torch.empty(0, dtype=torch.int64, device=degree.device)
-    for start, stop in _batches(degree, EXPANSIONS):
+    for start, stop in _batches(degree, budget.entries):
         edge = torch.arange(start, stop, device=degree.device)
         edge = torch.repeat_interleave(edge, degree[start:stop])
         first = near.start[end[edge]]
@@ -263,8 +261,8 @@ def _candidates(near: _Neighbours, strong: _Strong, rho: float) -> Tensor:
         edge, third = edge[keep], third[keep]
         triple = torch.stack([end[edge], other[edge], third], 1).sort(dim=1).values
         found = torch.unique(torch.cat([found, _key(triple, near.rows)]))
-        if len(found) > MAX_TRIPLES:
-            raise TooDenseError(f"more than {MAX_TRIPLES} candidate triples")
+        if len(found) > budget.candidates:
+            raise TooDenseError(f"more than {budget.candidates} candidate triples")
     pair, c = torch.div(found, near.rows, rounding_mode="floor"), found % near.rows
     return torch.stack([torch.div(pair, near.rows, rounding_mode="floor"), pair % near.rows, c], 1)
 
@@ -366,7 +364,8 @@ def _at(table: Tensor, column: Tensor) -> Tensor:
 def _residual(units: UnitRows, features: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """``|u_3 - a u_1 - b u_2|``, from the rows themselves: exact where the triple is."""
     out = torch.empty(len(features), dtype=torch.float64, device=units.device)
-    for start, stop in spans(len(features), max(1, chunk_rows(units.width, units.device) // 4)):
+    step = max(1, units.budget.exact_rows(units.width, units.device) // 4)
+    for start, stop in spans(len(features), step):
         u1, u2, u3 = (
             units.raw(index) / units.norms[index, None] for index in features[start:stop].T
         )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from saeaudit.core.budget import DEFAULT, Budget
 from saeaudit.core.codes.codelength import Counts, Prices, Tail, bound, fit_tails
 from saeaudit.core.codes.quantise import Grid, find_width
 
@@ -39,8 +40,8 @@ def source(kind: str, rng: np.random.Generator) -> tuple[np.ndarray, float, floa
     return active * 0.5, 1.0, gates
 
 
-def counted(codes: np.ndarray, width: float, windows: int = 10) -> Counts:
-    counts = Counts(Grid(width, torch.zeros(codes.shape[1], dtype=torch.float64)))
+def counted(codes: np.ndarray, width: float, windows: int = 10, budget: Budget = DEFAULT) -> Counts:
+    counts = Counts(Grid(width, torch.zeros(codes.shape[1], dtype=torch.float64)), budget)
     for half, part in enumerate(np.array_split(codes, windows)):
         token, index = part.nonzero()
         value = torch.from_numpy(part[token, index])
@@ -136,12 +137,11 @@ def test_tails_sum_to_one() -> None:
     ]
 
 
-def test_merging_does_not_change_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_merging_does_not_change_counts() -> None:
     codes, width, _ = source("geometric", np.random.default_rng(6))
     whole = counted(codes[:5000], width, windows=50)
     whole.merge()
-    monkeypatch.setattr("saeaudit.core.codes.codelength.MERGE", 100)
-    often = counted(codes[:5000], width, windows=50)
+    often = counted(codes[:5000], width, windows=50, budget=Budget(samples=100))
     often.merge()
     assert torch.equal(whole.keys, often.keys)
     assert torch.equal(whole.weights, often.weights)

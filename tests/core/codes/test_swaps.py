@@ -10,6 +10,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from saeaudit.core.budget import Budget, Size
 from saeaudit.core.codes.fits import Fit, Supports
 from saeaudit.core.codes.swaps import TOLERANCE, one_swaps
 from saeaudit.core.rows import UnitRows, row_norms
@@ -34,9 +35,10 @@ def exhaustive_nonnegative(rows: np.ndarray, target: np.ndarray) -> float:
     return best
 
 
-def units_of(rows: np.ndarray) -> UnitRows:
+def units_of(rows: np.ndarray, cells: int = 1 << 18) -> UnitRows:
     decoder = torch.from_numpy(rows)
-    return UnitRows(decoder, torch.arange(len(rows)), row_norms(decoder))
+    budget = Budget(swap_cells=Size(cells, cells))
+    return UnitRows(decoder, torch.arange(len(rows)), row_norms(decoder), budget)
 
 
 @st.composite
@@ -72,7 +74,7 @@ def test_one_swap_equals_enumeration(problem, epsilon: float, reference: float) 
     if support:  # between those, what is a direction of its own is a matter of definition
         least = np.linalg.svd(unit[support], compute_uv=False)[-1]
         assume(least < 1e-9 or least > 1e-4)
-    supports = Supports(units_of(rows), torch.tensor([support], dtype=torch.int64))
+    supports = Supports(units_of(rows, cells=64), torch.tensor([support], dtype=torch.int64))
     fit = Fit(supports, torch.from_numpy(target)[None])
     least = least_squares(unit[support], target)[1]
     size = float((target**2).sum())
@@ -80,10 +82,8 @@ def test_one_swap_equals_enumeration(problem, epsilon: float, reference: float) 
     limit = (1 + epsilon) ** 2 * reference * least
     enter = torch.ones(len(rows), dtype=torch.bool)
     enter[-1] = len(rows) - 1 in support
-    (swaps,) = one_swaps(
-        [fit], [torch.tensor([[limit]], dtype=torch.float64)], enter, cells=64, listing=True
-    )
-    (counted,) = one_swaps([fit], [torch.tensor([[limit]], dtype=torch.float64)], enter, cells=64)
+    (swaps,) = one_swaps([fit], [torch.tensor([[limit]], dtype=torch.float64)], enter, listing=True)
+    (counted,) = one_swaps([fit], [torch.tensor([[limit]], dtype=torch.float64)], enter)
     for name in ("count", "unsigned", "passing", "feature"):
         assert torch.equal(getattr(counted, name), getattr(swaps, name)), name
     assert torch.allclose(counted.error, swaps.error, rtol=0, atol=1e-9 * size)
@@ -123,16 +123,16 @@ def test_batches_of_tokens_do_not_mix() -> None:
     rows = rng.normal(size=(60, 12))
     supports = [rng.choice(60, size, replace=False).tolist() for size in (0, 1, 3, 7, 12)]
     targets = rng.normal(size=(5, 12))
-    units, enter = units_of(rows), torch.ones(60, dtype=torch.bool)
+    enter = torch.ones(60, dtype=torch.bool)
     padded = torch.full((5, 12), -1)
     for b, support in enumerate(supports):
         padded[b, : len(support)] = torch.tensor(support, dtype=torch.int64)
 
     def run(index: list[int], cells: int):
-        supports = Supports(units, padded[index])
+        supports = Supports(units_of(rows, cells), padded[index])
         fit = Fit(supports, torch.from_numpy(targets)[index])
         limits = torch.stack([fit.error, 1.5 * fit.error], 1)
-        return one_swaps([fit], [limits], enter, cells=cells)[0]
+        return one_swaps([fit], [limits], enter)[0]
 
     together = run([0, 1, 2, 3, 4], 10_000)
     assert together.count[0].tolist() == [0, 0], "nothing can be swapped where nothing is active"

@@ -18,7 +18,7 @@ from saeaudit.core.cosines.kernels import CONFIGS
 
 def build(capability: int, number: int) -> dict[str, object]:
     config = CONFIGS[number]
-    pointers = {"packed": "*i8", "found": "*i64"}
+    pointers = {"packed": "*i8", "hits": "*i64"}
     pointers |= dict.fromkeys(("margin", "best", "hit_i", "hit_j", "hit_value"), "*i32")
     fixed = {"ROWS": config.rows, "COLUMNS": config.columns, "DEPTH": config.depth, "EVEN": True}
     names = kernels.sweep_tile.arg_names

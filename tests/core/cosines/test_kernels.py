@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from saeaudit.core.budget import Budget
 from saeaudit.core.cosines import kernels
 from saeaudit.core.cosines.kernels import Config, sweep_int8
 
@@ -69,10 +70,8 @@ def test_equals_plain_products(count: int, width: int, config: Config, device: s
 )
 def test_overflow_repeats_the_strip(capacity: int, most: int, strip: int, device: str) -> None:
     rows, margin = packed(150, 48)
-    found = check(
-        rows, margin, 2000, device, config=SMALL, capacity=capacity, most=most, strip=strip
-    )
-    assert found > 600
+    budget = Budget(hits=capacity, most_hits=most, strip_rows=strip)
+    assert check(rows, margin, 2000, device, config=SMALL, budget=budget) > 600
 
 
 def test_all_rows_equal(device: str) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from saeaudit.core.budget import DEFAULT, Budget
 from saeaudit.core.cosines.screen import Rotation, calibrate, estimates, make_screen
 from saeaudit.core.cosines.sweep import sweep
 from saeaudit.core.rows import UnitRows, row_norms
@@ -10,10 +11,10 @@ from saeaudit.core.rows import UnitRows, row_norms
 CPU = torch.device("cpu")
 
 
-def units(rows: torch.Tensor) -> UnitRows:
+def units(rows: torch.Tensor, budget: Budget = DEFAULT) -> UnitRows:
     norms = row_norms(rows)
     live = (norms > 0).nonzero().squeeze(1)
-    return UnitRows(rows, live, norms[live])
+    return UnitRows(rows, live, norms[live], budget)
 
 
 @pytest.mark.parametrize("width", (1, 2, 7, 64, 384, 2304, 4097))
@@ -43,13 +44,13 @@ def test_slack_bounds_every_estimate(name: str, screen: str) -> None:
     if name == "huge":  # squares overflow even float64: such rows count as not finite
         assert not row_norms(rows).isfinite().any()
         return
-    made = units(rows)
+    made = units(rows, Budget(tile=64, columns=50))
     ready = make_screen(made, screen, CPU)
     i, j = torch.triu_indices(made.count, made.count, 1)
     exact = made.cosines(i, j)
     seen = torch.zeros(made.count)
     count = 0
-    for hits in sweep(ready, 0.0, seen, tile=64):
+    for hits in sweep(ready, 0.0, seen):
         count += len(hits.i)
         truth = made.cosines(hits.i, hits.j)
         assert float((hits.cosine - truth).abs().max()) <= ready.slack
@@ -59,7 +60,7 @@ def test_slack_bounds_every_estimate(name: str, screen: str) -> None:
     largest.scatter_reduce_(0, j, exact.abs(), "amax")
     assert float((seen - largest).abs().max()) <= ready.slack
     some = torch.tensor([0, 7, made.count - 1])
-    whole = torch.cat([v for _, v in estimates(ready, some, block=50)], 1)
+    whole = torch.cat([v for _, v in estimates(ready, some)], 1)
     for n, row in enumerate(some.tolist()):
         truth = made.cosines(torch.full((made.count,), row), torch.arange(made.count))
         truth[row] = 0
@@ -67,17 +68,18 @@ def test_slack_bounds_every_estimate(name: str, screen: str) -> None:
 
 
 def test_sweep_proposes_each_pair_over_the_threshold(screen: str) -> None:
-    made = units(torch.randn(700, 48, generator=torch.Generator().manual_seed(1)))
-    ready = make_screen(made, screen, CPU)
+    rows = torch.randn(700, 48, generator=torch.Generator().manual_seed(1))
+    made = units(rows)
     i, j = torch.triu_indices(700, 700, 1)
     exact = made.cosines(i, j)
     wanted = {
         (int(a), int(b)) for a, b in zip(i[exact.abs() >= 0.4], j[exact.abs() >= 0.4], strict=True)
     }
     for tile in (17, 256, 701):
+        ready = make_screen(units(rows, Budget(tile=tile)), screen, CPU)
         got = [
             pair
-            for hits in sweep(ready, 0.4, torch.zeros(700), tile=tile)
+            for hits in sweep(ready, 0.4, torch.zeros(700))
             for pair in zip(hits.i.tolist(), hits.j.tolist(), strict=True)
         ]
         assert len(got) == len(set(got))
