@@ -14,7 +14,7 @@ from saeaudit.core.cosines import babel, triples
 from saeaudit.core.cosines.edges import EdgeStore, TooDenseError, rank_entries
 from saeaudit.core.cosines.maxima import row_maxima
 from saeaudit.core.cosines.pairs import PairFinder, Pairs
-from saeaudit.core.cosines.screen import Screen, ScreenName, estimates, make_screen
+from saeaudit.core.cosines.screen import Screen, ScreenName, estimates, make_screens
 from saeaudit.core.cosines.stream import hold
 from saeaudit.core.cosines.sweep import sweep
 from saeaudit.core.rows import UnitRows
@@ -105,8 +105,8 @@ def _once(
     rho, gamma, tau = options.max_residual, options.min_gain, options.min_cosine
     device = torch.device(options.device)
     units = hold(units, device)
-    screen = make_screen(units, name, device)
-    whole = screen if screen.name == "fp32" else make_screen(units, "fp32", device)
+    screens = make_screens(units, name, device)
+    screen = screens.quick
     wanted = triples.edge_floor(units.width, rho, gamma)
     floor = min(wanted, _listing_floor(screen, wanted))
     finder = PairFinder(units, tau, screen.slack)
@@ -126,7 +126,7 @@ def _once(
         if progress:
             progress("refining", 0.0)
         pairs, edges = finder.finish(), store.finish()
-        findings = triples.find_triples(screen, whole, edges, rho, gamma)
+        findings = triples.find_triples(screens, edges, rho, gamma)
     except TooDenseError as error:
         raise AuditError(
             f"too many strongly correlated features for the exact search: {error}",
@@ -134,9 +134,9 @@ def _once(
             hint="a smaller --max-residual or a larger --min-gain has fewer candidates",
         ) from error
     ranked = rank_entries(edges, units.count)
-    row_max = row_maxima(screen, whole, edges, ranked, estimate)
+    row_max = row_maxima(screens, edges, ranked, estimate)
     _check_certificate(sae, screen, row_max, estimate)
-    sums = [babel.babel(screen, whole, edges, ranked, row_max, k) for k in (1, 8, 32)]
+    sums = [babel.babel(screens, ranked, row_max, k) for k in (1, 8, 32)]
     return Found(
         pairs.cpu(),
         triples.Triples(*(column.cpu() for column in findings)),

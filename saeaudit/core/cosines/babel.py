@@ -9,72 +9,67 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from saeaudit.core.cosines.edges import RANK_ERROR, Edges, Ranked
-from saeaudit.core.cosines.screen import Screen, estimates, pair_estimates
+from saeaudit.core.cosines.edges import RANK_ERROR, Ranked
+from saeaudit.core.cosines.screen import Screen, Screens, estimates, pair_estimates
 from saeaudit.core.rows import UnitRows, fold, round9
 
-
-def _whole_rows(screen: Screen, index: Tensor) -> Tensor:
-    """|cosine| estimates ``[m, n]`` of some rows with all rows (0 with themselves)."""
-    return torch.cat([values.abs() for _, values in estimates(screen, index)], 1)
+FIRST_ROWS = 8
+"""Rows that are summed first: their sums rule out most of the others."""
 
 
-def babel(
-    screen: Screen, whole: Screen, edges: Edges, ranked: Ranked, best: Tensor, k: int
-) -> float:
+def babel(screens: Screens, ranked: Ranked, best: Tensor, k: int) -> float:
     """Babel function mu_1(k): the largest sum of a row's k largest |cosines| (Tropp 2004).
 
     Upper bounds from the listed edges order the rows; whole rows are computed, largest bound
     first, until no remaining bound exceeds the largest exact sum.
 
     Args:
-        screen, whole, edges, ranked: as for `row_maxima`.
+        screens, ranked: as for `row_maxima`.
         best: ``[n]`` float64, the exact row maxima.
         k: number of other rows; all of them where there are fewer.
     """
-    count = screen.units.count
+    count = screens.units.count
     k = min(k, count - 1)
     if k < 1:
         return 0.0
-    slack = screen.slack + RANK_ERROR
-    bound = _upper_bounds(slack, edges, ranked, best, k)
+    slack = screens.quick.slack + RANK_ERROR
+    bound = _upper_bounds(slack, ranked, best, k)
     kth = torch.zeros(count, device=best.device)
     at_k = ranked.rank == k - 1
     kth[ranked.row[at_k].long()] = ranked.magnitude[at_k]
     # The k largest are all listed where the k-th listed one certainly lies above the floor.
-    listed = (kth - slack >= edges.floor) & ~edges.crowded
+    listed = (kth - slack >= ranked.floor) & ~ranked.crowded
     order = torch.argsort(bound, descending=True, stable=True)
-    largest, size = 0.0, 8
+    largest, size = 0.0, FIRST_ROWS
     while len(order) and float(bound[order[0]]) > largest:
-        some, order = order[:size], order[size:]
-        some = some[bound[some] > largest]
-        sums = _listed_sums(screen, whole, ranked, some[listed[some]], kth, k, largest)
-        largest = max(largest, sums)
-        largest = _whole_sums(whole, some[~listed[some]], best, k, largest)
-        size = screen.units.budget.whole_rows(count)
+        rows, order = order[:size], order[size:]
+        rows = rows[bound[rows] > largest]
+        largest = _listed_sums(screens, ranked, rows[listed[rows]], kth, k, largest)
+        largest = _whole_sums(screens.fine, rows[~listed[rows]], best, k, largest)
+        size = screens.units.budget.whole_rows(count)
     return largest
 
 
 def _listed_sums(
-    screen: Screen, whole: Screen, ranked: Ranked, rows: Tensor, kth: Tensor, k: int, least: float
+    screens: Screens, ranked: Ranked, rows: Tensor, kth: Tensor, k: int, largest: float
 ) -> float:
-    """Largest exact sum of k over rows whose k largest are listed, or `least` if that is more."""
-    units = screen.units
-    mine = torch.zeros(units.count, dtype=torch.bool, device=rows.device)
-    mine[rows] = True
-    keep = mine[ranked.row].nonzero().squeeze(1)
+    """Largest exact sum of k over rows whose k largest are listed, or `largest` if that is more."""
+    units, fine = screens.units, screens.fine
+    asked = torch.zeros(units.count, dtype=torch.bool, device=rows.device)
+    asked[rows] = True
+    keep = asked[ranked.row].nonzero().squeeze(1)
     row, partner = ranked.row[keep].long(), ranked.partner[keep].long()
-    large = ranked.magnitude[keep] >= kth[row] - 2 * (screen.slack + RANK_ERROR) - 1e-6
+    large = ranked.magnitude[keep] >= kth[row] - 2 * (screens.quick.slack + RANK_ERROR) - 1e-6
     row, partner = row[large], partner[large]
-    if screen.slack > 10 * whole.slack:
-        near = pair_estimates(whole, row, partner).abs().double()
-        upper = _top_sums(row, near + whole.slack, units.count, k)
-        keep = upper[row] > least
+    if screens.refines:
+        near = pair_estimates(fine, row, partner).abs().double()
+        upper = _top_sums(row, near + fine.slack, units.count, k)
+        keep = upper[row] > largest
         row, partner = row[keep], partner[keep]
     if not len(row):
-        return least
+        return largest
     sums = _top_sums(row, round9(units.cosines(row, partner).abs()), units.count, k)
-    return max(least, float(round9(sums).max()))
+    return max(largest, float(round9(sums).max()))
 
 
 def _top_sums(row: Tensor, value: Tensor, count: int, k: int) -> Tensor:
@@ -94,30 +89,30 @@ def _top_sums(row: Tensor, value: Tensor, count: int, k: int) -> Tensor:
     return sums
 
 
-def _whole_sums(whole: Screen, rows: Tensor, best: Tensor, k: int, largest: float) -> float:
+def _whole_sums(fine: Screen, rows: Tensor, best: Tensor, k: int, largest: float) -> float:
     """The same for rows that must be computed whole."""
     if not len(rows):
         return largest
-    values = _whole_rows(whole, rows)
+    values = torch.cat([values.abs() for _, values in estimates(fine, rows)], 1)
     tight = values.topk(k, dim=1).values.double()
-    tight = (tight + whole.slack).minimum(best[rows][:, None]).sum(1)
+    tight = (tight + fine.slack).minimum(best[rows][:, None]).sum(1)
     for position in torch.argsort(tight, descending=True).tolist():
         if float(tight[position]) <= largest:
             break
-        exact = _exact_sum(whole.units, int(rows[position]), values[position], whole.slack, k)
+        exact = _exact_sum(fine.units, int(rows[position]), values[position], fine.slack, k)
         largest = max(largest, exact)
     return largest
 
 
-def _upper_bounds(slack: float, edges: Edges, ranked: Ranked, best: Tensor, k: int) -> Tensor:
+def _upper_bounds(slack: float, ranked: Ranked, best: Tensor, k: int) -> Tensor:
     """Upper bound on the sum of each row's k largest |cosines|, ``[n]`` float64."""
     first = ranked.rank < k
     row = ranked.row[first].long()
     entries = (ranked.magnitude[first].double() + slack + 1e-6).minimum(best[row])
     total = torch.zeros_like(best).index_add_(0, row, entries)
     missing = (k - ranked.sizes).clamp(min=0)
-    total += missing * best.clamp(max=edges.floor)
-    return torch.where(edges.crowded, k * best, total)
+    total += missing * best.clamp(max=ranked.floor)
+    return torch.where(ranked.crowded, k * best, total)
 
 
 def _exact_sum(units: UnitRows, row: int, values: Tensor, slack: float, k: int) -> float:

@@ -119,6 +119,10 @@ class Ranked(NamedTuple):
     """``[m]`` int32: position within the row, from 0."""
     sizes: Tensor
     """``[n]`` int64: entries of each row."""
+    floor: float
+    """As of the edges."""
+    crowded: Tensor
+    """As of the edges."""
 
 
 def rank_entries(edges: Edges, count: int) -> Ranked:
@@ -142,7 +146,7 @@ def rank_entries(edges: Edges, count: int) -> Ranked:
     sizes = torch.bincount(row, minlength=count)
     rank = torch.arange(len(row), dtype=torch.int32, device=row.device)
     rank -= torch.repeat_interleave((sizes.cumsum(0) - sizes).to(torch.int32), sizes)
-    return Ranked(row, partner, magnitude, rank, sizes)
+    return Ranked(row, partner, magnitude, rank, sizes, edges.floor, edges.crowded)
 
 
 def sorted_in_place(keys: Tensor) -> Tensor:

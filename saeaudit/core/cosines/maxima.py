@@ -13,18 +13,20 @@ from torch import Tensor
 
 from saeaudit.core.cosines.edges import Edges, Ranked
 from saeaudit.core.cosines.products import sampled_products
-from saeaudit.core.cosines.screen import Screen, estimates, pair_estimates
+from saeaudit.core.cosines.screen import Screens, estimates, pair_estimates
 from saeaudit.core.rows import UnitRows, round9, spans
 
+SEVERAL = 4
+"""Blocks of whole rows in one step: only entries near the largest are kept of them."""
+CROWDED = 4
+"""Rivals a row from which on a float64 product sorts them before they are computed exactly."""
 
-def row_maxima(
-    screen: Screen, whole: Screen, edges: Edges, ranked: Ranked, estimate: Tensor
-) -> Tensor:
+
+def row_maxima(screens: Screens, edges: Edges, ranked: Ranked, estimate: Tensor) -> Tensor:
     """Exact largest |cosine| of every row with any other row.
 
     Args:
-        screen: the screen that `edges` came from.
-        whole: a float32 screen of the same rows.
+        screens: the rows; `edges` came from the quick one.
         edges: every pair with |cosine| >= ``edges.floor``, but for crowded rows.
         ranked: the same edges by row.
         estimate: ``[n]`` float32, the largest |estimate| of every row in the sweep.
@@ -32,7 +34,7 @@ def row_maxima(
     Returns:
         ``[n]`` float64, rounded to 9 significant digits (zero where there is one row only).
     """
-    units = screen.units
+    units = screens.units
     best = torch.zeros(units.count, dtype=torch.float64, device=units.device)
     top = ranked.rank == 0
     _raise_to_cosines(units, best, ranked.row[top].long(), ranked.partner[top].long())
@@ -41,28 +43,27 @@ def row_maxima(
         i, j = edges.i[start:stop], edges.j[start:stop]
         lesser = torch.minimum(best[i], best[j])
         # A cosine of 1 cannot be beaten: copies need no further look.
-        least = lesser - screen.slack - 1e-6
+        least = lesser - screens.quick.slack - 1e-6
         rivals = (edges.cosine[start:stop].abs() >= least) & (lesser < 1.0)
         found.append(torch.stack([i[rivals], j[rivals]]).long())
     if found:
-        _raise_to_rivals(screen, whole, best, *torch.cat(found, 1))
+        _raise_to_rivals(screens, best, *torch.cat(found, 1))
     unsure = ((best < edges.floor) | edges.crowded).nonzero().squeeze(1)
-    for start, stop in spans(len(unsure), 4 * units.budget.whole_rows(units.count)):
-        _whole_maxima(screen, whole, unsure[start:stop], best, estimate)
+    for start, stop in spans(len(unsure), SEVERAL * units.budget.whole_rows(units.count)):
+        _whole_maxima(screens, unsure[start:stop], best, estimate)
     return best
 
 
-def _raise_to_rivals(
-    screen: Screen, whole: Screen, best: Tensor, row: Tensor, partner: Tensor
-) -> None:
+def _raise_to_rivals(screens: Screens, best: Tensor, row: Tensor, partner: Tensor) -> None:
     """Raise both rows of each pair, looking closer first where the screen's slack is wide."""
-    if screen.slack > 10 * whole.slack:
-        low = torch.minimum(best[row], best[partner]) - whole.slack
-        keep = pair_estimates(whole, row, partner).abs() >= low
+    units, fine = screens.units, screens.fine
+    if screens.refines:
+        low = torch.minimum(best[row], best[partner]) - fine.slack
+        keep = pair_estimates(fine, row, partner).abs() >= low
         row, partner = row[keep], partner[keep]
-    if len(row) > 4 * screen.units.count:
-        row, partner = _closest(screen.units, best, row, partner)
-    _raise_to_cosines(screen.units, best, row, partner)
+    if len(row) > CROWDED * units.count:
+        row, partner = _closest(units, best, row, partner)
+    _raise_to_cosines(units, best, row, partner)
 
 
 def _closest(units: UnitRows, best: Tensor, row: Tensor, partner: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,21 +96,18 @@ def _raise_to_cosines(units: UnitRows, best: Tensor, row: Tensor, partner: Tenso
     best.scatter_reduce_(0, high, cosine, "amax")
 
 
-def _whole_maxima(
-    screen: Screen, whole: Screen, some: Tensor, best: Tensor, estimate: Tensor
-) -> None:
+def _whole_maxima(screens: Screens, rows: Tensor, best: Tensor, estimate: Tensor) -> None:
     """Raise rows to their largest |cosine| with any row; listed entries do not settle them."""
-    some = some[best[some] < 1.0]
+    rows = rows[best[rows] < 1.0]
     # The largest is estimated at most a slack low, and the largest estimate at most one high.
-    least = (estimate[some] - 2 * screen.slack - 1e-6)[:, None]
-    rows, partners = [], []
-    for start, values in estimates(screen, some):
-        at = (values.abs() >= least).nonzero()
-        rows.append(some[at[:, 0]])
-        partners.append(at[:, 1] + start)
-    row, partner = torch.cat(rows), torch.cat(partners)
+    least = (estimate[rows] - 2 * screens.quick.slack - 1e-6)[:, None]
+    rivals = []
+    for start, values in estimates(screens.quick, rows):
+        at, column = (values.abs() >= least).nonzero().unbind(1)
+        rivals.append(torch.stack([rows[at], column + start]))
+    row, partner = torch.cat(rivals, 1)
     others = row != partner
-    _raise_to_rivals(screen, whole, best, row[others], partner[others])
+    _raise_to_rivals(screens, best, row[others], partner[others])
 
 
 def unique_below(coherence: float) -> float | None:

@@ -15,7 +15,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,6 +28,9 @@ ScreenName = Literal["int8", "bf16", "fp32"]
 
 SLACK_LIMIT = 0.05
 """No screen with a larger slack is used: such rows are swept in float32 instead."""
+WORTH_A_LOOK = 10
+"""Estimates are looked at again where that divides their slack by more than this: float32 has a
+fiftieth of the other screens' slack at usual widths, and itself otherwise."""
 UNIT_ERROR = 3e-7
 """Relative error of a float32 unit row (see `UnitRows.block`)."""
 ROTATION_ERROR = 4e-5
@@ -86,6 +89,31 @@ def make_screen(units: UnitRows, name: ScreenName, device: torch.device) -> Scre
     else:
         return _fp32(units, device)
     return screen if screen.slack <= SLACK_LIMIT else _fp32(units, device)
+
+
+class Screens(NamedTuple):
+    """The same rows made ready twice: to propose pairs, and to look closer at what is proposed."""
+
+    quick: Screen
+    """What a sweep runs on, of the kind asked for."""
+    fine: Screen
+    """float32; the same object where that is what was asked for."""
+
+    @property
+    def units(self) -> UnitRows:
+        """The rows."""
+        return self.quick.units
+
+    @property
+    def refines(self) -> bool:
+        """Whether a look at the fine screen's estimates rules out enough to be worth its time."""
+        return self.quick.slack > WORTH_A_LOOK * self.fine.slack
+
+
+def make_screens(units: UnitRows, name: ScreenName, device: torch.device) -> Screens:
+    """Prepare rows for screening by one kind of product and in float32; as for `make_screen`."""
+    quick = make_screen(units, name, device)
+    return Screens(quick, quick if quick.name == "fp32" else _fp32(units, device))
 
 
 def _fp32(units: UnitRows, device: torch.device) -> Screen:
@@ -206,25 +234,25 @@ def _factors(width: int) -> tuple[int, int]:
         padded += 16
 
 
-def pair_estimates(whole: Screen, i: Tensor, j: Tensor) -> Tensor:
+def pair_estimates(fine: Screen, i: Tensor, j: Tensor) -> Tensor:
     """Estimated cosines of pairs, within the slack of the screen.
 
     Args:
-        whole: a float32 screen.
+        fine: a float32 screen.
         i: ``[m]`` int64 row numbers; fastest where they ascend.
         j: ``[m]`` int64 row numbers.
 
     Returns:
         ``[m]`` float32 where the rows are.
     """
-    home, step = whole.units.device, whole.units.budget.paired_rows
-    if whole.packed is not None:
-        packed = whole.packed
+    home, step = fine.units.device, fine.units.budget.paired_rows
+    if fine.packed is not None:
+        packed = fine.packed
         products = sampled_products(packed, i.to(packed.device), j.to(packed.device), step)
         return products.to(home)
     out = torch.empty(len(i), device=home)
     for start, stop in spans(len(i), step.on(home)):
-        a, b = whole.units.take(i[start:stop]), whole.units.take(j[start:stop])
+        a, b = fine.units.take(i[start:stop]), fine.units.take(j[start:stop])
         out[start:stop] = torch.linalg.vecdot(a, b)
     return out
 

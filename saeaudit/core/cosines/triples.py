@@ -22,7 +22,7 @@ from torch import Tensor
 
 from saeaudit.core.budget import Budget
 from saeaudit.core.cosines.edges import Edges, TooDenseError, sorted_in_place
-from saeaudit.core.cosines.screen import Screen, estimates, pair_estimates
+from saeaudit.core.cosines.screen import Screens, estimates, pair_estimates
 from saeaudit.core.rows import UnitRows, fold, round9, spans
 
 MARGIN = 1e-6
@@ -79,12 +79,12 @@ def edge_floor(width: int, rho: float, gamma: float) -> float:
     return min(strong_cosine(rho, gamma), max(0.25, 4 / math.sqrt(width)))
 
 
-def find_triples(screen: Screen, whole: Screen, edges: Edges, rho: float, gamma: float) -> Triples:
+def find_triples(screens: Screens, edges: Edges, rho: float, gamma: float) -> Triples:
     """Find all genuine triples.
 
     Args:
-        screen: the screen that `edges` came from.
-        whole: a float32 screen of the same rows, for whole rows of cosines.
+        screens: the rows; `edges` came from the quick one, whole rows of cosines come from the
+            fine one.
         edges: all pairs with |cosine| >= ``edges.floor``, itself at most the strong floor.
         rho: largest residual.
         gamma: least ratio of the single residual to the residual, >= 1.
@@ -95,12 +95,12 @@ def find_triples(screen: Screen, whole: Screen, edges: Edges, rho: float, gamma:
     Raises:
         TooDenseError: more candidates or findings than can be held.
     """
-    units = screen.units
-    edges = _useful(edges, edge_floor(units.width, rho, gamma), screen.slack)
-    strong = _strong_edges(screen, whole, edges, rho, gamma)
+    units = screens.units
+    edges = _useful(edges, edge_floor(units.width, rho, gamma), screens.quick.slack)
+    strong = _strong_edges(screens, edges, rho, gamma)
     if not len(strong.i):
         return _empty(units.device)
-    neighbours = _neighbours(screen, whole, edges, strong)
+    neighbours = _neighbours(screens, edges, strong)
     candidates = _candidates(neighbours, strong, rho, units.budget)
     found = [
         _genuine(units, candidates[start:stop], rho, gamma)
@@ -133,23 +133,23 @@ class _Strong(NamedTuple):
     """Bound on the error of `cosine`."""
 
 
-def _strong_edges(screen: Screen, whole: Screen, edges: Edges, rho: float, gamma: float) -> _Strong:
+def _strong_edges(screens: Screens, edges: Edges, rho: float, gamma: float) -> _Strong:
     rho, gamma = rho * (1 + MARGIN), gamma * (1 - MARGIN)
     low, high = strong_cosine(rho, gamma) - MARGIN, near_cosine(rho) + MARGIN
-    magnitude = edges.cosine.abs()
-    keep = (magnitude >= low - screen.slack) & (magnitude <= high + screen.slack)
+    slack, magnitude = screens.quick.slack, edges.cosine.abs()
+    keep = (magnitude >= low - slack) & (magnitude <= high + slack)
     i, j, cosine = edges.i[keep].long(), edges.j[keep].long(), edges.cosine[keep]
-    if screen.slack > whole.slack:  # a wide slack lets many weak edges through: look closer
-        cosine = pair_estimates(whole, i, j)
-        keep = (cosine.abs() >= low - whole.slack) & (cosine.abs() <= high + whole.slack)
+    if screens.refines:  # a wide slack lets many weak edges through
+        slack, cosine = screens.fine.slack, pair_estimates(screens.fine, i, j)
+        keep = (cosine.abs() >= low - slack) & (cosine.abs() <= high + slack)
         i, j, cosine = i[keep], j[keep], cosine[keep]
     cosine = cosine.double()
     # The bound falls as the largest cosine rises: take the largest that the estimate allows.
-    largest = (cosine.abs() + whole.slack).clamp(max=1.0)
+    largest = (cosine.abs() + slack).clamp(max=1.0)
     square = 1 - largest * largest
     tight = (square / gamma**2).clamp(max=rho * rho)
     second = ((square - tight).clamp_(min=0) / (2 * (1 + largest) - tight)).sqrt() - MARGIN
-    return _Strong(i, j, cosine, second, whole.slack)
+    return _Strong(i, j, cosine, second, slack)
 
 
 class _Neighbours(NamedTuple):
@@ -169,26 +169,26 @@ class _Neighbours(NamedTuple):
     """int64: ``row * n + partner`` of every entry, ascending."""
 
 
-def _neighbours(screen: Screen, whole: Screen, edges: Edges, strong: _Strong) -> _Neighbours:
+def _neighbours(screens: Screens, edges: Edges, strong: _Strong) -> _Neighbours:
     """Neighbour lists: the edges both ways, and whole rows where a strong edge needs more."""
-    count = screen.units.count
-    floor = torch.full((count,), edges.floor, dtype=torch.float32, device=screen.units.device)
+    units, fine = screens.units, screens.fine
+    count, budget = units.count, units.budget
+    floor = torch.full((count,), edges.floor, dtype=torch.float32, device=units.device)
     for ends in (strong.i, strong.j):
         floor.scatter_reduce_(0, ends, strong.second.to(torch.float32) * (1 - MARGIN), "amin")
     pack = _Packing(count)
     packed = [pack(edges.i, edges.j, edges.cosine), pack(edges.j, edges.i, edges.cosine)]
     deep = (floor < edges.floor).nonzero().squeeze(1)
     total = 0
-    budget = screen.units.budget
     for begin, end in spans(len(deep), budget.deep_rows):
-        some = deep[begin:end]
-        least = (floor[some] - whole.slack)[:, None]
-        for start, values in estimates(whole, some):
-            at = (values.abs() >= least).nonzero()
+        rows = deep[begin:end]
+        least = (floor[rows] - fine.slack)[:, None]
+        for start, values in estimates(fine, rows):
+            at, column = (values.abs() >= least).nonzero().unbind(1)
             total += len(at)
             if total > budget.neighbours:
                 raise TooDenseError("too many rows with hundreds of correlated neighbours")
-            packed.append(pack(some[at[:, 0]], at[:, 1] + start, values[at[:, 0], at[:, 1]]))
+            packed.append(pack(rows[at], column + start, values[at, column]))
     keys = torch.cat(packed)
     packed.clear()
     keys = sorted_in_place(keys)
@@ -200,7 +200,7 @@ def _neighbours(screen: Screen, whole: Screen, edges: Edges, strong: _Strong) ->
         first[1:] = keys[1:] != keys[:-1]
         keys, cosine = keys[first], cosine[first]
     rows = torch.arange(count + 1, device=keys.device) * count
-    slack = max(screen.slack, whole.slack) + MARGIN + pack.error
+    slack = max(screens.quick.slack, fine.slack) + MARGIN + pack.error
     partner = (keys % count).to(torch.int32)
     return _Neighbours(count, torch.searchsorted(keys, rows), partner, cosine, slack, floor, keys)
 
