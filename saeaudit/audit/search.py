@@ -15,9 +15,9 @@ from saeaudit.core.cosines.edges import EdgeStore, TooDenseError, rank_entries
 from saeaudit.core.cosines.maxima import row_maxima
 from saeaudit.core.cosines.pairs import PairFinder, Pairs
 from saeaudit.core.cosines.screen import Screen, ScreenName, estimates, make_screens
-from saeaudit.core.cosines.stream import hold
+from saeaudit.core.cosines.stream import place_rows
 from saeaudit.core.cosines.sweep import sweep
-from saeaudit.core.rows import UnitRows
+from saeaudit.core.rows import MARGIN, UnitRows
 from saeaudit.errors import AuditError
 from saeaudit.records import Babel
 
@@ -104,18 +104,17 @@ def _once(
 ) -> Found:
     rho, gamma, tau = options.max_residual, options.min_gain, options.min_cosine
     device = torch.device(options.device)
-    units = hold(units, device)
+    units = place_rows(units, device)
     screens = make_screens(units, name, device)
     screen = screens.quick
     wanted = triples.edge_floor(units.width, rho, gamma)
     floor = min(wanted, _listing_floor(screen, wanted))
-    finder = PairFinder(units, tau, screen.slack)
+    finder = PairFinder(screen, tau)
     store = EdgeStore(
-        units,
+        screen,
         floor,
-        screen.slack,
         near=triples.near_cosine(rho),
-        strong=triples.strong_cosine(rho, gamma) - 10 * triples.MARGIN,
+        strong=triples.strong_floor(rho, gamma),
     )
     estimate = torch.zeros(units.count, device=units.device)
     report = (lambda share: progress("screening", share)) if progress else None
@@ -155,7 +154,7 @@ def _check_certificate(sae: str, screen: Screen, row_max: Tensor, estimate: Tens
         AuditError: an estimate is further off than the slack allows.
     """
     off = float((row_max - estimate).abs().max())
-    if off > screen.slack + 2e-6:
+    if off > screen.slack + 2 * MARGIN:
         raise AuditError(
             f"the {screen.name} products of {screen.device} are off by {off:.2g} where "
             f"{screen.slack:.2g} is possible: this machine's arithmetic is not to be trusted",

@@ -18,6 +18,10 @@ from torch import Tensor
 
 from saeaudit.core.budget import DEFAULT, Budget
 
+MARGIN = 1e-6
+"""Every bound on a cosine is loosened by this much, far beyond the rounding of decisions (5e-10),
+of estimates kept in float32 (6e-8) and of float64."""
+
 
 def fold(x: Tensor) -> Tensor:
     """Sum over the last axis by repeated halving, in an order that depends on its length alone.
@@ -96,6 +100,9 @@ class UnitRows:
 
     All three tensors are on one device. Exact arithmetic happens there; float64 additions,
     products, quotients and roots are rounded the same way on every device.
+
+    Example: ``UnitRows(decoder, tensor([0, 2]), norms[[0, 2]])`` leaves row 1 of the file out;
+    ``.cosines(tensor([0]), tensor([1]))`` is then the cosine of rows 0 and 2 of the file.
     """
 
     rows: Tensor

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from saeaudit.core.cosines.edges import RANK_ERROR, Ranked
 from saeaudit.core.cosines.screen import Screen, Screens, estimates, pair_estimates
-from saeaudit.core.rows import UnitRows, fold, round9
+from saeaudit.core.rows import MARGIN, UnitRows, fold, round9
 
 FIRST_ROWS = 8
 """Rows that are summed first: their sums rule out most of the others."""
@@ -59,7 +59,7 @@ def _listed_sums(
     asked[rows] = True
     keep = asked[ranked.row].nonzero().squeeze(1)
     row, partner = ranked.row[keep].long(), ranked.partner[keep].long()
-    large = ranked.magnitude[keep] >= kth[row] - 2 * (screens.quick.slack + RANK_ERROR) - 1e-6
+    large = ranked.magnitude[keep] >= kth[row] - 2 * (screens.quick.slack + RANK_ERROR) - MARGIN
     row, partner = row[large], partner[large]
     if screens.refines:
         near = pair_estimates(fine, row, partner).abs().double()
@@ -108,7 +108,7 @@ def _upper_bounds(slack: float, ranked: Ranked, best: Tensor, k: int) -> Tensor:
     """Upper bound on the sum of each row's k largest |cosines|, ``[n]`` float64."""
     first = ranked.rank < k
     row = ranked.row[first].long()
-    entries = (ranked.magnitude[first].double() + slack + 1e-6).minimum(best[row])
+    entries = (ranked.magnitude[first].double() + slack + MARGIN).minimum(best[row])
     total = torch.zeros_like(best).index_add_(0, row, entries)
     missing = (k - ranked.sizes).clamp(min=0)
     total += missing * best.clamp(max=ranked.floor)

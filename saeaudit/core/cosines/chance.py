@@ -26,7 +26,7 @@ def random_row_max(count: int, width: int, q: float) -> float:
     # P(|c| <= t) must equal level ** (1 / (count - 1)); its complement keeps the digits.
     tail = -math.expm1(math.log(level) / (count - 1))
     low, high = 0.0, 1.0
-    for _ in range(60):
+    for _ in range(60):  # halvings, past the digits of float64
         middle = (low + high) / 2
         if _cosine_tail(middle, width) > tail:
             low = middle

@@ -10,11 +10,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from saeaudit.core.cosines.screen import Screen
 from saeaudit.core.cosines.sweep import Hits, select
-from saeaudit.core.rows import UnitRows
+from saeaudit.core.rows import MARGIN
 
-RANK_ERROR = 2.0**-16
-"""What ranking costs an estimate: it is kept as one of 65,536 levels."""
+RANK_BITS = 16
+"""Bits of an estimate that is ranked: beside two row numbers of 23 bits they fit in 62."""
+RANK_LEVELS = (1 << RANK_BITS) - 1
+RANK_ERROR = 2.0**-RANK_BITS
+"""What ranking costs an estimate."""
 
 
 class TooDenseError(Exception):
@@ -43,20 +47,22 @@ class EdgeStore:
     rises, up to the strong floor: weak edges can be had again from whole rows, strong ones cannot.
     """
 
-    def __init__(
-        self,
-        units: UnitRows,
-        floor: float,
-        slack: float,
-        *,
-        near: float,
-        strong: float,
-    ) -> None:
-        self._floor, self._slack = floor, slack
-        self._near, self._strong, self._budget = near + slack, strong, units.budget.edges
+    def __init__(self, screen: Screen, floor: float, *, near: float, strong: float) -> None:
+        """Collect edges with |cosine| >= `floor`.
+
+        Args:
+            screen: what the hits come from.
+            floor: threshold to begin with.
+            near: |cosine| from which on a pair is of no use to a triple.
+            strong: threshold that the floor may rise to.
+        """
+        units = screen.units
+        self._floor, self._slack = floor, screen.slack + MARGIN
+        self._near, self._strong = near + self._slack, strong
+        self._budget = units.budget.edges
         self._parts: list[Hits] = []
         self._total = 0
-        self._dropping = False
+        self._without_near = False
         self._crowded = torch.zeros(units.count, dtype=torch.bool, device=units.device)
 
     def add(self, hits: Hits) -> None:
@@ -79,14 +85,14 @@ class EdgeStore:
 
     def _merged(self) -> Hits:
         if not self._parts:
-            none = torch.empty(0, dtype=torch.int32, device=self._crowded.device)
-            return Hits(none, none, none.to(torch.float32))
+            empty = torch.empty(0, dtype=torch.int32, device=self._crowded.device)
+            return Hits(empty, empty, empty.to(torch.float32))
         return Hits(*(torch.cat([part[axis] for part in self._parts]) for axis in (0, 1, 2)))
 
     def _admit(self, hits: Hits) -> Hits:
         magnitude = hits.cosine.abs()
-        keep = magnitude >= self._floor - self._slack - 1e-6
-        if self._dropping:
+        keep = magnitude >= self._floor - self._slack
+        if self._without_near:
             near = magnitude > self._near
             self._crowded[hits.i[near].long()] = True
             self._crowded[hits.j[near].long()] = True
@@ -94,12 +100,12 @@ class EdgeStore:
         return select(hits, keep)
 
     def _shrink(self) -> None:
-        self._dropping = True
+        self._without_near = True
         hits = self._admit(self._merged())
         if len(hits.i) > self._budget // 2:
             magnitude = hits.cosine.abs()
-            wanted = float(magnitude.kthvalue(len(magnitude) - self._budget // 2).values)
-            self._floor = min(max(self._floor, wanted + self._slack), self._strong)
+            affordable = float(magnitude.kthvalue(len(magnitude) - self._budget // 2).values)
+            self._floor = min(max(self._floor, affordable + self._slack), self._strong)
             hits = self._admit(hits)
         if len(hits.i) > self._budget:
             raise TooDenseError(f"more than {self._budget} strongly correlated pairs")
@@ -132,15 +138,16 @@ def rank_entries(edges: Edges, count: int) -> Ranked:
     orders them.
     """
     side = max(count.bit_length(), 1)
-    level = 65535 - (edges.cosine.abs().clamp(max=1.0) * 65535).round_().long()
+    level = RANK_LEVELS - (edges.cosine.abs().clamp(max=1.0) * RANK_LEVELS).round_().long()
     level <<= side
     ends = ((edges.i, edges.j), (edges.j, edges.i))
-    keys = torch.cat([(row.long() << (side + 16)) + level + partner for row, partner in ends])
+    above = side + RANK_BITS
+    keys = torch.cat([(row.long() << above) + level + partner for row, partner in ends])
     keys = sorted_in_place(keys)
     partner = (keys & ((1 << side) - 1)).to(torch.int32)
     keys >>= side
-    magnitude = (65535 - (keys & 65535)).to(torch.float32) / 65535
-    keys >>= 16
+    magnitude = (RANK_LEVELS - (keys & RANK_LEVELS)).to(torch.float32) / RANK_LEVELS
+    keys >>= RANK_BITS
     row = keys.to(torch.int32)
     del keys
     sizes = torch.bincount(row, minlength=count)

@@ -14,10 +14,12 @@ from torch import Tensor
 from saeaudit.core.cosines.edges import Edges, Ranked
 from saeaudit.core.cosines.products import sampled_products
 from saeaudit.core.cosines.screen import Screens, estimates, pair_estimates
-from saeaudit.core.rows import UnitRows, round9, spans
+from saeaudit.core.rows import MARGIN, UnitRows, round9, spans
 
 SEVERAL = 4
 """Blocks of whole rows in one step: only entries near the largest are kept of them."""
+SAME_DIGITS = 2e-9
+"""Cosines closer than this may round to the same 9 digits."""
 CROWDED = 4
 """Rivals a row from which on a float64 product sorts them before they are computed exactly."""
 
@@ -38,16 +40,16 @@ def row_maxima(screens: Screens, edges: Edges, ranked: Ranked, estimate: Tensor)
     best = torch.zeros(units.count, dtype=torch.float64, device=units.device)
     top = ranked.rank == 0
     _raise_to_cosines(units, best, ranked.row[top].long(), ranked.partner[top].long())
-    found = []
+    rivals = []
     for start, stop in spans(len(edges.i), units.budget.entries):
         i, j = edges.i[start:stop], edges.j[start:stop]
         lesser = torch.minimum(best[i], best[j])
         # A cosine of 1 cannot be beaten: copies need no further look.
-        least = lesser - screens.quick.slack - 1e-6
-        rivals = (edges.cosine[start:stop].abs() >= least) & (lesser < 1.0)
-        found.append(torch.stack([i[rivals], j[rivals]]).long())
-    if found:
-        _raise_to_rivals(screens, best, *torch.cat(found, 1))
+        least = lesser - screens.quick.slack - MARGIN
+        near = (edges.cosine[start:stop].abs() >= least) & (lesser < 1.0)
+        rivals.append(torch.stack([i[near], j[near]]).long())
+    if rivals:
+        _raise_to_rivals(screens, best, *torch.cat(rivals, 1))
     unsure = ((best < edges.floor) | edges.crowded).nonzero().squeeze(1)
     for start, stop in spans(len(unsure), SEVERAL * units.budget.whole_rows(units.count)):
         _whole_maxima(screens, unsure[start:stop], best, estimate)
@@ -69,7 +71,7 @@ def _raise_to_rivals(screens: Screens, best: Tensor, row: Tensor, partner: Tenso
 def _closest(units: UnitRows, best: Tensor, row: Tensor, partner: Tensor) -> tuple[Tensor, Tensor]:
     """Of pairs in a crowd of near-copies, those that may be the largest of either row.
 
-    A float64 product is exact to 1e-12, so next to nothing within rounding of the largest is left.
+    A float64 product is exact to 1e-12, so that few are within rounding of the largest.
     """
     used, back = torch.unique(torch.cat([row, partner]), return_inverse=True)
     if 8 * len(used) * units.width > units.budget.crowd_bytes:
@@ -80,7 +82,7 @@ def _closest(units: UnitRows, best: Tensor, row: Tensor, partner: Tensor) -> tup
     top = best.clone()
     top.scatter_reduce_(0, row, value, "amax")
     top.scatter_reduce_(0, partner, value, "amax")
-    keep = value >= torch.minimum(top[row], top[partner]) - 2e-9
+    keep = value >= torch.minimum(top[row], top[partner]) - SAME_DIGITS
     return row[keep], partner[keep]
 
 
@@ -100,7 +102,7 @@ def _whole_maxima(screens: Screens, rows: Tensor, best: Tensor, estimate: Tensor
     """Raise rows to their largest |cosine| with any row; listed entries do not settle them."""
     rows = rows[best[rows] < 1.0]
     # The largest is estimated at most a slack low, and the largest estimate at most one high.
-    least = (estimate[rows] - 2 * screens.quick.slack - 1e-6)[:, None]
+    least = (estimate[rows] - 2 * screens.quick.slack - MARGIN)[:, None]
     rivals = []
     for start, values in estimates(screens.quick, rows):
         at, column = (values.abs() >= least).nonzero().unbind(1)

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from saeaudit.core.cosines.screen import Screen
 from saeaudit.core.cosines.sweep import Hits, select
-from saeaudit.core.rows import UnitRows, round9
+from saeaudit.core.rows import MARGIN, round9
 
 
 class Pairs(NamedTuple):
@@ -45,42 +46,44 @@ class Pairs(NamedTuple):
 class PairFinder:
     """Collects the pairs with |cosine| >= tau from a sweep's hits."""
 
-    def __init__(self, units: UnitRows, tau: float, slack: float) -> None:
-        self._units, self._tau, self._slack = units, tau, slack
-        self._kept: list[Hits] = []
+    def __init__(self, screen: Screen, tau: float) -> None:
+        self._units, self._tau = screen.units, tau
+        self._slack = screen.slack + MARGIN
+        self._listed: list[Hits] = []
         self._total = 0
         self._overflow = False
         self._duplicates = 0
         self._antipodal = 0
-        self._member = torch.zeros(units.count, dtype=torch.bool, device=units.device)
-        self._component = torch.arange(units.count, device=units.device)
+        count, device = self._units.count, self._units.device
+        self._member = torch.zeros(count, dtype=torch.bool, device=device)
+        self._component = torch.arange(count, device=device)
 
     def add(self, hits: Hits) -> None:
         """Take the hits of one tile; those certainly below tau are passed over."""
-        hits = select(hits, hits.cosine.abs() >= self._tau - self._slack - 1e-6)
+        hits = select(hits, hits.cosine.abs() >= self._tau - self._slack)
         if not len(hits.i):
             return
         self._total += len(hits.i)
-        self._kept.append(hits)
+        self._listed.append(hits)
         if self._total > self._units.budget.pairs:
             self._overflow = True
-            for kept in self._kept:
-                self._count(kept)
-            self._kept = []
+            for part in self._listed:
+                self._count(part)
+            self._listed = []
 
     def finish(self) -> Pairs:
-        """Refine what was kept, and return the pairs."""
-        none = torch.empty(0, dtype=torch.int64, device=self._units.device)
-        i, j, cosine = none, none, none.to(torch.float64)
-        if not self._overflow and self._kept:
-            i, j = (torch.cat([part[axis] for part in self._kept]) for axis in (0, 1))
+        """Refine what was listed, and return the pairs."""
+        empty = torch.empty(0, dtype=torch.int64, device=self._units.device)
+        i, j, cosine = empty, empty, empty.to(torch.float64)
+        if not self._overflow and self._listed:
+            i, j = (torch.cat([part[axis] for part in self._listed]) for axis in (0, 1))
             i, j, cosine = self._exact(i, j)
             order = torch.argsort(i * self._units.count + j)
             i, j, cosine = i[order], j[order], cosine[order]
             self._enter(i, j, cosine > 0)
         else:
-            for kept in self._kept:
-                self._count(kept)
+            for part in self._listed:
+                self._count(part)
         return Pairs(
             i, j, cosine, self._duplicates, self._antipodal, self._member, self._component,
             not self._overflow,
@@ -93,7 +96,7 @@ class PairFinder:
 
     def _count(self, hits: Hits) -> None:
         """Count pairs without listing them: only those within the slack of tau are refined."""
-        certain = hits.cosine.abs() >= self._tau + self._slack + 1e-6
+        certain = hits.cosine.abs() >= self._tau + self._slack
         sure, unsure = select(hits, certain), select(hits, ~certain)
         i, j, cosine = self._exact(unsure.i, unsure.j)
         self._enter(

@@ -22,12 +22,23 @@ from torch import Tensor
 
 from saeaudit.core.cosines.products import exact_float32, product, sampled_products
 from saeaudit.core.cosines.stream import unit_blocks
-from saeaudit.core.rows import UnitRows, spans
+from saeaudit.core.rows import MARGIN, UnitRows, spans
 
 ScreenName = Literal["int8", "bf16", "fp32"]
 
 SLACK_LIMIT = 0.05
 """No screen with a larger slack is used: such rows are swept in float32 instead."""
+NORM_ERROR = 1.0003
+"""A norm taken in float32 is less than this times too small, at widths up to 4096 and beyond."""
+LEVELS = 127
+"""Largest magnitude of an int8 level, the same on both sides."""
+CLIPS = (4.0, 5.0, 6.0, 8.0, 12.0)
+"""Standard deviations of a rotated entry at which int8 may clip: smaller steps, or fewer entries
+cut; the best for the rows at hand is taken."""
+PROBED = 256
+"""Rows that it is chosen on."""
+HANDICAPS: dict[ScreenName, float] = {"fp32": 1.0, "bf16": 1.1, "int8": 1.3}
+"""Times as fast as float32 that a kind of product must be: wider slacks leave more to refine."""
 WORTH_A_LOOK = 10
 """Estimates are looked at again where that divides their slack by more than this: float32 has a
 fiftieth of the other screens' slack at usual widths, and itself otherwise."""
@@ -58,10 +69,10 @@ class Screen:
     def least(self, floor: float) -> float:
         """Least |product|, before margins where there are any, of a pair with |cosine| >= floor."""
         if self.margin is None:
-            return max(floor - self.slack, 0.0) / self.scale * (1 - 1e-6)
+            return max(floor - self.slack, 0.0) / self.scale * (1 - MARGIN)
         return max(math.floor((floor - INT8_ERROR) / self.scale), 0)
 
-    def left(self, start: int, stop: int) -> Tensor:
+    def block(self, start: int, stop: int) -> Tensor:
         """Rows ``start:stop`` as they enter a product, ``[stop - start, d']``."""
         if self.packed is None:
             return self.units.block(start, stop).to(self.device)
@@ -144,7 +155,7 @@ def _bf16(units: UnitRows, device: torch.device) -> Screen:
         error = torch.linalg.vector_norm(block - rounded, dim=1).max()
         worst = torch.maximum(worst, error)
     # The product comes back in bfloat16: half a unit in the last place of a number <= 1.01.
-    error = float(worst) * 1.0003 + UNIT_ERROR
+    error = float(worst) * NORM_ERROR + UNIT_ERROR
     slack = _combined(error) + _accumulation(units.width) + 2.0**-8
     return Screen("bf16", units, packed, 1.0, slack, device)
 
@@ -157,10 +168,10 @@ def _int8(units: UnitRows, device: torch.device) -> Screen:
     """
     rotate = Rotation(units.width, device)
     sigma = 1.0 / math.sqrt(rotate.width)
-    some = torch.arange(0, units.count, max(1, units.count // 256), device=units.device)
-    probe = rotate(units.take(some).to(device))
-    clips = [c for c in (4.0, 5.0, 6.0, 8.0, 12.0) if c * sigma < 1.0] or [1.0 / sigma]
-    steps = [c * sigma / 127 for c in clips]
+    sample = torch.arange(0, units.count, max(1, units.count // PROBED), device=units.device)
+    probe = rotate(units.take(sample).to(device))
+    clips = [c for c in CLIPS if c * sigma < 1.0] or [1.0 / sigma]
+    steps = [c * sigma / LEVELS for c in clips]
     errors = torch.stack(
         [
             torch.linalg.vector_norm(_levels(probe, s).mul_(s).sub_(probe), dim=1).max()
@@ -175,7 +186,7 @@ def _int8(units: UnitRows, device: torch.device) -> Screen:
         levels = _levels(rotated, step)
         packed[start:stop] = levels
         error[start:stop] = torch.linalg.vector_norm(levels.mul_(step).sub_(rotated), dim=1)
-    bound = error.cpu().to(torch.float64) * 1.0003 + UNIT_ERROR
+    bound = error.cpu().to(torch.float64) * NORM_ERROR + UNIT_ERROR
     worst = float(bound.max())
     slack = _combined(worst) + INT8_ERROR
     # e_i e_j <= (e_i + e_j) worst / 2, so each row has a margin of its own.
@@ -185,7 +196,7 @@ def _int8(units: UnitRows, device: torch.device) -> Screen:
 
 def _levels(block: Tensor, step: float) -> Tensor:
     """Nearest of 255 levels `step` apart, as whole numbers in float32."""
-    return (block * (1 / step)).round_().clamp_(-127, 127)
+    return (block * (1 / step)).round_().clamp_(-LEVELS, LEVELS)
 
 
 class Rotation:
@@ -196,7 +207,7 @@ class Rotation:
     """
 
     def __init__(self, width: int, device: torch.device) -> None:
-        self.given = width
+        self.source_width = width
         self.p, self.q = _factors(width)
         self.width = self.p * self.q
         generator = torch.Generator().manual_seed(20_000 + width)
@@ -205,8 +216,8 @@ class Rotation:
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Rotate rows ``[m, d]`` float32 to ``[m, d']`` float32."""
-        if self.width != self.given:
-            rows = torch.nn.functional.pad(rows, (0, self.width - self.given))
+        if self.width != self.source_width:
+            rows = torch.nn.functional.pad(rows, (0, self.width - self.source_width))
         grid = rows.reshape(-1, self.q) @ self._right
         turned = torch.matmul(self._left, grid.view(-1, self.p, self.q))
         return turned.view(-1, self.width)
@@ -258,7 +269,7 @@ def pair_estimates(fine: Screen, i: Tensor, j: Tensor) -> Tensor:
 
 
 def estimates(screen: Screen, index: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Estimated cosines of some rows with all rows, a block of columns at a time.
+    """Estimated cosines of the rows at `index` with all rows, a block of columns at a time.
 
     Args:
         screen: the prepared rows.
@@ -272,30 +283,29 @@ def estimates(screen: Screen, index: Tensor) -> Iterator[tuple[int, Tensor]]:
     with exact_float32(), torch.inference_mode():
         rows = screen.pick(index)
         for start, stop in spans(screen.units.count, screen.units.budget.columns):
-            values = product(rows, screen.left(start, stop)).to(home, torch.float32)
+            values = product(rows, screen.block(start, stop)).to(home, torch.float32)
             values.mul_(screen.scale)
-            own = ((index >= start) & (index < stop)).nonzero().squeeze(1)
-            values[own, index[own] - start] = 0.0
+            itself = ((index >= start) & (index < stop)).nonzero().squeeze(1)
+            values[itself, index[itself] - start] = 0.0
             yield start, values
 
 
 def calibrate(width: int, device: torch.device) -> ScreenName:
     """Return the fastest kind of product on this machine, timed on a small example.
 
-    Takes about a third of a second at most. int8 leaves more candidates to refine, so it has to
-    win clearly.
+    Takes about a third of a second at most. A kind has to win by its handicap.
     """
     size, width = (512, min(max(width, 64), 1024)) if device.type == "cpu" else (4096, 2304)
     seconds: dict[ScreenName, float] = {}
     source = torch.randn(size, width, device=device)
-    for name, handicap in (("fp32", 1.0), ("bf16", 1.1), ("int8", 1.3)):
+    for name, handicap in HANDICAPS.items():
         packed = {
             "fp32": source,
             "bf16": source.to(torch.bfloat16),
             "int8": (source * 30).clamp_(-127, 127).to(torch.int8),
         }[name]
         try:
-            seconds[name] = handicap * _time_product(packed)  # type: ignore[index]
+            seconds[name] = handicap * _time_product(packed)
         except RuntimeError:  # this build or device has no such product
             continue
     return min(seconds, key=lambda name: seconds[name])

@@ -54,7 +54,7 @@ def unit_blocks(
         yield start, stop, units.scaled(block, norms[start:stop])
 
 
-def hold(units: UnitRows, device: torch.device) -> UnitRows:
+def place_rows(units: UnitRows, device: torch.device) -> UnitRows:
     """The same rows on a CUDA device if they fit there with room to spare, else as they are."""
     if device.type != "cuda" or units.device == device:
         return units

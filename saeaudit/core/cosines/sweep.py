@@ -130,10 +130,10 @@ def _tiles(screen: Screen, size: int) -> Iterator[tuple[int, int, Tensor, Tensor
     """
     count = screen.units.count
     for low, high in spans(count, PANEL * size):
-        panel = screen.left(low, high)
+        panel = screen.block(low, high)
         for start, stop in spans(count - low, size):
             columns = (
-                panel[start:stop] if low + stop <= high else screen.left(low + start, low + stop)
+                panel[start:stop] if low + stop <= high else screen.block(low + start, low + stop)
             )
             for top, bottom in spans(min(high - low, start), size):
                 yield low + top, low + start, panel[top:bottom], columns

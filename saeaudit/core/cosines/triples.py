@@ -23,10 +23,12 @@ from torch import Tensor
 from saeaudit.core.budget import Budget
 from saeaudit.core.cosines.edges import Edges, TooDenseError, sorted_in_place
 from saeaudit.core.cosines.screen import Screens, estimates, pair_estimates
-from saeaudit.core.rows import UnitRows, fold, round9, spans
+from saeaudit.core.rows import MARGIN, UnitRows, fold, round9, spans
 
-MARGIN = 1e-6
-"""Every bound is loosened by this much, far beyond float64 error and the rounding of decisions."""
+LISTED_FROM = 0.25
+"""Least |cosine| of a listed edge: few pairs lie above it at widths of 1000 and more."""
+DEVIATIONS = 4
+"""Standard deviations of a random cosine, 1 / sqrt(d), from which on edges are few."""
 
 
 class Triples(NamedTuple):
@@ -56,13 +58,18 @@ def second_cosine(hi: float, rho: float, gamma: float) -> float:
 def strong_cosine(rho: float, gamma: float) -> float:
     """Least possible largest |cosine| of a genuine triple: 0.5 as rho goes to 0, 0.493 at 0.2."""
     low, high = 0.0, 1.0
-    for _ in range(60):
+    for _ in range(60):  # halvings, past the digits of float64
         middle = (low + high) / 2
         if second_cosine(middle, rho, gamma) <= middle:
             high = middle
         else:
             low = middle
     return high
+
+
+def strong_floor(rho: float, gamma: float) -> float:
+    """Where edges must be listed from whatever the budget: `strong_cosine`, loosened."""
+    return strong_cosine(rho * (1 + MARGIN), gamma * (1 - MARGIN)) - MARGIN
 
 
 def near_cosine(rho: float) -> float:
@@ -73,10 +80,10 @@ def near_cosine(rho: float) -> float:
 def edge_floor(width: int, rho: float, gamma: float) -> float:
     """Where edges are listed from; below it third rows are looked up in whole rows of cosines.
 
-    Four standard deviations of a random cosine, but 0.25 at least (nothing much lies above it at
-    widths of 1000 and more) and the strong floor at most.
+    Some standard deviations of a random cosine, but `LISTED_FROM` at least and the strong floor at
+    most.
     """
-    return min(strong_cosine(rho, gamma), max(0.25, 4 / math.sqrt(width)))
+    return min(strong_cosine(rho, gamma), max(LISTED_FROM, DEVIATIONS / math.sqrt(width)))
 
 
 def find_triples(screens: Screens, edges: Edges, rho: float, gamma: float) -> Triples:
@@ -102,11 +109,11 @@ def find_triples(screens: Screens, edges: Edges, rho: float, gamma: float) -> Tr
         return _empty(units.device)
     neighbours = _neighbours(screens, edges, strong)
     candidates = _candidates(neighbours, strong, rho, units.budget)
-    found = [
+    parts = [
         _genuine(units, candidates[start:stop], rho, gamma)
         for start, stop in spans(max(len(candidates), 1), units.budget.decided)
     ]
-    merged = Triples(*(torch.cat([part[axis] for part in found]) for axis in range(6)))
+    merged = Triples(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
     order = torch.argsort(_key(merged.features.sort(dim=1).values, units.count))
     return Triples(*(column[order] for column in merged))
 
@@ -134,8 +141,9 @@ class _Strong(NamedTuple):
 
 
 def _strong_edges(screens: Screens, edges: Edges, rho: float, gamma: float) -> _Strong:
+    low = strong_floor(rho, gamma)
     rho, gamma = rho * (1 + MARGIN), gamma * (1 - MARGIN)
-    low, high = strong_cosine(rho, gamma) - MARGIN, near_cosine(rho) + MARGIN
+    high = near_cosine(rho) + MARGIN
     slack, magnitude = screens.quick.slack, edges.cosine.abs()
     keep = (magnitude >= low - slack) & (magnitude <= high + slack)
     i, j, cosine = edges.i[keep].long(), edges.j[keep].long(), edges.cosine[keep]
@@ -240,7 +248,7 @@ def _candidates(near: _Neighbours, strong: _Strong, rho: float, budget: Budget) 
     total = int(degree.sum())
     if total > budget.combinations:
         raise TooDenseError(f"{total} combinations of strong edges and neighbours")
-    found = torch.empty(0, dtype=torch.int64, device=degree.device)
+    sets = torch.empty(0, dtype=torch.int64, device=degree.device)
     for start, stop in _batches(degree, budget.entries):
         edge = torch.arange(start, stop, device=degree.device)
         edge = torch.repeat_interleave(edge, degree[start:stop])
@@ -260,10 +268,10 @@ def _candidates(near: _Neighbours, strong: _Strong, rho: float, budget: Budget) 
         )
         edge, third = edge[keep], third[keep]
         triple = torch.stack([end[edge], other[edge], third], 1).sort(dim=1).values
-        found = torch.unique(torch.cat([found, _key(triple, near.rows)]))
-        if len(found) > budget.candidates:
+        sets = torch.unique(torch.cat([sets, _key(triple, near.rows)]))
+        if len(sets) > budget.candidates:
             raise TooDenseError(f"more than {budget.candidates} candidate triples")
-    pair, c = torch.div(found, near.rows, rounding_mode="floor"), found % near.rows
+    pair, c = torch.div(sets, near.rows, rounding_mode="floor"), sets % near.rows
     return torch.stack([torch.div(pair, near.rows, rounding_mode="floor"), pair % near.rows, c], 1)
 
 
