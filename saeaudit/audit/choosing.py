@@ -9,9 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from saeaudit.core.codes.candidates import MEASURES, Candidates, Ranking, drops, measures, solve
+from saeaudit.core.codes.candidates import MEASURES, Candidates, Ranking, measures, removals, solve
 from saeaudit.core.codes.codelength import Prices
 from saeaudit.core.codes.fits import Fit, Supports
+from saeaudit.core.codes.sparse import Signatures
 from saeaudit.core.codes.swaps import one_swaps
 from saeaudit.core.rows import UnitRows
 from saeaudit.records import Compare
@@ -56,9 +57,7 @@ class Chooser:
         self.units, self.prices, self.margin = units, prices, margin
         self.ranking = Ranking(prices[0])
         self.floor = prices[0].grid.anchor
-        generator = torch.Generator().manual_seed(11)
-        device = units.norms.device
-        self._numbers = torch.randint(1 << 62, (units.count,), generator=generator).to(device)
+        self._signatures = Signatures(units.count, units.device)
 
     def alternatives(
         self, fit: Fit, limit: Tensor, enter: Tensor
@@ -87,8 +86,8 @@ class Chooser:
         reference = [measures(p, group.rows, group.codes) for p in self.prices]
         others = [measures(p, found.rows, found.codes) for p in self.prices]
         counts = torch.bincount(found.token, minlength=len(group.rows)).tolist()
-        mine = self._signature(group.rows, group.codes).tolist()
-        theirs = self._signature(found.rows, found.codes).tolist()
+        mine = self._signatures.of(group.rows, group.codes > 0).tolist()
+        theirs = self._signatures.of(found.rows, found.codes > 0).tolist()
         flat = [[column.tolist() for column in width] for width in reference]
         wide = [[column.tolist() for column in width] for width in others]
         own_error, error = group.error.tolist(), found.error.tolist()
@@ -101,9 +100,6 @@ class Chooser:
                 own_error[b], error[span], mine[b], theirs[span], self.margin,
             )  # fmt: skip
             start += count
-
-    def _signature(self, rows: Tensor, codes: Tensor) -> Tensor:
-        return (self._numbers[rows.clamp(min=0)] * (codes > 0)).sum(1)
 
     def canonical(
         self, fit: Fit, group: Group, enter: Tensor
@@ -132,7 +128,7 @@ class Chooser:
             place, row = self.ranking.rank(here, limit[left], enter, CANDIDATES // 4)
             both = [
                 solve(here, place, row, limit[left], self.floor),
-                drops(here, limit[left], self.floor),
+                removals(here, limit[left], self.floor),
             ]
             found = Candidates(*(torch.cat(pair) for pair in zip(*both, strict=True)))
             cost, _, _ = measures(prices, found.rows, found.codes)

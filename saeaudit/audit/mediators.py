@@ -19,7 +19,8 @@ from saeaudit.core.codes.chains import chained
 from saeaudit.core.codes.fits import Fit, Supports
 from saeaudit.core.codes.pursuit import pursue
 from saeaudit.core.codes.sparse import batches
-from saeaudit.core.codes.swaps import TOLERANCE, Swaps, one_swaps
+from saeaudit.core.codes.swaps import Swaps, one_swaps
+from saeaudit.core.codes.tolerances import TOLERANCE
 from saeaudit.core.rows import spans
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
@@ -335,7 +336,8 @@ class _Batch:
         vectors = self.supports.vectors[b]
         cross = (vectors @ added[:, :, None]).squeeze(2)
         moment = (fit.target[b] * added).sum(1)
-        codes, _ = fit.swapped(b, i, cross, moment, torch.ones_like(cross, dtype=torch.bool))
+        every_code = torch.ones_like(cross, dtype=torch.bool)
+        codes = fit.exchange(b, i, cross, moment).solve(every_code)
         every = torch.arange(len(b), device=b.device)
         vectors[every, i] = added
         error = (fit.target[b] - (codes[:, None, :] @ vectors).squeeze(1)).square().sum(1)

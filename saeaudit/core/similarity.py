@@ -16,6 +16,7 @@ BOILERPLATE = re.compile(
     r"( (to|of|with))?\b"
 )
 """What explanations of everything share: it would make unlike ones look alike."""
+WORD = re.compile(r"\w+|[^\w\s]")
 
 
 class Embedded:
@@ -27,9 +28,9 @@ class Embedded:
 
     def pairs(self, first: Sequence[int], second: Sequence[int]) -> list[float]:
         """Similarity of each pair of texts, by their numbers."""
-        one, other = self._vectors[list(first)], self._vectors[list(second)]
-        found: list[float] = (one * other).sum(1).tolist()
-        return found
+        a, b = self._vectors[list(first)], self._vectors[list(second)]
+        cosines: list[float] = (a * b).sum(1).tolist()
+        return cosines
 
 
 class TfIdf:
@@ -52,18 +53,15 @@ class TfIdf:
         """Similarity of each pair of texts, by their numbers."""
         out = []
         for i, j in zip(first, second, strict=True):
-            one, other = self._vectors[i], self._vectors[j]
-            if len(other) < len(one):
-                one, other = other, one
-            out.append(sum(v * other.get(word, 0.0) for word, v in one.items()))
+            shorter, longer = sorted((self._vectors[i], self._vectors[j]), key=len)
+            out.append(sum(v * longer.get(word, 0.0) for word, v in shorter.items()))
         return out
 
 
 def words(text: str) -> list[str]:
     """Words and single signs of a text in lower case, without what all explanations share.
 
-    A text of nothing else keeps it.
+    A text of nothing else keeps it. Example: ``words("References to cats.")`` is ["cats", "."].
     """
     text = text.lower()
-    left = re.findall(r"\w+|[^\w\s]", BOILERPLATE.sub(" ", text))
-    return left or re.findall(r"\w+|[^\w\s]", text)
+    return WORD.findall(BOILERPLATE.sub(" ", text)) or WORD.findall(text)

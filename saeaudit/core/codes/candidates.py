@@ -7,18 +7,21 @@ exactly and priced.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from saeaudit.core.codes.codelength import Prices
-from saeaudit.core.codes.fits import Fit
-from saeaudit.core.codes.swaps import DEPENDENT, TOLERANCE
+from saeaudit.core.codes.fits import Fit, Systems
+from saeaudit.core.codes.tolerances import CURVATURE, DEPENDENT, TOLERANCE
 from saeaudit.core.rows import spans
 
 TABLE = 48
-"""Bins of the table of value prices that estimates are read from."""
+"""Bins of the table of value prices that estimates are read from; the last is for all beyond."""
+OTHER_SHARE = 4
+"""Candidates by description length for each one by another measure."""
 MEASURES = ("bits", "l1", "l2")
 """What codes are compared by: description length, sum, and sum of squares of unit-row codes."""
 
@@ -43,9 +46,24 @@ class Candidates(NamedTuple):
         """Those that a bool ``[m]`` or an index names."""
         return Candidates(*(column[keep] for column in self))
 
+    @staticmethod
+    def joined(parts: Sequence[Candidates], fit: Fit) -> Candidates:
+        """The candidates of all parts, which may be none, in their order."""
+        rows = fit.supports.rows
+        place = rows.new_empty(0)
+        places = rows.new_empty(0, rows.shape[1])
+        empty = Candidates(
+            place, place, place, places, places.to(torch.float64), place.to(torch.float64)
+        )
+        return Candidates(*(torch.cat(columns) for columns in zip(empty, *parts, strict=True)))
+
 
 class Ranking:
-    """Estimates, from one set of prices."""
+    """Estimates, from one set of prices.
+
+    Example: ``Ranking(prices).rank(fit, limit, enter, 64)`` names the places and rows of the 64
+    swaps a token that promise the shortest codes, and of 16 by each of the other measures.
+    """
 
     def __init__(self, prices: Prices) -> None:
         self.prices = prices
@@ -69,11 +87,12 @@ class Ranking:
         device = supports.rows.device
         limit = limit + TOLERANCE * fit.size
         base = self._remaining(fit)
-        kept = [most, max(1, most // 4), max(1, most // 4)]
+        others = max(1, most // OTHER_SHARE)
+        sizes = (most, others, others)
         best: list[tuple[Tensor, Tensor]] = [
             (torch.empty(batch, 0, dtype=torch.float64, device=device),
              torch.empty(batch, 0, dtype=torch.int64, device=device))
-            for _ in kept
+            for _ in sizes
         ]  # fmt: skip
         columns = units.budget.swap_columns(batch * k, device)
         grid = self.prices.grid
@@ -84,9 +103,10 @@ class Ranking:
             cross = cross.view(batch, k, stop - start)
             weight = supports.inverse @ cross
             distance = (1 - (cross * weight).sum(1)).clamp_(min=0)[:, None, :]
-            distance = distance + weight.square() / fit.own[:, :, None]
+            distance = distance + weight.square() / fit.diagonal[:, :, None]
             slope = (fit.target @ added.T)[:, None, :] - fit.codes_without_nonnegative @ cross
-            least = fit.without_nonnegative[:, :, None] - slope.square() / distance.clamp(min=1e-14)
+            gain = slope.square() / distance.clamp(min=CURVATURE)
+            least = fit.without_nonnegative[:, :, None] - gain
             out = (least > limit[:, None, None]) | (slope <= fit.small[:, None, None])
             out |= (distance < DEPENDENT) | ~enter[start:stop]
             token, place = ((supports.rows >= start) & (supports.rows < stop)).nonzero().unbind(1)
@@ -99,15 +119,15 @@ class Ranking:
             flat = torch.arange(k, device=device)[:, None] * units.count + index
             for n, cost in enumerate(costs):
                 score = (base[n][:, :, None] + cost).masked_fill_(out, torch.inf).view(batch, -1)
-                score, at = score.topk(min(kept[n], score.shape[1]), dim=1, largest=False)
+                score, at = score.topk(min(sizes[n], score.shape[1]), dim=1, largest=False)
                 score = torch.cat([best[n][0], score], 1)
-                which = torch.cat([best[n][1], flat.reshape(-1)[at]], 1)
-                score, at = score.topk(min(kept[n], score.shape[1]), dim=1, largest=False)
-                best[n] = score, which.gather(1, at)
-        found = torch.cat([torch.where(s.isfinite(), w, -1) for s, w in best], 1)
+                swap = torch.cat([best[n][1], flat.reshape(-1)[at]], 1)
+                score, at = score.topk(min(sizes[n], score.shape[1]), dim=1, largest=False)
+                best[n] = score, swap.gather(1, at)
+        swaps = torch.cat([torch.where(score.isfinite(), swap, -1) for score, swap in best], 1)
         return (
-            torch.where(found < 0, -1, found // units.count),
-            torch.where(found < 0, -1, found % units.count),
+            torch.where(swaps < 0, -1, swaps // units.count),
+            torch.where(swaps < 0, -1, swaps % units.count),
         )
 
     def _remaining(self, fit: Fit) -> tuple[Tensor, Tensor, Tensor]:
@@ -137,9 +157,9 @@ def solve(fit: Fit, place: Tensor, row: Tensor, limit: Tensor, floor: Tensor) ->
     units = supports.units
     count = units.count
     token = torch.arange(len(place), device=place.device)[:, None].expand_as(place)
-    some = place >= 0
+    named = place >= 0
     k = max(supports.rows.shape[1], 1)
-    key = torch.unique((token * k + place)[some] * count + row[some])  # each once, by token
+    key = torch.unique((token * k + place)[named] * count + row[named])  # each once, by token
     row, place, token = key % count, key // count % k, key // count // k
     limit = limit + TOLERANCE * fit.size
     parts = []
@@ -151,72 +171,49 @@ def solve(fit: Fit, place: Tensor, row: Tensor, limit: Tensor, floor: Tensor) ->
         at = torch.arange(len(b), device=b.device)
         guess = fit.codes_without_nonnegative[b, i] > 0
         guess[at, i] = True
-        codes, error = fit.swapped(b, i, cross, moment, guess)
+        system = fit.exchange(b, i, cross, moment)
+        codes = system.solve(guess)
         rows = supports.rows[b].clone()
         rows[at, i] = j
-        gram, moments = supports.gram[b], fit.moment[b].clone()
-        gram[at, i, :] = cross
-        gram[at, :, i] = cross
-        gram[at, i, i] = 1.0
-        moments[at, i] = moment
-        codes, error = _raised(fit.size[b], gram, moments, rows, codes, error, limit[b], floor)
-        found = Candidates(b, i, j, rows, codes, error)
-        parts.append(found.only((error <= limit[b]) & (codes[at, i] > 0)))
-    if not parts:
-        return nothing(fit)
-    return Candidates(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
+        solved = Candidates(b, i, j, rows, codes, system.error(codes))
+        solved = _raised(system, solved, limit[b], floor)
+        parts.append(solved.only((solved.error <= limit[b]) & (solved.codes[at, i] > 0)))
+    return Candidates.joined(parts, fit)
 
 
-def _raised(
-    size: Tensor, gram: Tensor, moment: Tensor, rows: Tensor, codes: Tensor, error: Tensor,
-    limit: Tensor, floor: Tensor,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Codes ``[m, k]`` raised to their floors where the error allows it, and errors ``[m]``."""
-    higher = torch.where(codes > 0, torch.maximum(codes, floor[rows.clamp(min=0)]), 0.0)
-    quadratic = (higher[:, None, :] @ gram @ higher[:, :, None]).view(-1)
-    then = (size - 2 * (moment * higher).sum(1) + quadratic).clamp(min=0)
-    within = then <= limit
-    return torch.where(within[:, None], higher, codes), torch.where(within, then, error)
+def _raised(system: Systems, solved: Candidates, limit: Tensor, floor: Tensor) -> Candidates:
+    """The same with codes raised to their floors where the error stays within ``limit [m]``."""
+    codes, least = solved.codes, floor[solved.rows.clamp(min=0)]
+    higher = torch.where(codes > 0, torch.maximum(codes, least), 0.0)
+    error = system.error(higher)
+    within = error <= limit
+    return solved._replace(
+        codes=torch.where(within[:, None], higher, codes),
+        error=torch.where(within, error, solved.error),
+    )
 
 
-def drops(fit: Fit, limit: Tensor, floor: Tensor) -> Candidates:
+def removals(fit: Fit, limit: Tensor, floor: Tensor) -> Candidates:
     """Codes with one feature less, and the refitted code itself, that stay within the limit."""
     supports = fit.supports
     limit = limit + TOLERANCE * fit.size
     b, i = ((fit.without_nonnegative <= limit[:, None]) & supports.active).nonzero().unbind(1)
-    none = torch.full_like(b, -1)
     fewer = Candidates(
-        b, i, none, supports.rows[b], fit.codes_without_nonnegative[b, i],
+        b, i, torch.full_like(b, -1), supports.rows[b], fit.codes_without_nonnegative[b, i],
         fit.without_nonnegative[b, i],
     )  # fmt: skip
     refit = fit.positive
     b = (refit.error <= limit).nonzero().squeeze(1)
-    none = torch.full_like(b, -1)
-    same = Candidates(b, none, none, supports.rows[b], refit.codes[b], refit.error[b])
-    both = Candidates(*(torch.cat(pair) for pair in zip(fewer, same, strict=True)))
+    nowhere = torch.full_like(b, -1)
+    same = Candidates(b, nowhere, nowhere, supports.rows[b], refit.codes[b], refit.error[b])
+    both = Candidates.joined([fewer, same], fit)
     both = both.only(torch.argsort(both.token, stable=True))
     parts = []
     for start, stop in spans(len(both.token), supports.systems_at_once):
-        some = both.only(torch.arange(start, stop, device=limit.device))
-        b = some.token
-        codes, error = _raised(
-            fit.size[b], supports.gram[b], fit.moment[b], some.rows, some.codes, some.error,
-            limit[b], floor,
-        )  # fmt: skip
-        parts.append(some._replace(codes=codes, error=error))
-    if not parts:
-        return nothing(fit)
-    return Candidates(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
-
-
-def nothing(fit: Fit) -> Candidates:
-    """No candidates."""
-    rows = fit.supports.rows
-    none = rows.new_empty(0)
-    empty = rows.new_empty(0, rows.shape[1])
-    return Candidates(
-        none, none, none, empty, empty.double(), torch.empty(0).double().to(rows.device)
-    )
+        solved = both.only(torch.arange(start, stop, device=limit.device))
+        token = solved.token
+        parts.append(_raised(fit.system(token), solved, limit[token], floor))
+    return Candidates.joined(parts, fit)
 
 
 def measures(prices: Prices, rows: Tensor, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -30,6 +30,8 @@ LOW_COVERAGE = 50
 """Under this many samples a feature's values are mostly priced by the pool."""
 STRENGTHS = tuple(2.0**e for e in range(-1, 12))
 """Weights m of the pooled distribution to choose from."""
+LEAST_SHAPE, MOST_SHAPE = 1e-3, 0.95
+"""A generalised Pareto tail's shape: below, it is a geometric one; from 1 on it has no mean."""
 TAIL = 0.01
 """Share of the pooled samples that its tail is fitted to."""
 
@@ -109,9 +111,9 @@ class Tail(NamedTuple):
         if self.kind == "geometric":
             out: Tensor = -(bins * math.log(self.scale) + math.log1p(-self.scale))
         else:
-            here = -torch.log1p(self.shape * bins / self.scale) / self.shape
-            there = -torch.log1p(self.shape * (bins + 1) / self.scale) / self.shape
-            out = -(here + torch.log(-torch.expm1(there - here)))
+            start = -torch.log1p(self.shape * bins / self.scale) / self.shape
+            end = -torch.log1p(self.shape * (bins + 1) / self.scale) / self.shape
+            out = -(start + torch.log(-torch.expm1(end - start)))
         return out / math.log(2)
 
 
@@ -134,14 +136,19 @@ def fit_tails(bins: Tensor, weights: Tensor) -> list[Tail]:
         second = float((value * weights * above).sum()) / total
         if first > 2 * second > 0:
             shape = 2 - first / (first - 2 * second)
-            if 1e-3 < shape < 0.95:
+            if LEAST_SHAPE < shape < MOST_SHAPE:
                 scale = 2 * first * second / (first - 2 * second)
                 tails.append(Tail("pareto", scale, shape))
     return tails
 
 
 class Prices:
-    """Code lengths at one width of the bins: the common one, a half or a quarter of it."""
+    """Code lengths at one width of the bins: the common one, a half or a quarter of it.
+
+    Example: ``Prices(counts).codes(tensor([[3, 7]]), tensor([[1.5, 0.2]]))`` are the bits of a
+    token on which feature 3 has the value 1.5 and feature 7 the value 0.2, all silent features
+    included; ``Prices(counts, FINE // 2)`` prices the same samples in bins of half the width.
+    """
 
     def __init__(self, counts: Counts, step: int = FINE) -> None:
         """Fit.
@@ -156,10 +163,10 @@ class Prices:
         row, fine = counts.keys // BINS, counts.keys % BINS
         keys, weights = _merged(row * BINS + fine // step, counts.weights)
         row = keys // BINS
-        own = row < self.features
-        self._keys, self._weights = keys[own], weights[own]
+        pooled = row >= self.features
+        self._keys, self._weights = keys[~pooled], weights[~pooled]
         self.samples = torch.zeros(self.features, dtype=torch.float64, device=keys.device)
-        self.samples.index_add_(0, row[own], self._weights)
+        self.samples.index_add_(0, row[~pooled], self._weights)
         """``[F]``: how often each feature fired."""
         halves = [(keys[row == self.features + h] % BINS, weights[row == self.features + h])
                   for h in (0, 1)]  # fmt: skip
@@ -211,9 +218,10 @@ class Prices:
     def _choose_tail(sides: list[tuple[Tensor, Tensor]]) -> Tail:
         """Fit to one half, try on the other, both ways; then fit the winner to both."""
         bits: dict[str, float] = {}
-        for (bins, weights), (other, held) in (sides, sides[::-1]):
-            for tail in fit_tails(bins, weights):
-                cost = float((tail.bits(other) * held).sum())
+        for fitted, tried in (sides, sides[::-1]):
+            for tail in fit_tails(*fitted):
+                bins, weights = tried
+                cost = float((tail.bits(bins) * weights).sum())
                 bits[tail.kind] = bits.get(tail.kind, 0.0) + cost
         merged = _merged(
             torch.cat([sides[0][0], sides[1][0]]).long(), torch.cat([sides[0][1], sides[1][1]])
@@ -235,10 +243,12 @@ class Prices:
     def _choose_strength(self) -> float:
         index = self._keys // BINS
         pooled = torch.exp2(-self._pooled(index, self._keys % BINS))
-        rest, all_ = (self._weights - 1).clamp(min=0), (self.samples[index] - 1).clamp(min=0)
+        # Each sample in turn is left out of its bin's count and of its feature's.
+        in_bin = (self._weights - 1).clamp(min=0)
+        in_all = (self.samples[index] - 1).clamp(min=0)
 
         def cost(m: float) -> float:
-            return -float((self._weights * ((rest + m * pooled) / (all_ + m)).log2()).sum())
+            return -float((self._weights * ((in_bin + m * pooled) / (in_all + m)).log2()).sum())
 
         return min(STRENGTHS, key=cost) if len(index) else STRENGTHS[0]
 

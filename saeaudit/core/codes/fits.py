@@ -9,17 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from saeaudit.core.codes.nnls import RIDGE as NNLS_RIDGE
 from saeaudit.core.codes.nnls import nnls
+from saeaudit.core.codes.tolerances import DELICATE, FIT_RIDGE, NNLS_RIDGE, WEAK, ZERO
 from saeaudit.core.rows import UnitRows, spans
-
-RIDGE = 1e-13
-"""Where rows of a support depend on each other, this times the squared codes is part of the error:
-of all the codes that fit as well, those that do not cancel each other."""
-DELICATE = 1e4
-"""Entries of an inverse Gram matrix beyond this are not subtracted from each other."""
-WEAK = 1e-10
-"""A support is left as it is when every row is further (squared) from the span of those before."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +46,8 @@ class Supports:
         """
         out = added.new_zeros(len(token), self.rows.shape[1])
         for b in torch.unique(token).tolist():
-            some = (token == b).nonzero().squeeze(1)
-            out[some] = added[some] @ self.vectors[b].T
+            of_token = (token == b).nonzero().squeeze(1)
+            out[of_token] = added[of_token] @ self.vectors[b].T
         return out
 
     @cached_property
@@ -70,7 +62,7 @@ class Supports:
 
         A QR decomposition loses as many digits as the rows' condition number has, a Gram matrix
         twice as many, and supports do hold near-duplicates. Below the rows stands a diagonal: ones
-        at empty places, the root of `RIDGE` where rows depend on each other.
+        at empty places, the root of `FIT_RIDGE` where rows depend on each other.
         """
         k = self.rows.shape[1]
         below = torch.diag_embed((~self.active).to(self.vectors.dtype))
@@ -80,16 +72,16 @@ class Supports:
         if k:
             least = r.diagonal(dim1=1, dim2=2).square().amin(1)
             weak = (least < WEAK).nonzero().squeeze(1)
-            ridge[weak] = RIDGE
+            ridge[weak] = FIT_RIDGE
             if len(weak):
-                below[weak] += RIDGE**0.5 * torch.diag_embed(self.active[weak].to(below.dtype))
+                below[weak] += FIT_RIDGE**0.5 * torch.diag_embed(self.active[weak].to(below.dtype))
                 matrix = torch.cat([self.vectors[weak], below[weak]], 2).mT
                 q[weak], r[weak] = torch.linalg.qr(matrix)
         return q[:, : self.units.width].mT.contiguous(), r, ridge
 
     @property
     def ridge(self) -> Tensor:
-        """``[B]``: `RIDGE` where the support's rows depend on each other, else zero."""
+        """``[B]``: `FIT_RIDGE` where the support's rows depend on each other, else zero."""
         return self._factors[2]
 
     @property
@@ -124,7 +116,7 @@ class Positive(NamedTuple):
     """``[B, k]`` bool: which are positive."""
     inverse: Tensor
     """``[B, k, k]``: inverse of the positive features' Gram matrix, zero elsewhere."""
-    own: Tensor
+    diagonal: Tensor
     """``[B, k]``: its diagonal, infinite elsewhere."""
     residual: Tensor
     """``[B, d]``."""
@@ -138,9 +130,34 @@ class Positive(NamedTuple):
     """``[B, k, k]``: weights (rows) that the positive features give each feature (columns)."""
 
 
+class Systems(NamedTuple):
+    """Squared errors ``|t - sum_s x_s u_s|^2 = x' G x - 2 h' x + |t|^2`` of m targets."""
+
+    gram: Tensor
+    """``[m, k, k]``, G."""
+    moment: Tensor
+    """``[m, k]``, h."""
+    size: Tensor
+    """``[m]``, |t|^2."""
+
+    def solve(self, start: Tensor) -> Tensor:
+        """Codes ``[m, k]`` >= 0 of least error, from a guess ``[m, k]`` at which are positive."""
+        return nnls(self.gram, self.moment, start)
+
+    def error(self, codes: Tensor) -> Tensor:
+        """Squared errors ``[m]`` of codes ``[m, k]``."""
+        quadratic = (codes[:, None, :] @ self.gram @ codes[:, :, None]).view(-1)
+        return (self.size - 2 * (self.moment * codes).sum(1) + quadratic).clamp(min=0)
+
+
 @dataclass(frozen=True)
 class Fit:
-    """Least squares of one target a token on its support, and on the support less one feature."""
+    """Least squares of one target a token on its support, and on the support less one feature.
+
+    Example: ``Fit(Supports(units, tensor([[3, 7]])), target).codes[0]`` are the codes of rows 3
+    and 7 that come closest to ``target[0]``, and ``.without[0, 1]`` the squared error of row 3
+    alone. What is not asked for is not computed.
+    """
 
     supports: Supports
     target: Tensor
@@ -170,19 +187,19 @@ class Fit:
 
     @cached_property
     def error(self) -> Tensor:
-        """``[B]``: its squared norm (and `RIDGE` times that of the codes, where it applies)."""
+        """``[B]``: its squared norm (and `FIT_RIDGE` times that of the codes, where it applies)."""
         codes = self.codes.square().sum(1)
         return self.residual.square().sum(1) + self.supports.ridge * codes
 
     @cached_property
-    def own(self) -> Tensor:
-        """``[B, k]``: diagonal of the inverse Gram matrix."""
+    def diagonal(self) -> Tensor:
+        """``[B, k]``, g: diagonal of the inverse Gram matrix."""
         return self.supports.inverse.diagonal(dim1=1, dim2=2)
 
     @cached_property
     def without(self) -> Tensor:
         """``[B, k]``: squared least-squares error without each feature."""
-        return self.error[:, None] + self.codes.square() / self.own
+        return self.error[:, None] + self.codes.square() / self.diagonal
 
     @cached_property
     def positive(self) -> Positive:
@@ -197,23 +214,23 @@ class Fit:
         system += torch.where(mask, NNLS_RIDGE, 1.0)[:, :, None] * eye
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(system)) * both
         residual = self.target - (codes[:, None, :] @ vectors).squeeze(1)
-        own = inverse.diagonal(dim1=1, dim2=2)
+        diagonal = inverse.diagonal(dim1=1, dim2=2)
         return Positive(
             codes=codes,
             mask=mask,
             inverse=inverse,
-            own=torch.where(mask, own, torch.inf),
+            diagonal=torch.where(mask, diagonal, torch.inf),
             residual=residual,
             error=residual.square().sum(1),
             slope=(vectors @ residual[:, :, None]).squeeze(2),
-            sound=((own <= DELICATE) | ~mask).all(1),
+            sound=((diagonal <= DELICATE) | ~mask).all(1),
             shadow=inverse @ gram,
         )
 
     @cached_property
     def small(self) -> Tensor:
         """``[B]``: codes and slopes of no more than this are zero."""
-        return 1e-9 * self.size.sqrt()
+        return ZERO * self.size.sqrt()
 
     @cached_property
     def _nonnegative_without(self) -> tuple[Tensor, Tensor]:
@@ -222,28 +239,28 @@ class Fit:
         The positive codes less one are the answer if they stay positive and no other feature of
         the support wants in; else a solver finds it.
         """
-        all_, active = self.positive, self.supports.active
-        ratio = all_.codes / all_.own
-        codes = all_.codes[:, None, :] - ratio[:, :, None] * all_.inverse
-        error = all_.error[:, None] + all_.codes * ratio
+        positive, active = self.positive, self.supports.active
+        ratio = positive.codes / positive.diagonal
+        codes = positive.codes[:, None, :] - ratio[:, :, None] * positive.inverse
+        error = positive.error[:, None] + positive.codes * ratio
         small = self.small[:, None, None]
-        wants = all_.slope[:, None, :] + ratio[:, :, None] * all_.shadow
-        here = torch.eye(codes.shape[1], dtype=torch.bool, device=codes.device)
-        stays = (codes >= -small) | ~all_.mask[:, None, :]
-        out = (wants <= small) | (all_.mask | ~active)[:, None, :] | here
-        settled = (stays & out).all(2) & all_.sound[:, None]
-        codes = codes.clamp(min=0) * ~here
+        slope = positive.slope[:, None, :] + ratio[:, :, None] * positive.shadow
+        removed = torch.eye(codes.shape[1], dtype=torch.bool, device=codes.device)
+        stays = (codes >= -small) | ~positive.mask[:, None, :]
+        out = (slope <= small) | (positive.mask | ~active)[:, None, :] | removed
+        settled = (stays & out).all(2) & positive.sound[:, None]
+        codes = codes.clamp(min=0) * ~removed
         b, i = (~settled & active).nonzero().unbind(1)
         for start, stop in spans(len(b), self.supports.systems_at_once):
             token, place = b[start:stop], i[start:stop]
-            gram = self.supports.gram[token]
-            at = torch.arange(len(token), device=token.device)
-            gram[at, place, :] = 0.0
-            gram[at, :, place] = 0.0
             # An empty place has the identity: its moment is zero, and so is its code.
-            found = nnls(gram, self.moment[token], codes[token, place] > 0)
-            codes[token, place] = found
-            error[token, place] = self._error(token, gram, self.moment[token], found)
+            system = self.system(token)
+            every = torch.arange(len(token), device=token.device)
+            system.gram[every, place, :] = 0.0
+            system.gram[every, :, place] = 0.0
+            solution = system.solve(codes[token, place] > 0)
+            codes[token, place] = solution
+            error[token, place] = system.error(solution)
         return codes, error.masked_fill(~active, float("inf"))
 
     @property
@@ -256,29 +273,26 @@ class Fit:
         """``[B, k]``: squared error without each feature, codes >= 0; infinite at empty places."""
         return self._nonnegative_without[1]
 
-    def _error(self, token: Tensor, gram: Tensor, moment: Tensor, codes: Tensor) -> Tensor:
-        quadratic = (codes[:, None, :] @ gram @ codes[:, :, None]).view(-1)
-        return (self.size[token] - 2 * (moment * codes).sum(1) + quadratic).clamp(min=0)
+    def system(self, token: Tensor) -> Systems:
+        """A copy of the equations of ``token [m]``."""
+        return Systems(self.supports.gram[token], self.moment[token], self.size[token])
 
-    def swapped(self, token: Tensor, place: Tensor, cross: Tensor, moment: Tensor,
-                start: Tensor) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """Non-negative codes of supports with one feature exchanged.
+    def exchange(self, token: Tensor, place: Tensor, cross: Tensor, moment: Tensor) -> Systems:
+        """The equations of supports with one feature exchanged.
 
         Args:
             token: ``[m]`` int64.
             place: ``[m]`` int64, whose row is exchanged.
             cross: ``[m, k]`` cosines of the new row with the support's.
             moment: ``[m]`` inner products of the new row with the target.
-            start: ``[m, k]`` bool, a guess at which codes are positive.
 
         Returns:
-            Codes ``[m, k]`` with the new feature's at `place`, and squared errors ``[m]``.
+            m systems, the new feature at `place`.
         """
-        at = torch.arange(len(token), device=token.device)
-        gram, moments = self.supports.gram[token], self.moment[token].clone()
-        gram[at, place, :] = cross
-        gram[at, :, place] = cross
-        gram[at, place, place] = 1.0
-        moments[at, place] = moment
-        codes = nnls(gram, moments, start)
-        return codes, self._error(token, gram, moments, codes)
+        system = self.system(token)
+        every = torch.arange(len(token), device=token.device)
+        system.gram[every, place, :] = cross
+        system.gram[every, :, place] = cross
+        system.gram[every, place, place] = 1.0
+        system.moment[every, place] = moment
+        return system

@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-RIDGE = 1e-12
-"""Added to the diagonal: parallel rows have no unique codes, these have."""
+from saeaudit.core.codes.tolerances import NNLS_RIDGE, ROUNDING
+
+PATIENCE = 3
+"""Exchanges of all infeasible entries without progress before they change sides one at a time."""
 
 
 def nnls(gram: Tensor, moment: Tensor, start: Tensor) -> Tensor:
@@ -30,27 +32,27 @@ def nnls(gram: Tensor, moment: Tensor, start: Tensor) -> Tensor:
     if not moment.numel():
         return out
     allowed = gram.diagonal(dim1=1, dim2=2) > 0
-    left = torch.arange(len(moment), device=moment.device)
+    unsolved = torch.arange(len(moment), device=moment.device)
     passive = start & allowed
-    fewest = torch.full_like(left, size + 1)
-    patience = torch.full_like(left, 3)
-    tolerance = 1e-12 * (1 + moment.abs().amax(1, keepdim=True))
+    fewest = torch.full_like(unsolved, size + 1)
+    patience = torch.full_like(unsolved, PATIENCE)
+    tolerance = ROUNDING * (1 + moment.abs().amax(1, keepdim=True))
     position = torch.arange(size, device=moment.device)
     for _ in range(20 * size + 50):
-        g, h = gram[left], moment[left]
+        g, h = gram[unsolved], moment[unsolved]
         both = passive[:, :, None] & passive[:, None, :]
         system = torch.where(both, g, 0.0)
-        system.diagonal(dim1=1, dim2=2).add_(torch.where(passive, RIDGE, 1.0))
+        system.diagonal(dim1=1, dim2=2).add_(torch.where(passive, NNLS_RIDGE, 1.0))
         factor = torch.linalg.cholesky(system)
         x = torch.cholesky_solve(torch.where(passive, h, 0.0)[:, :, None], factor)
         slope = (g @ x).squeeze(2) - h
         x = x.squeeze(2)
-        within = tolerance[left]
-        wrong = (passive & (x < -within)) | (~passive & allowed[left] & (slope < -within))
+        within = tolerance[unsolved]
+        wrong = (passive & (x < -within)) | (~passive & allowed[unsolved] & (slope < -within))
         count = wrong.sum(1)
-        out[left] = torch.where(passive, x, 0.0)
+        out[unsolved] = torch.where(passive, x, 0.0)
         better = count < fewest
-        patience = torch.where(better, 3, patience - 1)
+        patience = torch.where(better, PATIENCE, patience - 1)
         fewest = torch.where(better, count, fewest)
         last = (wrong * (position + 1)).amax(1, keepdim=True) - 1
         single = position == last
@@ -58,5 +60,6 @@ def nnls(gram: Tensor, moment: Tensor, start: Tensor) -> Tensor:
         more = count > 0
         if not bool(more.any()):
             break
-        left, passive, fewest, patience = left[more], passive[more], fewest[more], patience[more]
+        unsolved, passive = unsolved[more], passive[more]
+        fewest, patience = fewest[more], patience[more]
     return out.clamp_(min=0.0)

@@ -33,9 +33,9 @@ def pursue(
     rows = torch.full((batch, most), -1, dtype=torch.int64, device=target.device)
     codes = torch.zeros(batch, most, dtype=torch.float64, device=target.device)
     residual = target
-    everything = units.scaled(units.stored(0, units.count), units.norms).to(torch.float64)
+    decoder = units.scaled(units.stored(0, units.count), units.norms).to(torch.float64)
     for step in range(most):
-        score = residual @ everything.T
+        score = residual @ decoder.T
         score = score if nonnegative else score.abs()
         score = score.masked_fill(~enter, -torch.inf)
         used = rows[:, :step].clamp(min=0)
@@ -47,9 +47,9 @@ def pursue(
         fit = Fit(supports, target)
         if nonnegative:
             guess = supports.active & (fit.codes > 0)
-            found = nnls(supports.gram, fit.moment, guess) * supports.active
+            fitted = nnls(supports.gram, fit.moment, guess) * supports.active
         else:
-            found = fit.codes
-        codes[:, : step + 1] = found
-        residual = target - (found[:, None, :] @ supports.vectors).squeeze(1)
+            fitted = fit.codes
+        codes[:, : step + 1] = fitted
+        residual = target - (fitted[:, None, :] @ supports.vectors).squeeze(1)
     return rows, codes

@@ -16,6 +16,15 @@ BINS = 1 << 26
 """Fine bins of one feature; larger values count in the last."""
 
 
+EDGE_SHARE, EDGE_STEPS = 2e-7, 1e-6
+"""Values this much below an edge of a fine bin belong to the bin above: float32 rounds a value by
+6e-8 of itself, and its product with a norm again."""
+GROWTH = 1.25
+"""Ratio of widths tried in turn until one lies on either side."""
+TRIED, HALVINGS = 60, 12
+"""Widths tried in turn (5 decades on either side of the guess), and halvings between two."""
+
+
 class Grid(NamedTuple):
     """Where bins begin."""
 
@@ -30,7 +39,7 @@ class Grid(NamedTuple):
         A value on an edge, up to rounding in float32, belongs to the bin that begins there.
         """
         steps = (value - self.anchor[index]) * (FINE / self.width)
-        return (steps * (1 + 2e-7) + 1e-6).floor().clamp(-BINS + 1, BINS - 1).long()
+        return (steps * (1 + EDGE_SHARE) + EDGE_STEPS).floor().clamp(-BINS + 1, BINS - 1).long()
 
     def centre(self, index: Tensor, bins: Tensor) -> Tensor:
         """Centres of whole bins ``[m]``."""
@@ -46,17 +55,17 @@ def find_width(increase: float, guess: float, added: Callable[[float], float]) -
         added: squared error that quantising adds at a width.
     """
     low = high = guess
-    for _ in range(60):
+    for _ in range(TRIED):
         if added(high) > increase:
             break
-        low, high = high, high * 1.25
+        low, high = high, high * GROWTH
     else:
         return high
-    for _ in range(60):
+    for _ in range(TRIED):
         if added(low) <= increase:
             break
-        high, low = low, low / 1.25
-    for _ in range(12):
+        high, low = low, low / GROWTH
+    for _ in range(HALVINGS):
         middle = math.sqrt(low * high)
         low, high = (middle, high) if added(middle) <= increase else (low, middle)
     return low

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from saeaudit.core.budget import Budget, Size
 from saeaudit.core.codes.fits import Fit, Supports
-from saeaudit.core.codes.swaps import TOLERANCE, one_swaps
+from saeaudit.core.codes.swaps import one_swaps
+from saeaudit.core.codes.tolerances import TOLERANCE
 from saeaudit.core.rows import UnitRows, row_norms
 
 NEAR = 1e-7
@@ -88,7 +89,7 @@ def test_one_swap_equals_enumeration(problem, epsilon: float, reference: float) 
         assert torch.equal(getattr(counted, name), getattr(swaps, name)), name
     assert torch.allclose(counted.error, swaps.error, rtol=0, atol=1e-9 * size)
     found = {(support[i], j) for _, _, i, j in swaps.listed.tolist()}
-    for i in swaps.alone[0, 0].nonzero().flatten().tolist():
+    for i in swaps.droppable[0, 0].nonzero().flatten().tolist():
         found |= {(support[i], j) for j in range(len(rows)) if j not in support and enter[j]}
     sure, possible, unsigned = set(), set(), [0, 0]
     best: dict[int, float] = {}
@@ -114,7 +115,7 @@ def test_one_swap_equals_enumeration(problem, epsilon: float, reference: float) 
     for place, error in best.items():
         if (support[place], int(swaps.feature[0, place])) in found:
             assert float(swaps.error[0, place]) >= error - 1e-7 * size
-        if not swaps.alone[0, 0, place] and int(swaps.feature[0, place]) >= 0:
+        if not swaps.droppable[0, 0, place] and int(swaps.feature[0, place]) >= 0:
             assert float(swaps.error[0, place]) == pytest.approx(error, abs=1e-7 * size)
 
 

@@ -1,0 +1,210 @@
+"""The algebra of one swap: a feature of a support leaves, another row enters.
+
+For a support S of k unit rows with Gram matrix G, P = G^-1 U_S U^T (from a QR decomposition of
+the rows, not from G) and r the residual of the least-squares codes z of a target t, removing i and
+adding j leaves
+
+    g_i  = (G^-1)_ii
+    q_j  = 1 - sum_s G_sj P_sj                     squared distance of u_j from the span of S
+    d_ij = q_j + P_ij^2 / g_i                      and from the span of S - i
+    a_ij = u_j.r + z_i P_ij / g_i                  inner product with what S - i leaves of t
+    error(i, j) = |r|^2 + z_i^2 / g_i - a_ij^2 / d_ij
+
+(block inverse of the Gram matrix). The codes of the new support follow the same way.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from saeaudit.core.codes.fits import Fit, Supports
+from saeaudit.core.codes.tolerances import DELICATE, DEPENDENT, SPREAD
+
+SURELY = 1 - 1e-9
+"""Share of what the sign of a code costs that a lower bound may count on."""
+
+
+class Entering(NamedTuple):
+    """Rows ``start:start + c`` as they would enter the supports."""
+
+    start: int
+    vectors: Tensor
+    """``[c, d]`` unit rows, float64."""
+    cross: Tensor
+    """``[B, k, c]``, G_sj: cosines with the support's rows."""
+    weight: Tensor
+    """``[B, k, c]``, P: weights of the support's rows in them."""
+    apart: Tensor
+    """``[B, c]``, q: squared distances from the supports' spans."""
+    barred: Tensor
+    """``[B, 1, c]``: infinite where a row may not enter, else zero."""
+
+
+def enter_rows(supports: Supports, enter: Tensor, start: int, stop: int) -> Entering:
+    """Rows ``start:stop`` as they would enter, but for those that ``enter [n]`` bool leaves out."""
+    units, (batch, k) = supports.units, supports.rows.shape
+    index = torch.arange(start, stop, device=supports.rows.device)
+    vectors = units.raw(index) / units.norms[start:stop, None]
+    basis = supports.basis.reshape(batch * k, units.width)
+    inside = (basis @ vectors.T).view(batch, k, stop - start)
+    cross = supports.upper.mT @ inside
+    weight = supports.upper_inverse @ inside
+    apart = (1 - inside.square().sum(1)).clamp_(min=0)
+    allowed = enter[start:stop].expand(batch, -1).clone()
+    token, place = ((supports.rows >= start) & (supports.rows < stop)).nonzero().unbind(1)
+    allowed[token, supports.rows[token, place] - start] = False
+    barred = torch.where(allowed, 0.0, torch.inf)[:, None, :]
+    return Entering(start, vectors, cross, weight, apart, barred)
+
+
+class Unsigned(NamedTuple):
+    """Swaps with codes of either sign, each ``[B, k, c]``."""
+
+    distance: Tensor
+    """d_ij."""
+    along: Tensor
+    """a_ij."""
+    error: Tensor
+    """Squared errors, infinite where a row may not enter."""
+
+
+def least_squares(fit: Fit, entering: Entering) -> Unsigned:
+    """All swaps with codes of either sign."""
+    weight = entering.weight
+    scaled = weight / fit.diagonal[:, :, None]
+    distance = torch.addcmul(entering.apart[:, None, :], scaled, weight)
+    beside = (fit.residual @ entering.vectors.T)[:, None, :]
+    along = torch.addcmul(beside, scaled, fit.codes[:, :, None])
+    # What brings no direction of its own gains nothing. (One pass each: on a CPU these are
+    # several times as fast as filling by a mask.)
+    gain = along.square().div_(torch.nn.functional.threshold(distance, DEPENDENT, torch.inf))
+    error = torch.sub(fit.without[:, :, None], gain, out=gain)
+    error += entering.barred
+    return Unsigned(distance, along, error)
+
+
+class AgainstPositive(NamedTuple):
+    """Rows that may enter, against the positive features of each support."""
+
+    inner: Tensor
+    """``[B, k, c]``, P: weights that the positive features give each row."""
+    beyond: Tensor
+    """``[B, k, c]``: inner products of the support's rows with what P leaves of the row."""
+    apart: Tensor
+    """``[B, c]``: squared norm of that."""
+    beside: Tensor
+    """``[B, c]``: inner products of the rows with the residual."""
+
+    @classmethod
+    def of(cls, fit: Fit, entering: Entering) -> AgainstPositive:
+        """Measure rows that may enter."""
+        cross, positive = entering.cross, fit.positive
+        inner = positive.inverse @ cross
+        beyond = cross - fit.supports.gram @ inner
+        apart = 1 - (cross * inner).sum(1)
+        return cls(inner, beyond, apart, positive.residual @ entering.vectors.T)
+
+
+def positive_exchanges(
+    fit: Fit, rows: AgainstPositive, b: Tensor, i: Tensor, c: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Exchange i for a new row among the features that are positive in the support's codes.
+
+    That is the answer if all codes stay positive and no other feature of the support wants in
+    (the Karush-Kuhn-Tucker conditions). All in closed form: with P the weights of the
+    new row, g its own entry of the inverse Gram matrix and y the codes, removing i adds
+    P_i^2 / g_i to the squared distance, y_i P_i / g_i to the slope.
+
+    Args:
+        fit: targets on their supports.
+        rows: that may enter.
+        b, i, c: ``[m]`` int64: token, place that is left and column of the row that enters.
+
+    Returns:
+        Squared errors ``[m]``, NaN where it is not the answer, and codes ``[m, k]``.
+    """
+    inner, beyond = rows.inner[b, :, c], rows.beyond[b, :, c]
+    apart, beside = rows.apart[b, c], rows.beside[b, c]
+    positive = fit.positive
+    at = torch.arange(len(b), device=b.device)
+    g, p = positive.diagonal[b, i], inner[at, i]
+    step = p / g
+    ratio = positive.codes[b, i] / g
+    distance = apart + p * step
+    amount = (beside + positive.codes[b, i] * step) / distance
+    share = positive.inverse[b, i]
+    codes = positive.codes[b] - ratio[:, None] * share
+    codes -= amount[:, None] * (inner - step[:, None] * share)
+    shadow = positive.shadow[b, i]
+    wants = positive.slope[b] + ratio[:, None] * shadow
+    wants -= amount[:, None] * (beyond + step[:, None] * shadow)
+    mask, small = positive.mask[b], fit.small[b][:, None]
+    mask[at, i] = False
+    empty = ~fit.supports.active[b]
+    empty[at, i] = True
+    error = positive.error[b] + positive.codes[b, i] * ratio - amount.square() * distance
+    sound = (distance > DEPENDENT) & positive.sound[b]
+
+    def answers() -> Tensor:
+        inside = ((codes >= -small) | ~mask).all(1)
+        return inside & ((wants <= small) | mask | empty).all(1) & sound & (amount > 0)
+
+    first = answers()
+    out = torch.where(first, error, torch.nan)
+    # Otherwise without the code that its sign costs most, by the same inverse of a Gram matrix.
+    enters = inner - step[:, None] * share
+    spread = torch.where(mask, positive.diagonal[b], 0.0) - share.square() / g[:, None]
+    spread += enters.square() / distance[:, None]
+    cost = torch.where(mask & (codes < 0), codes.square() / spread.clamp(min=SPREAD), -1.0)
+    cost, worst = cost.max(1)
+    pull = codes[at, worst] / spread[at, worst]
+    column = positive.inverse[b, :, worst] - share * (share[at, worst] / g)[:, None]
+    new = enters[at, worst] / distance
+    column += enters * new[:, None]
+    codes -= column * pull[:, None]
+    amount = amount + new * pull
+    lift = positive.shadow[b, worst] - shadow * (share[at, worst] / g)[:, None]
+    lift -= (beyond + step[:, None] * shadow) * new[:, None]
+    wants += lift * pull[:, None]
+    mask[at, worst] &= cost < 0
+    codes[at, worst] *= cost < 0
+    second = answers() & ~first & (cost >= 0) & (spread[at, worst] <= DELICATE)
+    out = torch.where(second, error + cost, out)
+    codes[at, i] = amount
+    return out.clamp(min=0), codes
+
+
+def lower_bounds(
+    fit: Fit, entering: Entering, swaps: Unsigned, index: tuple[Tensor, Tensor, Tensor]
+) -> Tensor:
+    """Lower bounds on squared errors with codes >= 0 of some swaps.
+
+    Least squares on the new support, and what the sign of one code costs at least: its square
+    over its entry of the new inverse Gram matrix, which is the old one less a row and column,
+    plus enters enters' / distance.
+
+    Args:
+        fit: targets on their supports.
+        entering: rows that may enter.
+        swaps: the least-squares swaps.
+        index: ``[m]`` int64 each: token, place that is left and column of the row that enters.
+
+    Returns:
+        ``[m]``.
+    """
+    b, i, c = index
+    along, distance, weight = swaps.along[index], swaps.distance[index], entering.weight[b, :, c]
+    at = torch.arange(len(b), device=b.device)
+    inverse = fit.supports.inverse
+    share = inverse[b, i] / fit.diagonal[b, i][:, None]
+    enters = weight - weight[at, i][:, None] * share
+    enters[at, i] = -1.0
+    codes = fit.codes[b] - fit.codes[b, i][:, None] * share
+    codes -= (along / distance)[:, None] * enters
+    spread = fit.diagonal[b] - inverse[b, i] * share + enters.square() / distance[:, None]
+    cost = torch.where(codes < 0, codes.square() / spread.clamp(min=SPREAD), 0.0).amax(1)
+    rough = (distance < DEPENDENT) | (fit.diagonal[b, i] > DELICATE)
+    return swaps.error[index] + cost.masked_fill(rough, 0.0) * SURELY
