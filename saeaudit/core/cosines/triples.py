@@ -49,7 +49,10 @@ class Triples(NamedTuple):
 
 
 def second_cosine(hi: float, rho: float, gamma: float) -> float:
-    """Least |second largest cosine| of a genuine triple whose largest is `hi` (0 if unbounded)."""
+    """Least |second largest cosine| of a genuine triple whose largest is `hi` (0 if unbounded).
+
+    mid of equation (*) in docs/mathematics.md.
+    """
     tight = min(rho, math.sqrt(max(1 - hi * hi, 0.0)) / gamma)
     numerator = 1 - hi * hi - tight * tight
     return math.sqrt(max(numerator, 0.0) / (2 * (1 + hi) - tight * tight))
@@ -326,7 +329,12 @@ def describe(units: UnitRows, sets: Tensor) -> Triples:
     """Roles, coefficients and residuals of given triples, near-dependent or not.
 
     The target is the row opposite the pair with the least |cosine|, which is the one with the
-    least residual, since ``r_k^2 = det(G) / (1 - c_ij^2)``; of equal ones the largest row number.
+    least residual; of equal ones the largest row number. With c = c_ij:
+
+        a     = (c_ik - c c_jk) / (1 - c^2)
+        b     = (c_jk - c c_ik) / (1 - c^2)
+        r_k^2 = det(G) / (1 - c^2)
+        s_k^2 = min(1 - c_ik^2, 1 - c_jk^2)
 
     Args:
         units: the rows.
