@@ -18,7 +18,7 @@ from saeaudit.core.rows import UnitRows, row_norms
 from saeaudit.records import MediatorRecord, TokenRecord, dump, parse
 from saeaudit.sources.activations import read_activations, sample_activations
 from tests.audit.test_scan import opened
-from tests.core.codes.test_swaps import exhaustive_nonnegative, least_squares
+from tests.support.enumeration import exhaustive_nonnegative, least_squares
 
 
 def looked(dictionary, x=None, findings=(), **options):

@@ -29,9 +29,9 @@ from saeaudit.sources.explanations import (
 )
 from saeaudit.sources.neuronpedia import Explanation, FeatureStatistics, read_features
 from tests.audit.test_mediators import sae
-from tests.core.codes.test_codelength import TOKENS, binary, source
-from tests.core.codes.test_swaps import least_squares
 from tests.planted import found
+from tests.support.entropy import TOKENS, binary, source
+from tests.support.enumeration import least_squares
 
 
 def scored(dictionary, x=None, **rest):

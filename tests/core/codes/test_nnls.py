@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saeaudit.core.codes.nnls import nnls
-from tests.core.codes.test_swaps import exhaustive_nonnegative
+from tests.support.enumeration import exhaustive_nonnegative
 
 
 @given(st.integers(0, 10_000), st.integers(1, 7), st.integers(1, 5))
