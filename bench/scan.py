@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from saeaudit.audit import search as audit
+from saeaudit.audit.scan import search as audit
 from saeaudit.core.cosines.screen import calibrate, make_screen
 from saeaudit.core.cosines.sweep import sweep
 from saeaudit.core.rows import UnitRows, row_norms

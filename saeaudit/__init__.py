@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 from saeaudit.errors import AuditError
 
 if TYPE_CHECKING:
-    from saeaudit.audit.mediators import MediatorOptions, mediators
+    from saeaudit.audit.mediators.options import MediatorOptions
+    from saeaudit.audit.mediators.run import mediators
     from saeaudit.audit.open import open_target as open
-    from saeaudit.audit.scan import scan
-    from saeaudit.audit.score import ScoreOptions, score
-    from saeaudit.audit.search import ScanOptions
+    from saeaudit.audit.scan.options import ScanOptions
+    from saeaudit.audit.scan.run import scan
+    from saeaudit.audit.score.options import ScoreOptions
+    from saeaudit.audit.score.run import score
     from saeaudit.dictionary import Dictionary
 
 __version__ = "0.1.0"
@@ -37,12 +39,12 @@ __all__ = [
 
 _WHERE = {
     "open": ("saeaudit.audit.open", "open_target"),
-    "scan": ("saeaudit.audit.scan", "scan"),
-    "mediators": ("saeaudit.audit.mediators", "mediators"),
-    "MediatorOptions": ("saeaudit.audit.mediators", "MediatorOptions"),
-    "score": ("saeaudit.audit.score", "score"),
-    "ScoreOptions": ("saeaudit.audit.score", "ScoreOptions"),
-    "ScanOptions": ("saeaudit.audit.search", "ScanOptions"),
+    "scan": ("saeaudit.audit.scan.run", "scan"),
+    "mediators": ("saeaudit.audit.mediators.run", "mediators"),
+    "MediatorOptions": ("saeaudit.audit.mediators.options", "MediatorOptions"),
+    "score": ("saeaudit.audit.score.run", "score"),
+    "ScoreOptions": ("saeaudit.audit.score.options", "ScoreOptions"),
+    "ScanOptions": ("saeaudit.audit.scan.options", "ScanOptions"),
     "Dictionary": ("saeaudit.dictionary", "Dictionary"),
 }
 

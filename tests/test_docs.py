@@ -124,7 +124,7 @@ def test_the_records_page_is_up_to_date() -> None:
 def test_every_rule_name_is_documented_with_an_example_that_works() -> None:
     """Each example of docs/rules.md is evaluated on the samples."""
     import saeaudit
-    from saeaudit.audit.scores import Inputs, score_one
+    from saeaudit.audit.score.inputs import Inputs, score_one
     from saeaudit.policy.rules import names, parse_rule
     from saeaudit.policy.verdict import Policy, judge
     from saeaudit.records import Verdict

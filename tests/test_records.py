@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import saeaudit
-from saeaudit.audit.scan import scan
-from saeaudit.audit.search import ScanOptions
+from saeaudit.audit.scan.options import ScanOptions
+from saeaudit.audit.scan.run import scan
 from saeaudit.records import (
     ErrorRecord,
     PairRecord,

@@ -1,1 +1,4 @@
-"""One module per subcommand: generators of typed records that know no terminal and no file."""
+"""Records from dictionaries: a folder a subcommand, and the rooms that they share.
+
+Generators of typed records that know no terminal and no file.
+"""

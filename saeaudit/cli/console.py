@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
-from saeaudit.audit.search import Progress
+from saeaudit.audit.scan.search import Progress
 
 
 def console(*, quiet: bool) -> Console:

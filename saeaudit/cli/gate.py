@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from saeaudit.audit.search import Progress
+    from saeaudit.audit.scan.search import Progress
     from saeaudit.formats.interface import Format
     from saeaudit.policy.config import Config
     from saeaudit.policy.verdict import Policy

@@ -14,7 +14,7 @@ from saeaudit.errors import AuditError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from saeaudit.audit.exchanges import Finding
+    from saeaudit.audit.mediators.examples import Finding
 
 
 def mediators(
@@ -76,10 +76,10 @@ def mediators(
     Example: saeaudit mediators sample | jq -c 'select(.type == "mediator" and .moved > 0.3)'
     """
     arguments = {key: value for key, value in locals().items() if key not in ("debug", "quiet")}
-    from saeaudit.audit.mediators import MediatorOptions
-    from saeaudit.audit.mediators import mediators as run
+    from saeaudit.audit.device import pick_device
+    from saeaudit.audit.mediators.options import MediatorOptions
+    from saeaudit.audit.mediators.run import mediators as run
     from saeaudit.audit.open import open_target
-    from saeaudit.audit.session import pick_device
     from saeaudit.cli.console import console, progress
     from saeaudit.cli.scan import run_record
     from saeaudit.formats.jsonl import output as open_output
@@ -177,8 +177,8 @@ def _others(
     """Other encoders' codes by name; None for those pursued here."""
     import torch
 
-    from saeaudit.audit.encoder import make_encoder
-    from saeaudit.audit.mediators import PURSUITS
+    from saeaudit.audit.codes import make_encoder
+    from saeaudit.audit.mediators.run import PURSUITS
     from saeaudit.audit.open import open_target
     from saeaudit.sources.activations import check_codes, read_codes
 

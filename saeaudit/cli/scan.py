@@ -73,9 +73,10 @@ def scan(
     Example: saeaudit scan sample | jq -c 'select(.type == "pair" or .type == "triple")'
     """
     arguments = {key: value for key, value in locals().items() if key not in NOT_TOLD}
-    from saeaudit.audit.scan import choose_screen
-    from saeaudit.audit.search import ScanOptions
-    from saeaudit.audit.session import pick_device, scan_all
+    from saeaudit.audit.device import pick_device
+    from saeaudit.audit.many import scan_all
+    from saeaudit.audit.scan.options import ScanOptions
+    from saeaudit.audit.scan.run import choose_screen
     from saeaudit.cli.console import console
     from saeaudit.formats.table import ScanTable
     from saeaudit.sources.target import resolve

@@ -76,9 +76,10 @@ def score(
     Example: saeaudit score sample | jq 'select(.type == "summary") | .bits_per_token'
     """
     arguments = {key: value for key, value in locals().items() if key not in ("debug", "quiet")}
-    from saeaudit.audit.score import ScoreOptions
-    from saeaudit.audit.scores import Inputs, score_all
-    from saeaudit.audit.session import pick_device
+    from saeaudit.audit.device import pick_device
+    from saeaudit.audit.many import score_all
+    from saeaudit.audit.score.inputs import Inputs
+    from saeaudit.audit.score.options import ScoreOptions
     from saeaudit.cli.console import console
     from saeaudit.cli.scan import run_record
     from saeaudit.formats.reading import read_records

@@ -9,10 +9,12 @@ from torch.overrides import TorchFunctionMode
 
 from saeaudit import AuditError
 from saeaudit import open as open_sae
-from saeaudit.audit.mediators import MediatorOptions, mediators
-from saeaudit.audit.scan import scan
-from saeaudit.audit.score import ScoreOptions, score
-from saeaudit.audit.search import ScanOptions
+from saeaudit.audit.mediators.options import MediatorOptions
+from saeaudit.audit.mediators.run import mediators
+from saeaudit.audit.scan.options import ScanOptions
+from saeaudit.audit.scan.run import scan
+from saeaudit.audit.score.options import ScoreOptions
+from saeaudit.audit.score.run import score
 from saeaudit.core.budget import Budget
 from saeaudit.core.cosines import kernels
 from saeaudit.dictionary import Dictionary

@@ -10,8 +10,9 @@ import torch
 
 from saeaudit import AuditError
 from saeaudit import open as open_sae
-from saeaudit.audit.mediators import MediatorOptions, mediators
-from saeaudit.audit.scan import scan
+from saeaudit.audit.mediators.options import MediatorOptions
+from saeaudit.audit.mediators.run import mediators
+from saeaudit.audit.scan.run import scan
 from saeaudit.core.budget import Budget, Size
 from saeaudit.core.codes.pursuit import pursue
 from saeaudit.core.rows import UnitRows, row_norms
@@ -75,7 +76,7 @@ def test_the_post_s_own_example(alpha: float, unit: bool) -> None:
 
 
 def scan_all(dictionary):
-    from saeaudit.audit.search import ScanOptions
+    from saeaudit.audit.scan.options import ScanOptions
 
     return list(scan(dictionary, ScanOptions(triples=((0, 1, 2),))))
 
@@ -169,7 +170,7 @@ def test_the_sample_agrees_with_least_squares_per_swap() -> None:
 
 
 def make(dictionary):
-    from saeaudit.audit.encoder import make_encoder
+    from saeaudit.audit.codes import make_encoder
 
     encoder = make_encoder(dictionary)
     return lambda x: encoder.codes(x[None].float())[0].double().numpy()

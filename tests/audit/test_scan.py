@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from saeaudit import AuditError
-from saeaudit.audit.scan import scan
-from saeaudit.audit.search import ScanOptions
+from saeaudit.audit.scan.options import ScanOptions
+from saeaudit.audit.scan.run import scan
 from saeaudit.core.budget import Budget
 from saeaudit.core.rows import row_norms
 from saeaudit.dictionary import Dictionary, FileRead, Source, Weights, validate

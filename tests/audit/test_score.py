@@ -11,10 +11,12 @@ import torch
 
 from saeaudit import AuditError
 from saeaudit import open as open_sae
-from saeaudit.audit.choosing import Chooser, Group
-from saeaudit.audit.disagreement import Disagreement
-from saeaudit.audit.mediators import MediatorOptions, mediators
-from saeaudit.audit.score import ScoreOptions, score
+from saeaudit.audit.mediators.options import MediatorOptions
+from saeaudit.audit.mediators.run import mediators
+from saeaudit.audit.score.choose import Chooser, Group
+from saeaudit.audit.score.disagreement import Disagreement
+from saeaudit.audit.score.options import ScoreOptions
+from saeaudit.audit.score.run import score
 from saeaudit.core.codes.codelength import Counts, Prices
 from saeaudit.core.codes.fits import Fit, Supports
 from saeaudit.core.codes.quantise import Grid
@@ -190,7 +192,7 @@ def test_an_estimate_still_finds_the_shortest(monkeypatch: pytest.MonkeyPatch) -
         enter = torch.ones(40, dtype=torch.bool)
         least = []
         for most in (5 * 35, 24):
-            monkeypatch.setattr("saeaudit.audit.choosing.CANDIDATES", most)
+            monkeypatch.setattr("saeaudit.audit.score.choose.CANDIDATES", most)
             chooser = Chooser(units, prices, 1.0)
             _, _, _, candidates = chooser.alternatives(fit, group.error, enter)
             (decision,) = chooser.decide(group, candidates)
@@ -285,7 +287,7 @@ def test_joint_gates_of_an_exchange() -> None:
     encoder[:4, :] = np.eye(4)
     encoder[2] = 0
     dictionary = sae(rows, encoder)
-    from saeaudit.audit.scan import scan
+    from saeaudit.audit.scan.run import scan
 
     findings = [r for r in scan(dictionary) if r.type in ("pair", "triple")]
     records = list(mediators(dictionary, findings=findings))

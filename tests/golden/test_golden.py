@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import saeaudit
-from saeaudit.audit.scan import scan
-from saeaudit.audit.search import ScanOptions
+from saeaudit.audit.scan.options import ScanOptions
+from saeaudit.audit.scan.run import scan
 from saeaudit.records import dump
 
 HERE = Path(__file__).parent

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import saeaudit
-from saeaudit.audit.encoder import make_encoder
+from saeaudit.audit.codes import make_encoder
 
 pytestmark = pytest.mark.filterwarnings("default")
 D, F, K = 16, 48, 5

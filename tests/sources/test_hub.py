@@ -18,8 +18,8 @@ import pytest
 import saeaudit
 from saeaudit import AuditError
 from saeaudit.audit.fetch import fetch_all
-from saeaudit.audit.search import ScanOptions
-from saeaudit.audit.session import scan_all
+from saeaudit.audit.many import scan_all
+from saeaudit.audit.scan.options import ScanOptions
 from saeaudit.sources.target import resolve
 from tests.hubserver import Hub, Running
 from tests.weights import layouts
@@ -152,7 +152,7 @@ def test_decoder_only(hub: Hub) -> None:
     assert lines(scanned)[1]["architecture"] == "decoder-only"
     assert lines(scanned)[1]["format"] == "gemma_scope"
     with pytest.raises(AuditError, match=r"saeaudit fetch hf://.* brings the whole SAE"):
-        from saeaudit.audit.encoder import make_encoder
+        from saeaudit.audit.codes import make_encoder
 
         make_encoder(saeaudit.open(name, offline=True))
 

@@ -8,7 +8,7 @@ import torch
 
 import saeaudit
 from saeaudit import AuditError
-from saeaudit.audit.encoder import make_encoder
+from saeaudit.audit.codes import make_encoder
 from saeaudit.weights.interface import find_listed, find_weights, read_weights
 from tests.weights.layouts import (
     B_DEC,

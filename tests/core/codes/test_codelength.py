@@ -192,8 +192,8 @@ def test_a_range_coder_needs_as_many_bits() -> None:
     """The same model drives constriction's range coder on the sample's codes."""
     constriction = pytest.importorskip("constriction", reason="constriction is not installed")
     from saeaudit import open as open_sae
-    from saeaudit.audit.coder import Coder
-    from saeaudit.audit.pricing import fit_activations
+    from saeaudit.audit.codes import Coder
+    from saeaudit.audit.score.prices import fit_activations
     from saeaudit.sources.activations import read_activations, sample_activations
 
     files = sample_activations("sample")

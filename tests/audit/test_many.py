@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from saeaudit.audit import session
-from saeaudit.audit.search import ScanOptions
+from saeaudit.audit import many
+from saeaudit.audit.scan.options import ScanOptions
 from saeaudit.errors import WeightsError
 from saeaudit.sources.target import Local
 from tests.audit.test_scan import opened
@@ -32,8 +32,8 @@ def test_the_next_is_read_while_one_is_scanned(monkeypatch: pytest.MonkeyPatch) 
         yield from ()
 
     names = iter("acd")
-    monkeypatch.setattr(session, "open_local", open_local)
-    monkeypatch.setattr(session, "scan", scan)
-    records = list(session.scan_all(found, ScanOptions(), "fp32"))
+    monkeypatch.setattr(many, "open_local", open_local)
+    monkeypatch.setattr(many, "scan", scan)
+    records = list(many.scan_all(found, ScanOptions(), "fp32"))
     assert [record.type for record in records] == ["error", "verdict"]
     assert next(names, None) is None, "every readable SAE is scanned"

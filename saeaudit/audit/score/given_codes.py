@@ -8,9 +8,10 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from saeaudit.audit.choosing import Group
-from saeaudit.audit.exchanges import encoder_takes
-from saeaudit.audit.scoring import ScoreTally, Setting, choice_record
+from saeaudit.audit.mediators.examples import encoder_takes
+from saeaudit.audit.score.choose import Group
+from saeaudit.audit.score.records import Setting, choice_record
+from saeaudit.audit.score.tally import ScoreTally
 from saeaudit.core.codes.candidates import Candidates
 from saeaudit.errors import AuditError
 from saeaudit.records import ChoiceRecord, Code, MediatorRecord, Record, TokenRecord

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from saeaudit.audit.coder import Coder, Encoded, narrow
+from saeaudit.audit.codes import Coder, Encoded, narrow
 from saeaudit.core.codes.codelength import Counts, Prices
 from saeaudit.core.codes.fits import Fit, Supports
 from saeaudit.core.codes.quantise import FINE, Grid, find_width

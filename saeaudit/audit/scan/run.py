@@ -8,7 +8,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from saeaudit.audit.search import Found, Progress, ScanOptions, search
+from saeaudit.audit.describe import describe
+from saeaudit.audit.scan.options import ScanOptions
+from saeaudit.audit.scan.search import Found, Progress, search
 from saeaudit.core.cosines import triples
 from saeaudit.core.cosines.chance import random_row_max, welch_bound
 from saeaudit.core.cosines.maxima import order_statistic, unique_below
@@ -21,13 +23,11 @@ from saeaudit.errors import AuditError
 from saeaudit.records import (
     Certificate,
     DictionaryRecord,
-    FileRecord,
     GroupRecord,
     MaxCosine,
     PairRecord,
     Quantiles,
     ScanSummary,
-    SourceRecord,
     TripleRecord,
 )
 
@@ -91,34 +91,6 @@ def scan(
     yield from _triples(dictionary.sae, units, findings, len(kept), requested)
     cut = pairs_cut or len(kept) < len(findings.features)
     yield _summary(dictionary.sae, units, found, options, complete=not cut)
-
-
-def describe(dictionary: Dictionary) -> DictionaryRecord:
-    """Return the dictionary's own record."""
-    usable = dictionary.norms[dictionary.norms.isfinite() & (dictionary.norms > 0)]
-    files = [FileRecord(f.path, f.bytes, f.sha256) for f in dictionary.source.files]
-    source = SourceRecord(
-        uri=dictionary.source.uri,
-        revision=dictionary.source.revision,
-        path=files[0].path,
-        bytes=files[0].bytes,
-        sha256=files[0].sha256,
-        others=tuple(files[1:]),
-    )
-    return DictionaryRecord(
-        sae=dictionary.sae,
-        source=source,
-        format=dictionary.weights.format,
-        architecture=dictionary.weights.architecture,
-        d_in=dictionary.d_in,
-        d_sae=dictionary.d_sae,
-        dtype=dictionary.dtype,
-        norm_min=float(usable.min()),
-        norm_max=float(usable.max()),
-        zero_rows=tuple(dictionary.zero_rows.tolist()),
-        nonfinite_rows=tuple(dictionary.nonfinite_rows.tolist()),
-        collapsed_rows=tuple(dictionary.collapsed_rows.tolist()),
-    )
 
 
 def _requested(dictionary: Dictionary, units: UnitRows, options: ScanOptions) -> Tensor:

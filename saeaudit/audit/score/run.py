@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from saeaudit.audit.choosing import Chooser, Group
-from saeaudit.audit.coder import Coder, elsewhere, narrow
-from saeaudit.audit.disagreement import Disagreement
-from saeaudit.audit.exchanges import exchanges
-from saeaudit.audit.given import given_choices
-from saeaudit.audit.pricing import (
+from saeaudit.audit.codes import Coder, elsewhere, narrow
+from saeaudit.audit.describe import describe
+from saeaudit.audit.mediators.examples import exchanges
+from saeaudit.audit.scan.options import ScanOptions
+from saeaudit.audit.scan.run import scan
+from saeaudit.audit.score.choose import Chooser, Group
+from saeaudit.audit.score.disagreement import Disagreement
+from saeaudit.audit.score.given_codes import given_choices
+from saeaudit.audit.score.options import ScoreOptions
+from saeaudit.audit.score.prices import (
     PILOT,
     WINDOW,
     Errors,
@@ -24,9 +26,8 @@ from saeaudit.audit.pricing import (
     fit_activations,
     fit_histograms,
 )
-from saeaudit.audit.scan import describe, scan
-from saeaudit.audit.scoring import ScoreTally, Setting, choice_record
-from saeaudit.audit.search import ScanOptions
+from saeaudit.audit.score.records import Setting, choice_record
+from saeaudit.audit.score.tally import ScoreTally
 from saeaudit.core.codes.fits import Fit, Supports
 from saeaudit.core.codes.sparse import batches
 from saeaudit.core.rows import UnitRows, spans
@@ -51,42 +52,6 @@ MOST_EXAMPLES = 1000
 """Examples that are priced where a scan has to be made to find any."""
 
 ScoreRecord = DictionaryRecord | ChoiceRecord | ScoreSummary
-
-
-@dataclass(frozen=True)
-class ScoreOptions:
-    """What is priced, and how finely."""
-
-    bin_width: float | None = None
-    """Common width of bins in activation space; chosen by the error where None."""
-    distortion: float | None = None
-    """Squared error over the variance at which codes are quantised."""
-    margin: float = 1.0
-    """Bits by which the shortest code must lead to be resolved."""
-    max_tokens: int = 1000
-    """Most tokens whose alternatives are looked at; 0 for all that are measured."""
-    canonicalise: bool = False
-    """Whether to go on exchanging while codes get shorter."""
-    explain: int | None = None
-    """A token to look at alone."""
-    device: str = "cpu"
-    """Where to compute."""
-
-    def __post_init__(self) -> None:
-        for name, value, low in (
-            ("--bin-width", self.bin_width, 0.0),
-            ("--distortion", self.distortion, 0.0),
-            ("--margin", self.margin, -1e-300),
-            ("--max-tokens", self.max_tokens, -1),
-            ("--explain", self.explain, -1),
-        ):
-            if value is not None and not (low < value < math.inf):
-                what = "a positive number" if low == 0 else "a number of at least 0"
-                raise AuditError(f"{value} is not {what}", where=name)
-        if self.bin_width is not None and self.distortion is not None:
-            raise AuditError(
-                "--bin-width and --distortion both fix the width of the bins", where="--distortion"
-            )
 
 
 def score(

@@ -1,0 +1,1 @@
+"""Every other code of the same size that explains as well."""

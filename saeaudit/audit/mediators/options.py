@@ -1,0 +1,44 @@
+"""What alternatives count, and how many are written."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from saeaudit.core.budget import DEFAULT, Budget
+from saeaudit.errors import AuditError
+
+
+@dataclass(frozen=True)
+class MediatorOptions:
+    """What alternatives count, and how many are written."""
+
+    epsilons: tuple[float, ...] = (0.0, 0.01, 0.05)
+    """Tolerances on the unsquared error, ascending."""
+    min_moved: float = 0.0
+    """Write alternatives that move at least this share of the code."""
+    swaps: int = 1
+    """Exchanges to chain when counting."""
+    beam: int = 4
+    """Codes to go on from at each further exchange."""
+    max_alternatives: int = 3
+    """Most alternatives written for a token and mode."""
+    max_tokens: int = 1000
+    """Most activations looked at; 0 for all."""
+    device: str = "cpu"
+    """Where to compute."""
+    budget: Budget = field(default=DEFAULT, repr=False)
+    """How much is held at once; alternatives do not depend on it."""
+
+    def __post_init__(self) -> None:
+        for name, value, low, high in (
+            *(("--epsilon", e, 0.0, 1.0) for e in self.epsilons),
+            ("--min-moved", self.min_moved, 0.0, 1.0),
+            ("--swaps", self.swaps, 1, 8),
+            ("--beam", self.beam, 1, 1000),
+            ("--max-alternatives", self.max_alternatives, 0, math.inf),
+            ("--max-tokens", self.max_tokens, 0, math.inf),
+        ):
+            if not low <= value <= high:
+                raise AuditError(f"{value} is not in {low:g} to {high:g}", where=name)
+        object.__setattr__(self, "epsilons", tuple(sorted(set(self.epsilons))))

@@ -1,0 +1,1 @@
+"""Every duplicate, antipodal pair and dependent triple of a dictionary."""

@@ -1,0 +1,1 @@
+"""Description lengths, the canonical choice and disagreement."""

@@ -1,0 +1,44 @@
+"""What is priced, and how finely."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from saeaudit.errors import AuditError
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """What is priced, and how finely."""
+
+    bin_width: float | None = None
+    """Common width of bins in activation space; chosen by the error where None."""
+    distortion: float | None = None
+    """Squared error over the variance at which codes are quantised."""
+    margin: float = 1.0
+    """Bits by which the shortest code must lead to be resolved."""
+    max_tokens: int = 1000
+    """Most tokens whose alternatives are looked at; 0 for all that are measured."""
+    canonicalise: bool = False
+    """Whether to go on exchanging while codes get shorter."""
+    explain: int | None = None
+    """A token to look at alone."""
+    device: str = "cpu"
+    """Where to compute."""
+
+    def __post_init__(self) -> None:
+        for name, value, low in (
+            ("--bin-width", self.bin_width, 0.0),
+            ("--distortion", self.distortion, 0.0),
+            ("--margin", self.margin, -1e-300),
+            ("--max-tokens", self.max_tokens, -1),
+            ("--explain", self.explain, -1),
+        ):
+            if value is not None and not (low < value < math.inf):
+                what = "a positive number" if low == 0 else "a number of at least 0"
+                raise AuditError(f"{value} is not {what}", where=name)
+        if self.bin_width is not None and self.distortion is not None:
+            raise AuditError(
+                "--bin-width and --distortion both fix the width of the bins", where="--distortion"
+            )
