@@ -1,0 +1,356 @@
+"""One request and its answer over HTTP, within limits of time; every error names the host.
+
+The session is huggingface_hub's, with the user's proxies and certificates. It sets no time limit,
+follows redirects anywhere and reads errors whole, so these three are done here. Each answer is read
+by a thread of its own: whoever waits is held up neither by a name server nor by headers that
+trickle in, and Ctrl-C ends the wait at once.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import sys
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from saeaudit.errors import AuditError
+
+TRIES = 5
+"""Failures in a row that are put up with."""
+SILENCES = 3
+"""Times `silence` without progress that are put up with, tries and pauses together."""
+MAX_PAUSE = 8.0
+"""Seconds between two tries, where the server does not ask for more."""
+MAX_WAIT = 300.0
+"""Seconds that a server may ask to wait, all its requests for one answer together."""
+MAX_REDIRECTS = 5
+REDIRECTS = (301, 302, 303, 307, 308)
+WORTH_RETRYING = (408, 429, 500, 502, 503, 504)
+HUB = "https://huggingface.co"
+NETWORK = "check the network and HF_ENDPOINT; what has arrived is kept, run it again"
+
+Note = Callable[[str], None]
+"""Called with lines that a user should read."""
+
+
+class HostError(AuditError):
+    """A host that cannot be reached, stalls, or does not answer as it should."""
+
+
+class Refused(HostError):
+    """An answer with an error status.
+
+    Args:
+        host: who answered.
+        status: HTTP's status.
+        code: what the Hugging Face hub adds in X-Error-Code, e.g. "GatedRepo"; else empty.
+        where: what was asked for.
+    """
+
+    def __init__(self, host: str, status: int, code: str, *, where: str) -> None:
+        self.status = status
+        self.code = code
+        hint = "try again later" if status in WORTH_RETRYING else ""
+        super().__init__(f"{host} answered {status}", where=where, hint=hint)
+
+
+class Broken(Exception):
+    """A connection that cannot be made, broke off or fell silent; the message says which.
+
+    It is worth another try, so `Patience` decides whether it becomes an error.
+    """
+
+
+class Patience:
+    """How long a server is put up with before its failure is the user's error.
+
+    Args:
+        where: what is asked for, for messages.
+        note: called with a line when the server asks to wait.
+        seconds: time without progress; three times `silence` where None.
+    """
+
+    def __init__(self, where: str, note: Note | None = None, seconds: float | None = None) -> None:
+        self.where = where
+        self._note = note
+        self._seconds = SILENCES * silence() if seconds is None else seconds
+        self._since = time.monotonic()
+        self._failures = 0
+        self._waited = 0.0
+
+    def progress(self) -> None:
+        """Begin to count anew."""
+        self._since = time.monotonic()
+        self._failures = 0
+
+    def answered(self) -> None:
+        """Forgive failures, but not the time they took: an answer alone is no progress."""
+        self._failures = 0
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the time without progress is over."""
+        return time.monotonic() - self._since > self._seconds
+
+    def broken(self, url: str, error: Broken) -> None:
+        """Pause before another try.
+
+        Raises:
+            HostError: there have been enough.
+        """
+        failure = HostError(f"{host_of(url)} {error}", where=self.where, hint=NETWORK)
+        failure.__cause__ = error
+        self._again(failure, None, host_of(url))
+
+    def refused(self, url: str, answer: Answer) -> None:
+        """Pause before another try, for as long as the server asks.
+
+        Raises:
+            HostError: there have been enough, or it asks for too long a wait.
+        """
+        failure = Refused(host_of(url), answer.status, answer.code, where=self.where)
+        self._again(failure, _asked_wait(answer.headers), host_of(url))
+
+    def _again(self, failure: HostError, asked: float | None, host: str) -> None:
+        self._failures += 1
+        if self._failures >= TRIES or self.exhausted:
+            raise failure
+        pause = min(2.0 ** (self._failures - 1), MAX_PAUSE)
+        if asked is not None and asked > pause:
+            if self._waited + asked > MAX_WAIT:
+                raise HostError(
+                    f"{host} is limiting requests and asks for too long a wait",
+                    where=self.where, hint="run it again later, or set HF_TOKEN",
+                ) from failure  # fmt: skip
+            if self._note:
+                self._note(f"{self.where}: {host} is limiting requests; waiting {asked:.0f} s")
+            pause = asked
+            self._waited += asked
+            self._since += asked
+        time.sleep(pause)
+
+
+class Answer:
+    """Status and headers of an answer, and its body as it arrives.
+
+    Args:
+        url: http or https.
+        headers: of the request.
+
+    Raises:
+        Broken: no answer within twice `silence`.
+    """
+
+    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
+        self._arrived: queue.Queue[Any] = queue.Queue(maxsize=8)
+        self._done = threading.Event()
+        threading.Thread(
+            target=self._read, args=(url, dict(headers)), daemon=True, name=f"read {host_of(url)}"
+        ).start()
+        self.status: int
+        self.headers: Mapping[str, str]
+        """With names in lower case."""
+        try:
+            self.status, self.headers = self._next(2 * silence())
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def code(self) -> str:
+        """What the Hugging Face hub says about an error status."""
+        return self.headers.get("x-error-code", "")
+
+    def pieces(self) -> Iterator[bytes]:
+        """The body as it was sent, without any decoding.
+
+        Raises:
+            Broken: the connection broke off, or nothing came for `silence` seconds.
+        """
+        while piece := self._next(silence()):
+            yield piece
+
+    def close(self) -> None:
+        """Let the thread end, and its connection with it."""
+        self._done.set()
+
+    def _next(self, seconds: float) -> Any:
+        try:
+            item = self._arrived.get(timeout=seconds)
+        except queue.Empty:
+            raise Broken(f"sent nothing for {seconds:g} seconds") from None
+        if isinstance(item, Exception):
+            text = " ".join(str(item).split())[:200] or type(item).__name__
+            raise Broken(f"cannot be reached, or the connection broke off: {text}") from item
+        return item
+
+    def _read(self, url: str, headers: dict[str, str]) -> None:
+        wanted = {"headers": headers, "timeout": silence(), "follow_redirects": False}
+        try:
+            with library().get_session().stream("GET", url, **wanted) as answer:
+                named = {key.lower(): value for key, value in answer.headers.items()}
+                self._put((answer.status_code, named))
+                for piece in answer.iter_raw(1 << 16):
+                    if piece:
+                        self._put(piece)
+                    if self._done.is_set():
+                        return
+            self._put(b"")
+        except Exception as error:  # only the HTTP library runs here: whatever it finds wrong
+            self._put(error)
+
+    def _put(self, item: object) -> None:
+        while not self._done.is_set():
+            with suppress(queue.Full):
+                return self._arrived.put(item, timeout=1)
+
+
+@contextmanager
+def ask(url: str, patience: Patience, headers: Mapping[str, str] | None = None) -> Iterator[Answer]:
+    """Ask, follow redirects, and wait where the server says so.
+
+    HF_TOKEN goes to the hub's own origin and nowhere else.
+
+    Args:
+        url: http or https.
+        patience: with this server.
+        headers: of the request.
+
+    Raises:
+        HostError: too many redirects or refusals, or content in an encoding.
+        Broken: a connection that failed.
+    """
+    from saeaudit import __version__
+
+    library()  # before a time limit is read
+    plain = {"Accept-Encoding": "identity", "User-Agent": f"saeaudit/{__version__}"}
+    asked, hops = url, 0
+    while True:
+        answer = Answer(asked, {**plain, **_authorization(asked), **(headers or {})})
+        try:
+            if answer.status in REDIRECTS:
+                hops += 1
+                if hops > MAX_REDIRECTS:
+                    raise unexpected(url, "too many redirects", patience.where)
+                asked = _following(asked, answer.headers.get("location", ""), patience.where)
+            elif answer.status in WORTH_RETRYING:
+                patience.refused(asked, answer)
+                asked, hops = url, 0
+            else:
+                if answer.headers.get("content-encoding", "identity").lower() != "identity":
+                    raise unexpected(asked, "encoded content", patience.where)
+                yield answer
+                return
+        finally:
+            answer.close()
+
+
+def library() -> Any:
+    """huggingface_hub.utils; its import fails on a time limit that is no whole number of seconds.
+
+    Raises:
+        AuditError: the library refuses the environment's settings.
+    """
+    name = "HF_HUB_DOWNLOAD_TIMEOUT"
+    given = os.environ.pop(name, None) if "huggingface_hub.constants" not in sys.modules else None
+    try:
+        import huggingface_hub.constants
+        import huggingface_hub.utils
+    except ValueError as error:
+        raise AuditError(f"a bad value in an HF_ variable: {error}", where="environment") from error
+    finally:
+        if given is not None:
+            os.environ[name] = given
+    return huggingface_hub.utils
+
+
+def silence() -> float:
+    """Seconds without a byte that end a read: HF_HUB_DOWNLOAD_TIMEOUT, 10 by default."""
+    try:
+        seconds = float(os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT", ""))
+    except ValueError:
+        return 10.0
+    return seconds if 0 < seconds <= 3600 else 10.0
+
+
+def endpoint() -> str:
+    """The hub's address, which may have a path: HF_ENDPOINT, or the public hub."""
+    return (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
+
+
+def unexpected(url: str, what: str, where: str) -> HostError:
+    """An error for an answer that is not what the host's interface promises."""
+    return HostError(
+        f"{host_of(url)} answered with {what}", where=where,
+        hint="is there a login page or a proxy between? check the network and HF_ENDPOINT",
+    )  # fmt: skip
+
+
+def origin(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port of an address.
+
+    Raises:
+        ValueError: malformed.
+    """
+    parts = urllib.parse.urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+    return parts.scheme, parts.hostname or "", port
+
+
+def host_of(url: str) -> str:
+    """The host of an address, for messages."""
+    with suppress(ValueError):
+        return urllib.parse.urlsplit(url).netloc.rpartition("@")[2] or url
+    return url
+
+
+def _authorization(url: str) -> dict[str, str]:
+    if origin(url) != origin(endpoint()):
+        return {}
+    token = library().get_token_to_send(None)
+    if token and not re.fullmatch(r"[!-~]+", token):  # never quoted by the HTTP library's error
+        raise AuditError("holds characters that no token has", where="HF_TOKEN")
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def _following(url: str, location: str, where: str) -> str:
+    """Where a redirect leads.
+
+    Raises:
+        HostError: not to a web address.
+    """
+    try:
+        following = urllib.parse.urljoin(url, location)
+        scheme, host, _ = origin(following)
+    except ValueError:
+        following = scheme = host = ""
+    if not location or scheme not in ("http", "https") or not host:
+        raise unexpected(url, "a redirect to no web address", where)
+    return following
+
+
+def _asked_wait(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a server asks to wait: Retry-After, as a number or a date, or RateLimit.
+
+    The hub says ``RateLimit: "api";r=0;t=55``: nothing remains of this window of 55 seconds.
+    """
+    text = headers.get("retry-after", "").strip()
+    window = re.search(r"r\s*=\s*0\s*;\s*t\s*=\s*(\d+)", headers.get("ratelimit", ""))
+    if not text and window:
+        text = window[1]
+    if re.fullmatch(r"\d+", text, re.ASCII):
+        return float(text[:12])
+    with suppress(ValueError, TypeError, OverflowError):
+        date = parsedate_to_datetime(text)
+        if date.tzinfo is None:
+            date = date.replace(tzinfo=UTC)
+        return max((date - datetime.now(UTC)).total_seconds(), 0.0)
+    return None
