@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from saeaudit.audit.open import open_local
 from saeaudit.errors import AuditError
 from saeaudit.records import ErrorRecord, ListingRecord
-from saeaudit.sources.hub import Bytes
+from saeaudit.sources.download import Bytes
 from saeaudit.sources.neuronpedia import (
     Kind,
     fetch_export,

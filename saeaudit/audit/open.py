@@ -11,6 +11,7 @@ from pathlib import Path
 from saeaudit.core.rows import row_norms
 from saeaudit.dictionary import Dictionary, FileRead, Source, validate
 from saeaudit.errors import TargetError, WeightsError
+from saeaudit.sources.exchange import Note
 from saeaudit.sources.target import Local, resolve
 from saeaudit.weights.interface import read_weights
 
@@ -35,7 +36,11 @@ def open_local(local: Local) -> Dictionary:
 
 
 def open_target(
-    target: str | Path, *, sae: Sequence[str] = (), offline: bool = False
+    target: str | Path,
+    *,
+    sae: Sequence[str] = (),
+    offline: bool = False,
+    note: Note | None = None,
 ) -> Dictionary:
     """Open the one SAE that a target names (`saeaudit.open`).
 
@@ -43,12 +48,13 @@ def open_target(
         target: anything the command line takes.
         sae: globs over SAE ids, where the target holds several.
         offline: open no socket.
+        note: called with lines that a user should read while something is waited for.
 
     Raises:
         TargetError: it names none, or several.
         WeightsError: the file is damaged or holds nothing usable.
     """
-    found = resolve(str(target), sae, offline=offline)
+    found = resolve(str(target), sae, offline=offline, note=note)
     if len(found) > 1:
         raise TargetError(
             f"names {len(found)} SAEs: {found[0].sae}, {found[1].sae}, …",

@@ -59,7 +59,8 @@ def fetch(
         exports.append("explanations")
     if features:
         exports.append("features")
-    found = resolve(source, sae or (), offline=offline, revision=revision)
+    note = options.note(quiet)
+    found = resolve(source, sae or (), offline=offline, revision=revision, note=note)
     people = console(quiet=quiet)
     failed = fetched = size = 0
     with open_output(output) as writer:
@@ -78,7 +79,7 @@ def fetch(
                 exports=exports,
                 offline=is_offline(offline),
                 progress=report,
-                note=options.note(quiet),
+                note=note,
             )
             for record in records:
                 writer.record(record)

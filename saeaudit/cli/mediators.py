@@ -96,7 +96,8 @@ def mediators(
         max_tokens=max_tokens,
         device=pick_device(device),
     )
-    dictionary = open_target(target, sae=sae or (), offline=offline)
+    note = options.note(quiet)
+    dictionary = open_target(target, sae=sae or (), offline=offline, note=note)
     if activations is None and scan is None:
         bundled = sample_activations(target)
         if bundled is None:
@@ -108,7 +109,6 @@ def mediators(
             )
         activations, tokens = bundled[0], tokens or bundled[1]
     said = _texts(explanations, dictionary)
-    note = options.note(quiet)
     matrix: Tensor | None = None
     texts: list[str] | None = None
     others: dict[str, Callable[[int, int], Tensor] | None] = {}

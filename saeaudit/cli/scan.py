@@ -99,13 +99,18 @@ def scan(
         screen=screen,
         device=pick_device(device),
     )
-    found = [local for target in targets for local in resolve(target, sae or (), offline=offline)]
+    note = options.note(quiet)
+    found = [
+        local
+        for target in targets
+        for local in resolve(target, sae or (), offline=offline, note=note)
+    ]
     large = any(local.size > 8 << 20 for local in found)
     name = choose_screen(chosen, large=large)
     people = console(quiet=quiet)
     gate.write(
         run_record("scan", arguments, chosen.device, name),
-        lambda report: scan_all(found, chosen, name, progress=report, note=options.note(quiet)),
+        lambda report: scan_all(found, chosen, name, progress=report, note=note),
         policy, ScanTable(people), output=output, form=form, people=people,
         no_progress=no_progress, exit_zero=exit_zero,
     )  # fmt: skip

@@ -101,12 +101,17 @@ def score(
         given = list(read_records(mediators, "--mediators", "the output of saeaudit mediators"))
         if not any(record.type == "dictionary" for record in given):
             raise AuditError("holds no records of an SAE", where=f"--mediators {mediators}")
-    found = [local for target in targets for local in resolve(target, sae or (), offline=offline)]
+    note = options.note(quiet)
+    found = [
+        local
+        for target in targets
+        for local in resolve(target, sae or (), offline=offline, note=note)
+    ]
     people = console(quiet=quiet)
     gate.write(
         run_record("score", arguments, chosen.device),
         lambda report: score_all(
-            found, inputs, chosen, mediators=given, progress=report, note=options.note(quiet)
+            found, inputs, chosen, mediators=given, progress=report, note=note
         ),
         policy, ScoreTable(people, explain), output=output, form=form, people=people,
         no_progress=no_progress, exit_zero=exit_zero,

@@ -198,7 +198,7 @@ class Answer:
             with library().get_session().stream("GET", url, **wanted) as answer:
                 named = {key.lower(): value for key, value in answer.headers.items()}
                 self._put((answer.status_code, named))
-                for piece in answer.iter_raw(1 << 16):
+                for piece in answer.iter_raw():  # as they arrive: none is lost where it breaks off
                     if piece:
                         self._put(piece)
                     if self._done.is_set():
@@ -282,8 +282,15 @@ def silence() -> float:
 
 
 def endpoint() -> str:
-    """The hub's address, which may have a path: HF_ENDPOINT, or the public hub."""
-    return (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
+    """The hub's address, which may have a path: HF_ENDPOINT, or the public hub.
+
+    Raises:
+        AuditError: HF_ENDPOINT is no web address.
+    """
+    given = (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
+    if not is_web_address(given):
+        raise AuditError(f"{given!r} is no web address", where="HF_ENDPOINT", hint="https://host")
+    return given
 
 
 def unexpected(url: str, what: str, where: str) -> HostError:
@@ -303,6 +310,15 @@ def origin(url: str) -> tuple[str, str, int]:
     parts = urllib.parse.urlsplit(url)
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
     return parts.scheme, parts.hostname or "", port
+
+
+def is_web_address(url: str) -> bool:
+    """Whether an address has a host and a scheme that can be asked."""
+    try:
+        scheme, host, _ = origin(url)
+    except ValueError:
+        return False
+    return scheme in ("http", "https") and bool(host)
 
 
 def host_of(url: str) -> str:
@@ -327,12 +343,10 @@ def _following(url: str, location: str, where: str) -> str:
     Raises:
         HostError: not to a web address.
     """
-    try:
+    following = ""
+    with suppress(ValueError):
         following = urllib.parse.urljoin(url, location)
-        scheme, host, _ = origin(following)
-    except ValueError:
-        following = scheme = host = ""
-    if not location or scheme not in ("http", "https") or not host:
+    if not location or not is_web_address(following):
         raise unexpected(url, "a redirect to no web address", where)
     return following
 

@@ -1,50 +1,45 @@
-"""Repositories on the Hugging Face hub: listed, fetched into the hub's own cache, verified.
+"""Repositories on the Hugging Face hub: fetched into the hub's own cache, verified, and resumed.
 
-huggingface_hub does the talking. Three things are added: large files resume across processes (the
-library starts again after a crash), every byte is checked against the hash that the hub lists
-(the library checks sizes), and offline no socket is opened at all.
+The files lie as huggingface_hub lays them, so that each finds what the other has fetched:
+
+    models--owner--repo/blobs/<hash that the hub lists>
+    models--owner--repo/snapshots/<commit>/<path> -> ../../blobs/<hash>
+    models--owner--repo/refs/<branch or tag>      holds a commit
+
+The library's own download is not used: it names blobs by a header of the answer (ETag) that a
+server can set to any path, begins again after a crash, and checks sizes only. Here a name comes
+from the checked listing, every byte is compared with its hash, and offline no socket is opened.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import re
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import urllib.parse
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import BinaryIO
 
 from saeaudit.errors import AuditError, TargetError
-
-# The library would otherwise ask the hub for a list of coding agents, to name one in its headers.
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+from saeaudit.sources.cache import (
+    DECODER_SUFFIX,
+    cache_root,
+    check_inside,
+    check_name,
+    decoder_root,
+    link,
+)
+from saeaudit.sources.download import Bytes, append
+from saeaudit.sources.durable import check_room, keep, locked, storing, write_whole
+from saeaudit.sources.exchange import HostError, Note, endpoint, library, silence
+from saeaudit.sources.hubapi import COMMIT, RemoteFile, commit_of, hub_errors, list_tree
+from saeaudit.sources.parallel import in_parallel
 
 WORKERS = 4
-RETRIES = 5
-"""Cut connections in a row that are put up with, without a byte between them."""
-HTTP_LIBRARIES = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3")
-DECODER_SUFFIX = ".decoder.safetensors"
-COMMIT = re.compile(r"[0-9a-f]{40}")
-
-Bytes = Callable[[int], None]
-"""Called with the number of bytes that have arrived since the last call."""
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file of a repository, as the hub lists it."""
-
-    path: str
-    size: int
-    sha256: str | None
-    """Of LFS files."""
-    git_sha1: str | None
-    """Git's object id, for the others."""
+PIECE = 1 << 20
 
 
 @dataclass
@@ -54,13 +49,22 @@ class Repo:
     repo_id: str
     commit: str
     offline: bool
-    endpoint: str | None = None
+    note: Note | None = None
+    """Called with lines that a user should read while something is waited for."""
     _files: dict[str, RemoteFile] = field(default_factory=dict)
+    _outage: HostError | None = None
+    _lost: float = 0.0
+    """Seconds that went to failures since anything came."""
 
     def uri(self, path: str = "", revision: str | None = None) -> str:
         """``hf://owner/repo[@revision][/path]``."""
         at = f"@{revision}" if revision else ""
         return f"hf://{self.repo_id}{at}" + (f"/{path}" if path else "")
+
+    def url(self, path: str) -> str:
+        """Where the hub serves a file."""
+        name = urllib.parse.quote(path)
+        return f"{endpoint()}/{self.repo_id}/resolve/{self.commit}/{name}"
 
     @property
     def folder(self) -> Path:
@@ -74,49 +78,24 @@ class Repo:
             AuditError: a name or a link that leads out of the cache.
         """
         check_name(path, self.repo_id)
-        place = self.folder / "snapshots" / self.commit / path
-        inside = self.folder.resolve()
-        if place.exists() and not place.resolve().is_relative_to(inside):
-            raise AuditError("a link in the cache leads out of it; refused", where=str(place))
-        return place
+        return check_inside(self.folder / "snapshots" / self.commit / path, cache_root())
 
     def files(self, prefix: str = "") -> dict[str, RemoteFile]:
-        """Files at or below a path: as the hub lists them, or offline as they are cached.
+        """Files at or below a path, or beside a file: as the hub lists them, offline as cached.
 
         Raises:
-            AuditError: no such path, or the hub cannot be reached.
+            AuditError: no such path, or no usable answer from the hub.
         """
         if self.offline:
             return self._cached(prefix)
-        from huggingface_hub.errors import EntryNotFoundError
-
-        with hub_errors(self.uri(prefix)):
-            api = _api(self.endpoint)
-            try:
-                entries = list(
-                    api.list_repo_tree(
-                        self.repo_id, prefix or None, recursive=True, revision=self.commit
-                    )
-                )
-            except EntryNotFoundError:
-                entries = list(api.get_paths_info(self.repo_id, [prefix], revision=self.commit))
-                if not entries:
-                    raise
-                parent = PurePosixPath(prefix).parent.as_posix()
-                if parent != ".":
-                    entries = list(
-                        api.list_repo_tree(
-                            self.repo_id, parent, recursive=True, revision=self.commit
-                        )
-                    )
-        found = {e.path: _remote(e) for e in entries if hasattr(e, "size")}
-        for path in found:
-            check_name(path, self.repo_id)
-        self._files |= found
-        return found
+        uri = self.uri(prefix)
+        with hub_errors(uri):
+            files = list_tree(self.repo_id, self.commit, prefix, uri, self.note)
+        self._files |= files
+        return files
 
     def _cached(self, prefix: str) -> dict[str, RemoteFile]:
-        found: dict[str, RemoteFile] = {}
+        files: dict[str, RemoteFile] = {}
         for root, suffix in (
             (self.folder / "snapshots" / self.commit, ""),
             (decoder_root() / self.folder.name / self.commit, DECODER_SUFFIX),
@@ -125,8 +104,8 @@ class Repo:
                 path = place.relative_to(root).as_posix().removesuffix(suffix)
                 below = not prefix or path == prefix or path.startswith(f"{prefix}/")
                 if below and place.is_file():
-                    found.setdefault(path, RemoteFile(path, place.stat().st_size, None, None))
-        return found
+                    files.setdefault(path, RemoteFile(path, place.stat().st_size, None, None))
+        return files
 
     def fetch(self, paths: Sequence[str], progress: Bytes | None = None) -> None:
         """Bring files into the cache, several at a time, and check each against its hash.
@@ -134,15 +113,44 @@ class Repo:
         Raises:
             AuditError: one cannot be fetched, or is not what the hub says it is.
         """
-        missing = [p for p in paths if not self._intact(p)]
+        with storing(cache_root()):
+            missing = [path for path in paths if not self._intact(path)]
         if self.offline and missing:
             raise AuditError(
                 f"{missing[0]} is not in the cache",
                 where=self.uri(),
                 hint="run the same command once without --offline",
             )
-        with ThreadPoolExecutor(WORKERS) as pool:
-            list(pool.map(lambda path: self._fetch(path, progress), missing))
+        if not missing:
+            return
+        with storing(cache_root()):
+            check_inside(self.folder / "blobs", cache_root()).mkdir(parents=True, exist_ok=True)
+            listed = [self._files[path] for path in missing]
+            needed = sum(max(file.size - _size(self._part(file)), 0) for file in listed)
+            check_room(self.folder, needed, self.uri())
+        with self.patient():
+            in_parallel(lambda file: self._fetch(file, progress), listed, WORKERS)
+
+    @contextmanager
+    def patient(self) -> Iterator[None]:
+        """Put up with a hub that fails, but not for as long again with each of a hundred files.
+
+        Raises:
+            HostError: what is inside raised it, or it failed so often before that it is not tried.
+        """
+        if self._outage and self._lost > 2.5 * silence():
+            raise HostError(
+                f"not tried, since the hub keeps failing: {self._outage.what}",
+                where=self.uri(), hint=self._outage.hint,
+            )  # fmt: skip
+        began = time.monotonic()
+        try:
+            yield
+        except HostError as error:
+            self._outage = error
+            self._lost += time.monotonic() - began
+            raise
+        self._outage, self._lost = None, 0.0
 
     def _intact(self, path: str) -> bool:
         """Whether a file is here; online, also whether it is what the hub lists."""
@@ -150,158 +158,104 @@ class Repo:
         if not place.is_file():
             return False
         listed = self._files.get(path)
-        if self.offline or listed is None:
-            return True
-        if _matches(place, listed):
+        if self.offline or listed is None or _matches(place, listed):
             return True
         blob = place.resolve()
         place.unlink()
         blob.unlink(missing_ok=True)
         return False
 
-    def _fetch(self, path: str, progress: Bytes | None) -> None:
-        from huggingface_hub import hf_hub_download
+    def _part(self, file: RemoteFile) -> Path:
+        return self.folder / "blobs" / f"{file.oid}.saeaudit.part"
 
-        listed = self._files.get(path)
-        with hub_errors(self.uri(path)):
-            if listed is not None and listed.sha256:
-                self._fetch_blob(listed, listed.sha256, progress)
-            hf_hub_download(
-                self.repo_id, path, revision=self.commit, endpoint=self.endpoint,
-                cache_dir=cache_root(),
+    def _fetch(self, file: RemoteFile, progress: Bytes | None) -> None:
+        uri = self.uri(file.path)
+        blob = self.folder / "blobs" / file.oid
+        lock = cache_root() / ".locks" / self.folder.name / f"{file.oid}.saeaudit.lock"
+        with storing(cache_root()), locked(check_inside(lock, cache_root()), uri, self.note):
+            check_inside(blob, cache_root())
+            if not (blob.is_file() and _matches(blob, file)):
+                blob.unlink(missing_ok=True)
+                self._bring(file, blob, progress)
+            link(self.local(file.path), blob, cache_root())
+
+    def _bring(self, file: RemoteFile, blob: Path, progress: Bytes | None) -> None:
+        """Fetch one file's content, going on where an earlier try broke off."""
+        part, uri = self._part(file), self.uri(file.path)
+        with hub_errors(uri), _opened(part) as stream:
+            append(
+                self.url(file.path), stream, file.size,
+                where=uri, progress=progress, note=self.note,
             )  # fmt: skip
-        place = self.local(path)
-        if listed is not None and not _matches(place, listed):
-            blob = place.resolve()
-            place.unlink()
-            blob.unlink(missing_ok=True)
-            raise _wrong_bytes(self.uri(path))
-
-    def _fetch_blob(self, listed: RemoteFile, sha256: str, progress: Bytes | None) -> None:
-        """Bring one LFS file into the cache's blobs, going on where an earlier try broke off."""
-        from huggingface_hub import hf_hub_url
-        from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
-
-        blob = self.folder / "blobs" / sha256
-        blob.parent.mkdir(parents=True, exist_ok=True)
-        locks = cache_root() / ".locks" / self.folder.name
-        locks.mkdir(parents=True, exist_ok=True)
-        url = hf_hub_url(self.repo_id, listed.path, revision=self.commit, endpoint=self.endpoint)
-        with WeakFileLock(locks / f"{sha256}.saeaudit.lock"):
-            if blob.exists():
-                return
-            part = blob.with_name(f"{sha256}.saeaudit.part")
-            with part.open("ab") as stream:
-                if stream.tell() > listed.size:
-                    stream.truncate(0)
-                _download(url, stream, listed.size, progress)
-            if _sha256(part) != sha256:
-                part.unlink()
-                raise _wrong_bytes(self.uri(listed.path))
-            part.replace(blob)
+        if not _matches(part, file):
+            part.unlink()
+            kind = "sha256" if file.sha256 else "git's hash"
+            raise HostError(
+                f"what arrived is not what the hub lists ({kind} differs); it was thrown away",
+                where=uri,
+                hint="run the command again; if it repeats, the file on the hub is damaged",
+            )
+        keep(part, blob)
 
 
-def _download(url: str, stream: BinaryIO, size: int, progress: Bytes | None) -> None:
-    """Append what is missing of a remote file; a cut connection is taken up where it broke.
-
-    The library's own download starts a new file in every process and writes 10 MB at a time.
-    """
-    from huggingface_hub.errors import HfHubHTTPError
-    from huggingface_hub.utils import (  # type: ignore[attr-defined]
-        build_hf_headers,
-        hf_raise_for_status,
-        http_stream_backoff,
-    )
-
-    tries = 0
-    while (have := stream.seek(0, io.SEEK_END)) < size:
-        headers = {**build_hf_headers(), "Range": f"bytes={have}-", "Accept-Encoding": "identity"}
-        try:
-            with http_stream_backoff(
-                "GET", url, headers=headers, follow_redirects=True, retry_on_exceptions=()
-            ) as answer:
-                hf_raise_for_status(answer)
-                if answer.status_code == 200:  # ranges are not served: all of it comes again
-                    stream.truncate(0)
-                for piece in answer.iter_bytes():  # as they arrive
-                    stream.write(piece)
-                    stream.flush()
-                    tries = 0
-                    if progress:
-                        progress(len(piece))
-        except HfHubHTTPError:
-            raise
-        except Exception as error:
-            tries += 1
-            if not _is_network(error) or tries > RETRIES:
-                raise
-            time.sleep(min(2.0**tries, 8.0))
-    if have > size:
-        raise OSError(f"{have - size} bytes too many")
-
-
-def _is_network(error: BaseException) -> bool:
-    """Whether an error comes from the HTTP library (whichever huggingface_hub uses) or a socket."""
-    library = type(error).__module__.split(".")[0]
-    return library in HTTP_LIBRARIES or isinstance(error, (ConnectionError, TimeoutError))
-
-
-def open_repo(repo_id: str, revision: str | None, *, offline: bool) -> Repo:
+def open_repo(
+    repo_id: str, revision: str | None, *, offline: bool, note: Note | None = None
+) -> Repo:
     """Resolve a repository's revision to a commit.
 
     Args:
         repo_id: ``owner/name``.
         revision: a branch, tag or commit; the main branch where None.
         offline: take the commit from the cache.
+        note: called with lines that a user should read while something is waited for.
 
     Raises:
-        AuditError: no such repository or revision, no permission, or no connection.
+        AuditError: no such repository or revision, no permission, or no usable answer.
     """
-    endpoint = os.environ.get("HF_ENDPOINT") or None
+    try:
+        library().validate_repo_id(repo_id)
+    except ValueError as error:
+        raise TargetError(
+            "not a repository name", where=f"hf://{repo_id}", hint="hf://owner/name"
+        ) from error
     name = revision or "main"
+    repo = Repo(repo_id, name, offline, note)
     if COMMIT.fullmatch(name):
-        return Repo(repo_id, name, offline, endpoint)
-    repo = Repo(repo_id, "", offline, endpoint)
-    reference = repo.folder / "refs" / check_name(name, repo_id)
+        return repo
+    reference = repo.folder / "refs" / check_name(name, repo.uri())
     if offline:
-        if not reference.is_file():
-            raise AuditError(
-                f"revision {name} is not in the cache",
-                where=f"hf://{repo_id}",
-                hint="run the same command once without --offline",
-            )
-        commit = reference.read_text().strip()
-        if not COMMIT.fullmatch(commit):
-            raise AuditError("not a commit", where=str(reference), hint="delete this file")
-        return Repo(repo_id, commit, offline, endpoint)
-    with hub_errors(f"hf://{repo_id}" + (f"@{revision}" if revision else "")):
-        commit = str(_api(endpoint).repo_info(repo_id, revision=revision).sha)
-    reference.parent.mkdir(parents=True, exist_ok=True)
-    reference.write_text(commit)
-    return Repo(repo_id, commit, offline, endpoint)
+        repo.commit = _remembered(reference, name, repo.uri())
+    else:
+        repo.commit = commit_of(repo_id, revision, repo.uri(revision=revision), note)
+        _remember(reference, repo)
+    return repo
 
 
-def cache_root() -> Path:
-    """The hub's own cache, read from the environment at each call."""
-    given = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
-    home = os.environ.get("HF_HOME")
-    if given:
-        return Path(given).expanduser()
-    base = Path(home).expanduser() if home else Path.home() / ".cache" / "huggingface"
-    return base / "hub"
+def _remembered(reference: Path, revision: str, uri: str) -> str:
+    """The commit that an earlier run found; refused where it is none."""
+    try:
+        commit = reference.read_text("utf-8", "replace").strip()
+    except OSError as error:
+        raise AuditError(
+            f"revision {revision} is not in the cache",
+            where=uri,
+            hint="run the same command once without --offline",
+        ) from error
+    if not COMMIT.fullmatch(commit):
+        raise AuditError("not a commit", where=str(reference), hint="delete this file")
+    return commit
 
 
-def cache_folder() -> Path:
-    """saeaudit's own cache: SAEAUDIT_CACHE, or saeaudit in the user's cache folder."""
-    given = os.environ.get("SAEAUDIT_CACHE")
-    xdg = os.environ.get("XDG_CACHE_HOME")
-    base = Path(given) if given else (Path(xdg) if xdg else Path.home() / ".cache") / "saeaudit"
-    return base.expanduser()
-
-
-def decoder_root() -> Path:
-    """Where saeaudit keeps decoder-only copies."""
-    return cache_folder() / "decoders"
+def _remember(reference: Path, repo: Repo) -> None:
+    """Keep a commit for later runs with --offline; a cache that cannot be written still serves."""
+    check_inside(reference, cache_root())
+    try:
+        if not reference.is_file() or reference.read_text("utf-8", "replace") != repo.commit:
+            reference.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(reference, repo.commit.encode())
+    except OSError as error:
+        if repo.note:
+            repo.note(f"{reference}: {error.strerror}; --offline will not know this commit")
 
 
 def is_offline(asked: bool) -> bool:
@@ -309,104 +263,23 @@ def is_offline(asked: bool) -> bool:
     return asked or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
 
 
-def check_name(path: str, where: str) -> str:
-    """Refuse names that would lead out of the folder they belong in."""
-    parts = PurePosixPath(path).parts
-    if not parts or path.startswith("/") or ".." in parts or "\\" in path or "\0" in path:
-        raise AuditError(f"the name {path!r} leads out of its folder; refused", where=where)
-    return path
+def _opened(part: Path) -> BinaryIO:
+    """Open a file to append to, never through a link."""
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(part, flags, 0o666), "r+b", buffering=0)
 
 
-def _api(endpoint: str | None) -> Any:
-    from huggingface_hub import HfApi
-
-    return HfApi(endpoint=endpoint)
-
-
-def _remote(entry: Any) -> RemoteFile:
-    lfs = entry.lfs
-    return RemoteFile(entry.path, entry.size, lfs.sha256 if lfs else None,
-                      None if lfs else entry.blob_id)  # fmt: skip
+def _size(place: Path) -> int:
+    return place.stat().st_size if place.is_file() else 0
 
 
 def _matches(place: Path, listed: RemoteFile) -> bool:
+    """Whether a file is, in size and hash, what the hub lists."""
     if place.stat().st_size != listed.size:
         return False
-    if listed.sha256:
-        return _sha256(place) == listed.sha256
-    if listed.git_sha1:
-        digest = hashlib.sha1(b"blob %d\0" % listed.size, usedforsecurity=False)
-        digest.update(place.read_bytes())
-        return digest.hexdigest() == listed.git_sha1
-    return True
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _wrong_bytes(uri: str) -> AuditError:
-    return AuditError(
-        "what arrived is not what the hub lists (sha256 differs); it was thrown away",
-        where=uri,
-        hint="run the command again; if it repeats, the file on the hub is damaged",
-    )
-
-
-@contextmanager
-def hub_errors(uri: str) -> Iterator[None]:
-    """Turn the hub's errors into one line each that says what to do."""
-    from huggingface_hub import errors
-
-    try:
-        yield
-    except errors.GatedRepoError as error:
-        raise AuditError(
-            "access is gated", where=uri,
-            hint="accept the licence on the repository's page and set HF_TOKEN",
-        ) from error  # fmt: skip
-    except errors.RepositoryNotFoundError as error:
-        raise TargetError(
-            "no such repository, or it is private", where=uri,
-            hint="check the name; set HF_TOKEN for private ones",
-        ) from error  # fmt: skip
-    except errors.RevisionNotFoundError as error:
-        raise TargetError("no such revision", where=uri) from error
-    except errors.LocalEntryNotFoundError as error:
-        raise _unreachable(uri) from error
-    except errors.EntryNotFoundError as error:
-        raise TargetError("no such path in the repository", where=uri) from error
-    except errors.OfflineModeIsEnabled as error:
-        raise AuditError(
-            "offline, and not in the cache", where=uri, hint="unset HF_HUB_OFFLINE"
-        ) from error
-    except errors.HFValidationError as error:
-        raise TargetError("not a repository name", where=uri, hint="hf://owner/name") from error
-    except errors.HfHubHTTPError as error:
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        if status == 429:
-            raise AuditError(
-                "the hub is limiting requests", where=uri, hint="wait a while, or set HF_TOKEN"
-            ) from error
-        if status in (401, 403):
-            raise AuditError("no permission", where=uri, hint="set HF_TOKEN") from error
-        raise AuditError(f"the hub answered {status}", where=uri, hint="try again later") from error
-    except OSError as error:
-        if isinstance(error, AuditError):
-            raise
-        if error.errno == 28:
-            raise AuditError("the disk is full", where=str(cache_root())) from error
-        raise _unreachable(uri) from error
-    except Exception as error:
-        if _is_network(error):
-            raise _unreachable(uri) from error
-        raise
-
-
-def _unreachable(uri: str) -> AuditError:
-    return AuditError(
-        "the hub cannot be reached, or the connection broke off",
-        where=uri,
-        hint="check the network and HF_ENDPOINT; what has arrived is kept, run it again",
-    )
+    git = hashlib.sha1(b"blob %d\0" % listed.size, usedforsecurity=False)
+    digest = hashlib.sha256() if listed.sha256 else git
+    with place.open("rb") as stream:
+        while piece := stream.read(PIECE):
+            digest.update(piece)
+    return digest.hexdigest() == listed.oid

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from saeaudit.errors import AuditError, TargetError
-from saeaudit.sources.hub import Bytes, cache_folder, check_name, hub_errors
+from saeaudit.sources.cache import cache_folder, check_name
+from saeaudit.sources.download import Bytes, get
 from saeaudit.sources.releases import Release, known_releases
 from saeaudit.sources.target import Local
 
@@ -163,15 +164,7 @@ def _list(base: str, prefix: str) -> Iterator[tuple[str, int]]:
 
 
 def _get(url: str) -> bytes:
-    from huggingface_hub.utils import (  # type: ignore[attr-defined]
-        hf_raise_for_status,
-        http_backoff,
-    )
-
-    with hub_errors(url):
-        answer = http_backoff("GET", url, follow_redirects=True)
-        hf_raise_for_status(answer)
-        return bytes(answer.content)
+    return get(url, limit=1 << 30, where=url)
 
 
 def read_rows(folder: Path) -> Iterator[dict[str, Any]]:

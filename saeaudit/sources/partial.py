@@ -20,14 +20,10 @@ from typing import Any
 from numpy.lib import format as npy
 
 from saeaudit.errors import AuditError
-from saeaudit.sources.hub import (
-    DECODER_SUFFIX,
-    Bytes,
-    Repo,
-    check_name,
-    decoder_root,
-    hub_errors,
-)
+from saeaudit.sources.cache import DECODER_SUFFIX, check_name, decoder_root
+from saeaudit.sources.download import Bytes, RangesUnsupported, get_range
+from saeaudit.sources.hub import Repo
+from saeaudit.sources.hubapi import hub_errors
 from saeaudit.weights.interface import Listed
 
 ENCODER = re.compile(r"(?:[Ww]_enc(?:_\d+)?|W_E|W_skip|affine_skip_connection|encoder.*\.weight)$")
@@ -109,23 +105,13 @@ Read = Callable[[int, int], bytes]
 
 def _reader(repo: Repo, path: str) -> Read:
     """Return a function that fetches a range of bytes of a remote file."""
-    from huggingface_hub import hf_hub_url
-    from huggingface_hub.utils import (  # type: ignore[attr-defined]
-        build_hf_headers,
-        hf_raise_for_status,
-        http_backoff,
-    )
-
-    url = hf_hub_url(repo.repo_id, path, revision=repo.commit, endpoint=repo.endpoint)
 
     def read(start: int, stop: int) -> bytes:
         with hub_errors(repo.uri(path)):
-            headers = {"Range": f"bytes={start}-{stop - 1}", **build_hf_headers()}
-            answer = http_backoff("GET", url, headers=headers, follow_redirects=True)
-            hf_raise_for_status(answer)
-            if answer.status_code != 206 or len(answer.content) != stop - start:
-                raise UnsuitableError("the server does not send ranges of bytes")
-            return answer.content
+            try:
+                return get_range(repo.url(path), start, stop, where=repo.uri(path), note=repo.note)
+            except RangesUnsupported as error:
+                raise UnsuitableError("the server does not send ranges of bytes") from error
 
     return read
 

@@ -13,16 +13,21 @@ import fnmatch
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from saeaudit.errors import AuditError, TargetError
 from saeaudit.sample import SAMPLES, sample_root
-from saeaudit.sources.hub import Bytes, Repo, is_offline, open_repo
+from saeaudit.sources.download import Bytes
+from saeaudit.sources.exchange import Note
+from saeaudit.sources.hub import Repo, is_offline, open_repo
 from saeaudit.sources.partial import decoder_path
 from saeaudit.sources.releases import Release, known_releases
 from saeaudit.weights.interface import WEIGHT_SUFFIXES, Listed, find_listed, find_weights, natural
 
 URI = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?(?:/(?P<path>.+?))?/?")
+Opening = Callable[[str, str | None], Repo]
+"""Opens a repository at a revision; whether online, and who hears of waits, is settled in it."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,7 @@ def resolve(
     *,
     offline: bool = False,
     revision: str | None = None,
+    note: Note | None = None,
 ) -> list[Local]:
     """Resolve a target to the SAEs it names, in natural order of id.
 
@@ -91,16 +97,17 @@ def resolve(
         globs: keep only SAEs whose id, below the target, matches one of these patterns.
         offline: open no socket.
         revision: commit, branch or tag, where the target itself names none.
+        note: called with lines that a user should read while something is waited for.
 
     Raises:
         TargetError: it names nothing, or nothing that matches.
         AuditError: the hub cannot answer.
     """
-    offline = is_offline(offline)
+    opening = partial(open_repo, offline=is_offline(offline), note=note)
     if target in SAMPLES:
         found = [("", Local(target, sample_root() / SAMPLES[target], sample_root()))]
     elif target.startswith("hf://"):
-        found = _hub(target, offline, revision)
+        found = _hub(target, opening, revision)
     elif Path(target).exists():
         root = target.rstrip("/") or "/"
         found = [
@@ -108,7 +115,7 @@ def resolve(
             for name, file in find_weights(Path(target))
         ]
     else:
-        found = _release(target, offline, revision)
+        found = _release(target, opening, revision)
     kept: dict[Path, Local] = {}  # a name and the path that it stands for are one SAE
     for name, local in found:
         if _matches(name, globs):
@@ -127,17 +134,17 @@ def _matches(name: str, globs: Sequence[str]) -> bool:
     return not globs or any(fnmatch.fnmatchcase(name, glob) for glob in globs)
 
 
-def _hub(uri: str, offline: bool, revision: str | None) -> list[tuple[str, Local]]:
+def _hub(uri: str, opening: Opening, revision: str | None) -> list[tuple[str, Local]]:
     match = URI.fullmatch(uri)
     if not match:
         raise TargetError("not a hub address", where=uri, hint="hf://owner/repo[@revision][/path]")
     named = match["revision"] or revision
-    repo = open_repo(match["repo"], named, offline=offline)
+    repo = opening(match["repo"], named)
     path = match["path"] or ""
     try:
         return _in_repo(repo, path, lambda name: repo.uri(name, match["revision"]), uri)
     except TargetError as error:
-        if not path or error.hint or offline:
+        if not path or error.hint or repo.offline:
             raise
         names = [one.name for one in find_listed(repo.files())]
         close = difflib.get_close_matches(path, names, n=1, cutoff=0.5)
@@ -171,7 +178,7 @@ def _in_repo(
     return out
 
 
-def _release(target: str, offline: bool, revision: str | None) -> list[tuple[str, Local]]:
+def _release(target: str, opening: Opening, revision: str | None) -> list[tuple[str, Local]]:
     releases = known_releases()
     name = next(
         (
@@ -182,7 +189,7 @@ def _release(target: str, offline: bool, revision: str | None) -> list[tuple[str
         None,
     )
     if name is None:
-        found = _saelens(target, offline)
+        found = _saelens(target, opening)
         if found is not None:
             return found
         path = target.startswith((".", "/", "~")) or Path(target).suffix in WEIGHT_SUFFIXES
@@ -196,18 +203,16 @@ def _release(target: str, offline: bool, revision: str | None) -> list[tuple[str
             where=target,
             hint=f"did you mean {name}/{close[0]}?" if close else "",
         )
-    return _from_release(release, sae, offline, revision)
+    return _from_release(release, sae, opening, revision)
 
 
 def _from_release(
-    release: Release, sae: str, offline: bool, revision: str | None
+    release: Release, sae: str, opening: Opening, revision: str | None
 ) -> list[tuple[str, Local]]:
     match = URI.fullmatch(release.source)
     if not match:
         raise AuditError(f"bad source {release.source!r}", where=release.name)
-    repo = open_repo(
-        match["repo"], revision or match["revision"] or release.revision, offline=offline
-    )
+    repo = opening(match["repo"], revision or match["revision"] or release.revision)
     root = match["path"] or ""
     path = release.saes.get(sae, sae)
     try:
@@ -235,7 +240,7 @@ def _from_release(
     return found
 
 
-def _saelens(target: str, offline: bool) -> list[tuple[str, Local]] | None:
+def _saelens(target: str, opening: Opening) -> list[tuple[str, Local]] | None:
     """Look a name up in SAELens's registry, read from its installed package as a file."""
     from importlib.util import find_spec
 
@@ -264,7 +269,7 @@ def _saelens(target: str, offline: bool) -> list[tuple[str, Local]] | None:
             where=target,
             hint=f"did you mean {name}/{close[0]}?" if close else "",
         )
-    return _from_release(made, sae, offline, None)
+    return _from_release(made, sae, opening, None)
 
 
 def _nearest(target: str) -> str:

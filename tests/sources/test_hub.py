@@ -337,7 +337,7 @@ def test_damage_in_the_cache_is_found_and_mended(hub: Hub) -> None:
 
 
 def test_names_and_links_that_lead_out_of_the_cache(hub: Hub, tmp_path: Path) -> None:
-    from saeaudit.sources.hub import check_name
+    from saeaudit.sources.cache import check_name
 
     for name in ("../../etc/passwd", "/etc/passwd", "a/../../b", "a\\b", ""):
         with pytest.raises(AuditError, match="leads out"):
