@@ -1,7 +1,7 @@
 """A small hub on loopback that speaks enough of the hub's HTTP API for the real client.
 
-Serves repositories from folders: model info, tree, paths-info, resolve with redirect, ETag, Range,
-LFS metadata. Faults are set per path: see `Hub.faults`.
+Serves repositories from folders: model info, tree in pages, resolve with redirect, ETag, Range, LFS
+metadata. Faults are set per path: see `Hub.faults`.
 """
 
 from __future__ import annotations
@@ -33,11 +33,17 @@ class Hub:
     sent: Counter[str] = field(default_factory=Counter)
     """Bytes of content sent, by path."""
     requests: list[str] = field(default_factory=list)
+    authorized: list[str] = field(default_factory=list)
+    """Host and path of requests that came with a token."""
     port: int = 0
+    base: str = ""
+    """Path below which the hub answers, as behind a mirror's proxy."""
+    page: int = 1000
+    """Entries in a page of a listing."""
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://127.0.0.1:{self.port}{self.base}"
 
     def next_fault(self, path: str) -> Any:
         for suffix, queue in self.faults.items():
@@ -59,24 +65,12 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.answer(body=True)
 
-    def do_POST(self) -> None:
-        length = int(self.headers.get("Content-Length", 0))
-        content = self.rfile.read(length)
-        path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
-        self.hub.requests.append(f"POST {path}")
-        match = re.fullmatch(r"/api/models/([^/]+/[^/]+)/paths-info/([^/]+)", path)
-        if not match:
-            return self.fail(404)
-        if "application/json" in self.headers.get("Content-Type", ""):
-            paths = json.loads(content)["paths"]
-        else:
-            paths = urllib.parse.parse_qs(content.decode())["paths"]
-        folder = self.hub.root / match[1]
-        self.json([self.entry(folder, folder / p) for p in paths if (folder / p).is_file()])
-
     def answer(self, *, body: bool) -> None:
         path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
         self.hub.requests.append(f"{self.command} {path}")
+        if self.headers.get("Authorization"):
+            self.hub.authorized.append(f"{self.headers['Host']}{path}")
+        path = path.removeprefix(self.hub.base)
         if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?", path):
             return self.info(match[1], match[2])
         if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/([^/]+)(?:/(.*))?", path):
@@ -101,10 +95,12 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(content)
 
-    def json(self, value: Any) -> None:
+    def json(self, value: Any, **headers: str) -> None:
         content = json.dumps(value).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
+        for name, text in headers.items():
+            self.send_header(name, text)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
@@ -146,7 +142,15 @@ class Handler(BaseHTTPRequestHandler):
         start = folder / below
         if not start.is_dir():
             return self.fail(404, "EntryNotFound")
-        self.json([self.entry(folder, f) for f in sorted(start.rglob("*")) if f.is_file()])
+        entries = [self.entry(folder, f) for f in sorted(start.rglob("*")) if f.is_file()]
+        query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
+        first = int(query.get("cursor", ["0"])[0])
+        more = {}
+        if first + self.hub.page < len(entries):
+            place = urllib.parse.urlsplit(self.path).path
+            after = f"{place}?recursive=true&cursor={first + self.hub.page}"
+            more["Link"] = f'<http://127.0.0.1:{self.hub.port}{after}>; rel="next"'
+        self.json(entries[first : first + self.hub.page], **more)
 
     def resolve(self, repo: str, path: str, *, body: bool) -> None:
         """As the hub does: small files are sent, LFS files redirect to another host."""
@@ -242,9 +246,9 @@ class Handler(BaseHTTPRequestHandler):
 class Running:
     """``with Running(folder) as hub:`` serves a folder until the block ends."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, kind: type[Handler] = Handler) -> None:
         self.hub = Hub(root)
-        handler = type("Bound", (Handler,), {"hub": self.hub})
+        handler = type("Bound", (kind,), {"hub": self.hub})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
         self.hub.port = self._server.server_address[1]

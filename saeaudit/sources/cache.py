@@ -46,8 +46,11 @@ def check_name(path: str, where: str) -> str:
         AuditError: such a name.
     """
     parts = path.split("/")
-    long = len(path) > LONGEST_PATH or any(len(os.fsencode(p)) > LONGEST_NAME for p in parts)
-    if UNUSABLE.search(path) or long:
+    if (
+        UNUSABLE.search(path)
+        or len(path) > LONGEST_PATH
+        or any(len(part.encode()) > LONGEST_NAME for part in parts)
+    ):
         raise AuditError(f"the name {path[:80]!r} cannot be used here; refused", where=where)
     if "\\" in path or {"", ".", ".."} & set(parts):
         raise AuditError(f"the name {path[:80]!r} leads out of its folder; refused", where=where)

@@ -182,12 +182,12 @@ class Repo:
     def _bring(self, file: RemoteFile, blob: Path, progress: Bytes | None) -> None:
         """Fetch one file's content, going on where an earlier try broke off."""
         part, uri = self._part(file), self.uri(file.path)
-        with hub_errors(uri), _opened(part) as stream:
-            append(
-                self.url(file.path), stream, file.size,
-                where=uri, progress=progress, note=self.note,
-            )  # fmt: skip
-        if not _matches(part, file):
+        resumed = _size(part) > 0
+        intact = self._fill(part, file, progress)
+        if resumed and not intact:  # what was there may be what is wrong
+            part.unlink()
+            intact = self._fill(part, file, progress)
+        if not intact:
             part.unlink()
             kind = "sha256" if file.sha256 else "git's hash"
             raise HostError(
@@ -196,6 +196,16 @@ class Repo:
                 hint="run the command again; if it repeats, the file on the hub is damaged",
             )
         keep(part, blob)
+
+    def _fill(self, part: Path, file: RemoteFile, progress: Bytes | None) -> bool:
+        """Append what is missing of a file; returns whether it is then what the hub lists."""
+        uri = self.uri(file.path)
+        with hub_errors(uri), _opened(part) as stream:
+            append(
+                self.url(file.path), stream, file.size,
+                where=uri, progress=progress, note=self.note,
+            )  # fmt: skip
+        return _matches(part, file)
 
 
 def open_repo(
@@ -266,7 +276,7 @@ def is_offline(asked: bool) -> bool:
 def _opened(part: Path) -> BinaryIO:
     """Open a file to append to, never through a link."""
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    return os.fdopen(os.open(part, flags, 0o666), "r+b", buffering=0)
+    return os.fdopen(os.open(part, flags, 0o666), "r+b")
 
 
 def _size(place: Path) -> int:
