@@ -132,7 +132,7 @@ def ours(rows: torch.Tensor, screen: str) -> tuple[float, set[tuple[int, int]], 
     units = UnitRows(rows, torch.arange(len(rows), device=rows.device), norms)
     options = audit.ScanOptions(min_cosine=TAU, device=str(rows.device))
     held = []
-    seconds = timed(lambda: held.append(audit.search("bench", units, options, screen, None)))
+    seconds = timed(lambda: held.append(audit.search("bench", units, options, screen)))
     (found,) = held
     pairs = set(zip(found.pairs.i.tolist(), found.pairs.j.tolist(), strict=True))
     return seconds, pairs, len(found.triples.features)

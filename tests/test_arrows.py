@@ -20,7 +20,7 @@ ALLOWED = {
     "core": set(),
     "sample": set(),
     "weights": {"dictionary"},
-    "sources": {"weights", "sample"},
+    "sources": {"weights", "sample", ""},
     "formats": {"records"},
     "policy": {"records"},
     "audit": {"core", "weights", "sources", "records", "dictionary"},

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
+from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.audit.open import open_local
 from saeaudit.errors import AuditError
 from saeaudit.records import ErrorRecord, ListingRecord
-from saeaudit.sources.download import Bytes
 from saeaudit.sources.neuronpedia import (
     Kind,
     fetch_export,
@@ -32,8 +32,7 @@ def fetch_all(
     decoder_only: bool = False,
     exports: Sequence[Kind] = (),
     offline: bool = False,
-    progress: Bytes | None = None,
-    note: Callable[[str], None] | None = None,
+    observer: Observer = SILENT,
 ) -> Iterator[ListingRecord | ErrorRecord]:
     """Fetch resolved targets one after the other, several files at a time.
 
@@ -42,46 +41,43 @@ def fetch_all(
         decoder_only: leave the encoder on the hub where the layout allows it.
         exports: what to fetch from Neuronpedia beside the weights.
         offline: open no socket.
-        progress: called with the number of bytes that have arrived.
-        note: called with lines that a user should read.
+        observer: is told of bytes that arrive, and what a user should read.
 
     Yields:
         A listing record for each SAE that is now here and opens; an error record for the others.
     """
     for local in found:
         try:
-            yield _fetch(local, decoder_only, progress, note or (lambda line: None))
+            yield _fetch(local, decoder_only, observer)
             for kind in exports:
-                yield _fetch_export(local, kind, offline, progress)
+                yield _fetch_export(local, kind, offline, observer)
         except AuditError as error:
             what = f"{error.where}: {error.what}" if error.where != local.sae else error.what
             yield ErrorRecord(local.sae, what, error.hint)
 
 
-def _fetch(
-    local: Local, decoder_only: bool, progress: Bytes | None, note: Callable[[str], None]
-) -> ListingRecord:
+def _fetch(local: Local, decoder_only: bool, observer: Observer) -> ListingRecord:
     remote = local.remote
     if decoder_only and remote is not None:
         try:
-            place = fetch_decoder(remote.repo, remote.listed, progress)
+            place = fetch_decoder(remote.repo, remote.listed, observer.arrived)
             open_local(Local(local.sae, place, place.parent, local.revision, remote))
             size = place.stat().st_size
             return ListingRecord(
                 local.sae, remote.uri, (str(place),), size, remote.listed.format, cached=True
             )
         except UnsuitableError as error:
-            note(f"{local.sae}: fetching the whole file, because {error}")
+            observer.note(f"{local.sae}: fetching the whole file, because {error}")
     if remote is not None:
-        remote.repo.fetch(remote.files, progress)
+        remote.repo.fetch(remote.files, observer.arrived)
     for line in open_local(local).weights.notes:
-        note(f"{local.sae}: {line}")
+        observer.note(f"{local.sae}: {line}")
     return _listing(local, remote)
 
 
-def _fetch_export(local: Local, kind: Kind, offline: bool, progress: Bytes | None) -> ListingRecord:
+def _fetch_export(local: Local, kind: Kind, offline: bool, observer: Observer) -> ListingRecord:
     source = source_of(local)
-    places = fetch_export(source, kind, offline=offline, progress=progress)
+    places = fetch_export(source, kind, offline=offline, progress=observer.arrived)
     read = read_explanations if kind == "explanations" else read_features
     read(places[0].parent)  # a damaged batch is found now
     return ListingRecord(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 
+from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.audit.open import open_local
 from saeaudit.audit.scan.options import ScanOptions
 from saeaudit.audit.scan.run import scan
-from saeaudit.audit.scan.search import Progress
 from saeaudit.audit.score.inputs import Inputs, score_one
 from saeaudit.audit.score.options import ScoreOptions
 from saeaudit.audit.score.run import ScoreRecord
@@ -65,9 +65,7 @@ def scan_all(
     found: Sequence[Local],
     options: ScanOptions,
     screen: ScreenName,
-    *,
-    progress: Progress | None = None,
-    note: Callable[[str], None] | None = None,
+    observer: Observer = SILENT,
 ) -> Iterator[Record]:
     """Scan resolved targets one after the other; the next is fetched and read meanwhile.
 
@@ -75,8 +73,7 @@ def scan_all(
         found: the SAEs, in the order to report them.
         options: what to look for.
         screen: the kind of product.
-        progress: called with a step's name and the share of it that is done.
-        note: called with lines that a user should read about how a file was taken.
+        observer: is told how far it is, and what a user should read.
 
     Yields:
         Each SAE's records, an error record for one that cannot be audited, and a verdict last.
@@ -86,9 +83,8 @@ def scan_all(
         try:
             dictionary = opening.result()
             for line in dictionary.weights.notes:
-                if note:
-                    note(f"{local.sae}: {line}")
-            for record in scan(dictionary, options, screen=screen, progress=progress):
+                observer.note(f"{local.sae}: {line}")
+            for record in scan(dictionary, options, screen=screen, observer=observer):
                 if isinstance(record, TripleRecord):
                     findings += not record.requested
                 findings += isinstance(record, (PairRecord, GroupRecord))
@@ -100,10 +96,8 @@ def scan_all(
 
 
 def score_all(
-    found: Sequence[Local], inputs: Inputs, options: ScoreOptions, *,
-    mediators: list[Record] | None = None,
-    progress: Callable[[str, float], None] | None = None,
-    note: Callable[[str], None] | None = None,
+    found: Sequence[Local], inputs: Inputs, options: ScoreOptions,
+    observer: Observer = SILENT, *, mediators: list[Record] | None = None,
 ) -> Iterator[ScoreRecord | ErrorRecord | Verdict]:  # fmt: skip
     """Score SAEs in turn; the verdict comes last.
 
@@ -111,9 +105,8 @@ def score_all(
         found: resolved targets.
         inputs: files.
         options: as for `score`.
+        observer: is told how far it is, and what a user should read.
         mediators: records of `saeaudit.mediators`; each SAE takes its own.
-        progress: called with a step's name and the share of it that is done.
-        note: called with lines that a user should read.
     """
     errors = 0
     for local in found:
@@ -125,9 +118,7 @@ def score_all(
                 if not any(r.type == "dictionary" for r in own):
                     other = next(r.sae for r in mediators if r.type == "dictionary")
                     raise AuditError(f"--mediators holds records of {other}", where=dictionary.sae)
-            yield from score_one(
-                dictionary, inputs, options, mediators=own, progress=progress, note=note
-            )
+            yield from score_one(dictionary, inputs, options, observer, mediators=own)
         except AuditError as error:
             errors += 1
             what = error.what if error.where in ("", local.sae) else f"{error.where}: {error.what}"

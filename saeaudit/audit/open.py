@@ -11,7 +11,7 @@ from pathlib import Path
 from saeaudit.core.rows import row_norms
 from saeaudit.dictionary import Dictionary, FileRead, Source, validate
 from saeaudit.errors import TargetError, WeightsError
-from saeaudit.sources.exchange import Note
+from saeaudit.sources.http import Note
 from saeaudit.sources.target import Local, resolve
 from saeaudit.weights.interface import read_weights
 

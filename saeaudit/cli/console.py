@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TransferSpeedColumn,
+)
 
-from saeaudit.audit.scan.search import Progress
+from saeaudit.audit.observer import Observer
+from saeaudit.cli import options
 
 
 def console(*, quiet: bool) -> Console:
@@ -16,34 +26,51 @@ def console(*, quiet: bool) -> Console:
     return made if made.is_terminal else Console(stderr=True, quiet=quiet, width=160)
 
 
+class Watcher(Observer):
+    """Writes notes for people, unless the console is quiet."""
+
+    def __init__(self, people: Console) -> None:
+        self._quiet = people.quiet
+
+    def note(self, line: str) -> None:
+        """Write a line on standard error."""
+        if not self._quiet:
+            options.say(line)
+
+
+class BarWatcher(Watcher):
+    """Moves a bar as well."""
+
+    def __init__(self, people: Console, bars: Progress, total: int | None) -> None:
+        super().__init__(people)
+        self._bars = bars
+        self._task = bars.add_task("reading" if total is None else "fetching", total=total)
+
+    def step(self, name: str, share: float) -> None:
+        """Show a step's name and the share of it that is done."""
+        self._bars.update(self._task, description=name, total=1.0, completed=share)
+
+    def arrived(self, size: int) -> None:
+        """Count bytes."""
+        self._bars.advance(self._task, size)
+
+
 @contextmanager
-def progress(to: Console, *, shown: bool) -> Iterator[Progress | None]:
-    """Show progress on a terminal; yields None anywhere else."""
-    if not (shown and to.is_terminal and not to.quiet):
-        yield None
+def watching(people: Console, *, bar: bool, total: int | None = None) -> Iterator[Observer]:
+    """Show what an audit does: its notes, and on a terminal a bar.
+
+    Args:
+        people: standard error.
+        bar: whether a bar is wanted at all.
+        total: bytes to fetch; None where steps are to be shown instead.
+    """
+    if not (bar and people.is_terminal and not people.quiet):
+        yield Watcher(people)
         return
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bars
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Bars(*columns, console=to, transient=True) as bars:
-        task = bars.add_task("reading", total=None)
-
-        def report(step: str, share: float) -> None:
-            bars.update(task, description=step, total=1.0, completed=share)
-
-        yield report
-
-
-@contextmanager
-def transfer(to: Console, total: int, *, shown: bool) -> Iterator[Callable[[int], None] | None]:
-    """Show bytes arriving on a terminal; yields None anywhere else."""
-    if not (shown and to.is_terminal and not to.quiet):
-        yield None
-        return
-    from rich.progress import BarColumn, DownloadColumn, TransferSpeedColumn
-    from rich.progress import Progress as Bars
-
-    with Bars(BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=to) as bars:
-        task = bars.add_task("fetching", total=total)
-        yield lambda count: bars.advance(task, count)
+    columns: tuple[ProgressColumn, ...] = (
+        (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        if total is None
+        else (BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    )
+    with Progress(*columns, console=people, transient=total is None) as bars:
+        yield BarWatcher(people, bars, total)

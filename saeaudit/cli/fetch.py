@@ -48,7 +48,7 @@ def fetch(
     Example: saeaudit fetch gemma-scope-2b-pt-res/layer_16/width_16k/canonical --decoder-only
     """
     from saeaudit.audit.fetch import fetch_all, list_all
-    from saeaudit.cli.console import console, transfer
+    from saeaudit.cli.console import Watcher, console, watching
     from saeaudit.formats.jsonl import output as open_output
     from saeaudit.records import ErrorRecord
     from saeaudit.sources.hub import is_offline
@@ -59,9 +59,10 @@ def fetch(
         exports.append("explanations")
     if features:
         exports.append("features")
-    note = options.note(quiet)
-    found = resolve(source, sae or (), offline=offline, revision=revision, note=note)
     people = console(quiet=quiet)
+    found = resolve(
+        source, sae or (), offline=offline, revision=revision, note=Watcher(people).note
+    )
     failed = fetched = size = 0
     with open_output(output) as writer:
         if listed or dry_run:
@@ -72,14 +73,13 @@ def fetch(
             people.print(f"{fetched} SAEs, {size:,} bytes to fetch")
             return
         total = sum(local.remote.bytes for local in found if local.remote)
-        with transfer(people, total, shown=not no_progress) as report:
+        with watching(people, bar=not no_progress, total=total) as observer:
             records = fetch_all(
                 found,
                 decoder_only=decoder_only,
                 exports=exports,
                 offline=is_offline(offline),
-                progress=report,
-                note=note,
+                observer=observer,
             )
             for record in records:
                 writer.record(record)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from saeaudit.audit.scan.search import Progress
+    from saeaudit.audit.observer import Observer
     from saeaudit.formats.interface import Format
     from saeaudit.policy.config import Config
     from saeaudit.policy.verdict import Policy
@@ -101,14 +101,14 @@ class Table(Protocol):
 
 
 def write(
-    run: Record, make: Callable[[Progress | None], Iterable[Record]], policy: Policy, table: Table,
+    run: Record, make: Callable[[Observer], Iterable[Record]], policy: Policy, table: Table,
     *, output: Path | None, form: Format, people: Console, no_progress: bool, exit_zero: bool,
 ) -> None:  # fmt: skip
     """Write a run's records as they come, judge them, show the table, and exit.
 
     Args:
         run: the first record.
-        make: makes the others, the verdict last.
+        make: makes the others, the verdict last, watched.
         policy: what they must meet.
         table: shown at the end, unless it is what is written.
         output, form: where to write, and what.
@@ -120,7 +120,7 @@ def write(
         typer.Exit: with status 2 (something could not be audited), 1 (the policy is broken) or 141
             (the reader closed the pipe, and a rule had to be evaluated all the same).
     """
-    from saeaudit.cli.console import progress
+    from saeaudit.cli.console import watching
     from saeaudit.formats.interface import output as open_output
     from saeaudit.formats.items import broken as why
     from saeaudit.policy.verdict import judge
@@ -128,10 +128,10 @@ def write(
 
     failed = summaries = 0
     verdict = None
-    with open_output(output, form) as writer, progress(people, shown=not no_progress) as report:
+    with open_output(output, form) as writer, watching(people, bar=not no_progress) as observer:
         writer.tolerant = bool(policy.rules)
         writer.record(run)
-        for record in judge(make(report), policy):
+        for record in judge(make(observer), policy):
             writer.record(record)
             table.record(record)
             if isinstance(record, ErrorRecord):

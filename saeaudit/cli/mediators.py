@@ -80,7 +80,7 @@ def mediators(
     from saeaudit.audit.mediators.options import MediatorOptions
     from saeaudit.audit.mediators.run import mediators as run
     from saeaudit.audit.open import open_target
-    from saeaudit.cli.console import console, progress
+    from saeaudit.cli.console import Watcher, console, watching
     from saeaudit.cli.scan import run_record
     from saeaudit.formats.jsonl import output as open_output
     from saeaudit.formats.mediators_table import MediatorsTable
@@ -96,8 +96,8 @@ def mediators(
         max_tokens=max_tokens,
         device=pick_device(device),
     )
-    note = options.note(quiet)
-    dictionary = open_target(target, sae=sae or (), offline=offline, note=note)
+    people = console(quiet=quiet)
+    dictionary = open_target(target, sae=sae or (), offline=offline, note=Watcher(people).note)
     if activations is None and scan is None:
         bundled = sample_activations(target)
         if bundled is None:
@@ -116,17 +116,18 @@ def mediators(
         matrix = read_activations(activations, _width(dictionary))
         count = min(len(matrix), max_tokens or len(matrix))
         if count < len(matrix):
-            note(f"the first {count:,} of {len(matrix):,} activations; --max-tokens 0 takes all")
+            Watcher(people).note(
+                f"the first {count:,} of {len(matrix):,} activations; --max-tokens 0 takes all"
+            )
         texts = read_tokens(tokens, count) if tokens else None
         others = _others(dictionary, matrix[:count], codes or [], encoder or [], offline, chosen)
     findings = _findings(scan, dictionary.sae) if scan else []
-    people = console(quiet=quiet)
     table = MediatorsTable(people, said)
-    with open_output(output) as writer, progress(people, shown=not no_progress) as report:
+    with open_output(output) as writer, watching(people, bar=not no_progress) as observer:
         writer.record(run_record("mediators", arguments, chosen.device))
         for record in run(
             dictionary, matrix, chosen, findings=findings, tokens=texts, codes=others,
-            progress=report, note=note,
+            observer=observer,
         ):  # fmt: skip
             writer.record(record)
             table.record(record)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -69,10 +68,3 @@ def error_line(record: ErrorRecord) -> str:
 def say(line: str) -> None:
     """Write one line for people."""
     typer.echo(f"saeaudit: {one_line(line)}", err=True)
-
-
-def note(quiet: bool) -> Callable[[str], None]:
-    """What to do with lines that a user should read."""
-    if quiet:
-        return lambda line: None
-    return say

@@ -77,7 +77,7 @@ def scan(
     from saeaudit.audit.many import scan_all
     from saeaudit.audit.scan.options import ScanOptions
     from saeaudit.audit.scan.run import choose_screen
-    from saeaudit.cli.console import console
+    from saeaudit.cli.console import Watcher, console
     from saeaudit.formats.table import ScanTable
     from saeaudit.sources.target import resolve
 
@@ -99,18 +99,17 @@ def scan(
         screen=screen,
         device=pick_device(device),
     )
-    note = options.note(quiet)
+    people = console(quiet=quiet)
     found = [
         local
         for target in targets
-        for local in resolve(target, sae or (), offline=offline, note=note)
+        for local in resolve(target, sae or (), offline=offline, note=Watcher(people).note)
     ]
     large = any(local.size > 8 << 20 for local in found)
     name = choose_screen(chosen, large=large)
-    people = console(quiet=quiet)
     gate.write(
         run_record("scan", arguments, chosen.device, name),
-        lambda report: scan_all(found, chosen, name, progress=report, note=note),
+        lambda observer: scan_all(found, chosen, name, observer),
         policy, ScanTable(people), output=output, form=form, people=people,
         no_progress=no_progress, exit_zero=exit_zero,
     )  # fmt: skip

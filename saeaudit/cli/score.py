@@ -80,7 +80,7 @@ def score(
     from saeaudit.audit.many import score_all
     from saeaudit.audit.score.inputs import Inputs
     from saeaudit.audit.score.options import ScoreOptions
-    from saeaudit.cli.console import console
+    from saeaudit.cli.console import Watcher, console
     from saeaudit.cli.scan import run_record
     from saeaudit.formats.reading import read_records
     from saeaudit.formats.score_table import ScoreTable
@@ -101,18 +101,15 @@ def score(
         given = list(read_records(mediators, "--mediators", "the output of saeaudit mediators"))
         if not any(record.type == "dictionary" for record in given):
             raise AuditError("holds no records of an SAE", where=f"--mediators {mediators}")
-    note = options.note(quiet)
+    people = console(quiet=quiet)
     found = [
         local
         for target in targets
-        for local in resolve(target, sae or (), offline=offline, note=note)
+        for local in resolve(target, sae or (), offline=offline, note=Watcher(people).note)
     ]
-    people = console(quiet=quiet)
     gate.write(
         run_record("score", arguments, chosen.device),
-        lambda report: score_all(
-            found, inputs, chosen, mediators=given, progress=report, note=note
-        ),
+        lambda observer: score_all(found, inputs, chosen, observer, mediators=given),
         policy, ScoreTable(people, explain), output=output, form=form, people=people,
         no_progress=no_progress, exit_zero=exit_zero,
     )  # fmt: skip

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from saeaudit.sources.exchange import (
+from saeaudit.sources.http import (
     Answer,
     Broken,
     HostError,

@@ -17,7 +17,7 @@ from typing import Any
 from saeaudit.errors import AuditError, TargetError
 from saeaudit.sources.cache import check_name
 from saeaudit.sources.download import as_json, get_json, get_page
-from saeaudit.sources.exchange import (
+from saeaudit.sources.http import (
     HostError,
     Note,
     Patience,

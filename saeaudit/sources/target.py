@@ -19,7 +19,7 @@ from pathlib import Path
 from saeaudit.errors import AuditError, TargetError
 from saeaudit.sample import SAMPLES, sample_root
 from saeaudit.sources.download import Bytes
-from saeaudit.sources.exchange import Note
+from saeaudit.sources.http import Note
 from saeaudit.sources.hub import Repo, is_offline, open_repo
 from saeaudit.sources.partial import decoder_path
 from saeaudit.sources.releases import Release, known_releases

@@ -31,6 +31,7 @@ from saeaudit.sources.explanations import (
 )
 from saeaudit.sources.neuronpedia import Explanation, FeatureStatistics, read_features
 from tests.audit.test_mediators import sae
+from tests.notes import Notes
 from tests.planted import found
 from tests.support.entropy import TOKENS, binary, source
 from tests.support.enumeration import least_squares
@@ -38,18 +39,18 @@ from tests.support.enumeration import least_squares
 
 def scored(dictionary, x=None, **rest):
     given = {k: rest.pop(k) for k in ("features", "mediators", "explanations") if k in rest}
-    notes: list[str] = []
+    notes = Notes()
     records = list(
         score(
             dictionary, None if x is None else torch.as_tensor(x), ScoreOptions(**rest),
-            note=notes.append, **given,
+            observer=notes, **given,
         )
     )  # fmt: skip
     for record in records:
         assert parse(dump(record)).type == record.type
     summary = records[-1]
     assert isinstance(summary, ScoreSummary)
-    return [r for r in records if isinstance(r, ChoiceRecord)], summary, notes
+    return [r for r in records if isinstance(r, ChoiceRecord)], summary, notes.lines
 
 
 def said(texts: dict[int, str], features: int, second: dict[int, str] | None = None):

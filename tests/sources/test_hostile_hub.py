@@ -21,7 +21,7 @@ import saeaudit
 from saeaudit import AuditError
 from saeaudit.audit.fetch import fetch_all
 from saeaudit.cli.app import app
-from saeaudit.sources import durable, exchange, hubapi
+from saeaudit.sources import durable, http, hubapi
 from saeaudit.sources import hub as hub_module
 from saeaudit.sources.download import RangesUnsupported, get_range
 from saeaudit.sources.target import resolve
@@ -178,7 +178,7 @@ def test_waiting_that_the_hub_asks_for_is_said(world: World) -> None:
     ],
 )  # fmt: skip
 def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
-    assert exchange._asked_wait(headers) == seconds
+    assert http._asked_wait(headers) == seconds
 
 
 def test_an_honest_listing_of_several_pages_below_a_path(
@@ -394,7 +394,7 @@ def test_settings_that_are_no_numbers_and_an_environment_that_stays() -> None:
         "before = dict(os.environ)\n"
         "for module in pkgutil.walk_packages(saeaudit.__path__, 'saeaudit.'):\n"
         "    if 'sources' in module.name: importlib.import_module(module.name)\n"
-        "from saeaudit.sources.exchange import library, silence\n"
+        "from saeaudit.sources.http import library, silence\n"
         "library(); assert silence() == 10.0\n"
         "assert dict(os.environ) == before, set(os.environ.items()) ^ set(before.items())\n"
     )

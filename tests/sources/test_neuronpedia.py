@@ -18,6 +18,7 @@ from saeaudit.sources.neuronpedia import (
 )
 from saeaudit.sources.target import resolve
 from tests.hubserver import Hub
+from tests.notes import Notes
 from tests.sources.test_hub import GEMMA, hub, quick  # noqa: F401
 
 SOURCE = "gemma-2-2b/16-gemmascope-res-16k"
@@ -132,16 +133,14 @@ def test_what_was_fetched_is_what_score_takes(
     assert len(list(fetch_all(resolve(target), exports=["explanations", "features"]))) == 3
     monkeypatch.setattr(socket, "socket", None)
     inputs = Inputs(features="fetched", similarity="tfidf", offline=True)
-    notes: list[str] = []
-    records = list(
-        score_all(resolve(target, offline=True), inputs, ScoreOptions(), note=notes.append)
-    )
+    notes = Notes()
+    records = list(score_all(resolve(target, offline=True), inputs, ScoreOptions(), notes))
     (summary,) = (r for r in records if isinstance(r, ScoreSummary))
     assert summary.source == "histograms" and summary.fitted_tokens == 100_000
     assert summary.mean_l0 == pytest.approx(3.0)
     assert summary.disagreement is not None
     assert summary.disagreement.coverage == pytest.approx(1 / 300)  # of one explainer
-    assert any("explanations of only 0%" in note for note in notes)
+    assert any("explanations of only 0%" in note for note in notes.lines)
     nothing = list(
         score_all(resolve(target, offline=True), Inputs(features="nowhere"), ScoreOptions())
     )

@@ -13,6 +13,7 @@ from saeaudit.audit.describe import describe
 from saeaudit.audit.mediators.examples import Finding, attainable, exchanges
 from saeaudit.audit.mediators.options import MediatorOptions
 from saeaudit.audit.mediators.tally import Compared, Tally
+from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.core.codes.chains import chained
 from saeaudit.core.codes.fits import Fit, Supports
 from saeaudit.core.codes.pursuit import pursue
@@ -51,8 +52,7 @@ def mediators(
     findings: Iterable[Finding] = (),
     tokens: list[str] | None = None,
     codes: Mapping[str, Codes | None] | None = None,
-    progress: Callable[[str, float], None] | None = None,
-    note: Callable[[str], None] | None = None,
+    observer: Observer = SILENT,
 ) -> Iterator[MediatorsRecord]:
     """List the alternative codes of activations, and the exchanges that findings allow.
 
@@ -64,8 +64,7 @@ def mediators(
         tokens: text of each activation.
         codes: other encoders' codes by name: a function of ``(start, stop)`` that returns
             ``[stop - start, F]``, or None for the pursuits of `PURSUITS`.
-        progress: called with a step's name and the share of it that is done.
-        note: called with lines that a user should read.
+        observer: is told how far it is, and what a user should read.
 
     Yields:
         The dictionary record; a unit example for each exchange; for each activation its token
@@ -88,11 +87,10 @@ def mediators(
         count = min(len(activations), options.max_tokens or len(activations))
         for start, stop in spans(count, WINDOW):
             yield from run.window(activations[start:stop], start, tokens)
-            if progress:
-                progress("swapping", stop / count)
+            observer.step("swapping", stop / count)
     summary = tally.summary()
-    if note and summary.fvu_encoder is not None and summary.fvu_encoder > 1:
-        note(elsewhere(summary.fvu_encoder))
+    if summary.fvu_encoder is not None and summary.fvu_encoder > 1:
+        observer.note(elsewhere(summary.fvu_encoder))
     yield summary
 
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from saeaudit.audit.describe import describe
+from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.audit.scan.options import ScanOptions
-from saeaudit.audit.scan.search import Found, Progress, search
+from saeaudit.audit.scan.search import Found, search
 from saeaudit.core.cosines import triples
 from saeaudit.core.cosines.chance import random_row_max, welch_bound
 from saeaudit.core.cosines.maxima import order_statistic, unique_below
@@ -53,7 +54,7 @@ def scan(
     options: ScanOptions | None = None,
     *,
     screen: ScreenName | None = None,
-    progress: Progress | None = None,
+    observer: Observer = SILENT,
 ) -> Iterator[ScanRecord]:
     """Scan one dictionary.
 
@@ -61,7 +62,7 @@ def scan(
         dictionary: an opened SAE.
         options: what to look for; the defaults where None.
         screen: the kind of product, where the caller has chosen; findings do not depend on it.
-        progress: called with the name of a step and the share of it that is done.
+        observer: is told how far it is.
 
     Yields:
         The dictionary record; groups, pairs and triples, each sorted by features; the summary.
@@ -82,7 +83,7 @@ def scan(
     units = UnitRows(dictionary.weights.decoder, live, dictionary.norms[live])
     requested = _requested(dictionary, units, options)
     name = screen or choose_screen(options, large=dictionary.weights.decoder.numel() > SMALL)
-    found = search(dictionary.sae, units, options, name, progress)
+    found = search(dictionary.sae, units, options, name, observer)
     yield from _groups(dictionary.sae, units, found.pairs)
     pairs, pairs_cut = _pairs(dictionary, units, found.pairs, options.max_findings)
     yield from pairs

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.audit.scan.options import ScanOptions
 from saeaudit.core.cosines import triples
 from saeaudit.core.cosines.babel import babel
@@ -20,8 +21,6 @@ from saeaudit.core.cosines.sweep import sweep
 from saeaudit.core.rows import MARGIN, UnitRows
 from saeaudit.errors import AuditError
 from saeaudit.records import Babel
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Found:
 
 
 def search(
-    sae: str, units: UnitRows, options: ScanOptions, name: ScreenName, progress: Progress | None
+    sae: str, units: UnitRows, options: ScanOptions, name: ScreenName, observer: Observer = SILENT
 ) -> Found:
     """Search; where a device's memory does not suffice, again with less of it.
 
@@ -49,7 +48,7 @@ def search(
         budgets += [streamed, replace(streamed, tile=1024), replace(streamed, tile=256)]
     for budget in budgets:
         try:
-            return _once(sae, replace(units, budget=budget), options, name, progress)
+            return _once(sae, replace(units, budget=budget), options, name, observer)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
         except (MemoryError, torch.AcceleratorError) as error:
@@ -66,7 +65,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _once(
-    sae: str, units: UnitRows, options: ScanOptions, name: ScreenName, progress: Progress | None
+    sae: str, units: UnitRows, options: ScanOptions, name: ScreenName, observer: Observer
 ) -> Found:
     rho, gamma, tau = options.max_residual, options.min_gain, options.min_cosine
     device = torch.device(options.device)
@@ -83,13 +82,12 @@ def _once(
         strong=triples.strong_floor(rho, gamma),
     )
     estimate = torch.zeros(units.count, device=units.device)
-    report = (lambda share: progress("screening", share)) if progress else None
+    report = partial(observer.step, "screening")
     try:
         for hits in sweep(screen, min(floor, tau), estimate, progress=report):
             finder.add(hits)
             store.add(hits)
-        if progress:
-            progress("refining", 0.0)
+        observer.step("refining", 0.0)
         pairs, edges = finder.finish(), store.finish()
         findings = triples.find_triples(screens, edges, rho, gamma)
     except TooDenseError as error:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
+from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.audit.score.disagreement import MODEL, Disagreement, Method
 from saeaudit.audit.score.options import ScoreOptions
 from saeaudit.audit.score.run import ScoreRecord, score
@@ -54,15 +55,15 @@ def _features(given: str | None, sae: str) -> tuple[dict[int, FeatureStatistics]
 
 
 def _explanations(
-    dictionary: Dictionary, inputs: Inputs, note: Callable[[str], None] | None
+    dictionary: Dictionary, inputs: Inputs, observer: Observer
 ) -> Disagreement | None:
     if inputs.explanations == NONE:
         return None
-    sae, tell = dictionary.sae, note or (lambda line: None)
+    sae = dictionary.sae
     fetched = inputs.explanations == FETCHED
     path = find_explanations(sae) if fetched else Path(inputs.explanations)
     if path is None:
-        tell(f"{sae}: no explanations, so none are compared (--explanations FILE)")
+        observer.note(f"{sae}: no explanations, so none are compared (--explanations FILE)")
         return None
     loaded = load_explanations(path, dictionary.d_sae)
     live = dictionary.live().tolist()
@@ -71,21 +72,19 @@ def _explanations(
         offline=inputs.offline,
     )  # fmt: skip
     if said.coverage < 0.5:
-        tell(
+        observer.note(
             f"{path}: explanations of only {said.coverage:.0%} of the features; "
             "are they of this SAE?"
         )
     elif said.coverage < 1:
         without = len(live) - round(said.coverage * len(live))
-        tell(f"{path}: {without:,} of {len(live):,} features have no explanation")
+        observer.note(f"{path}: {without:,} of {len(live):,} features have no explanation")
     return said
 
 
 def score_one(
-    dictionary: Dictionary, inputs: Inputs, options: ScoreOptions, *,
-    mediators: list[Record] | None = None,
-    progress: Callable[[str, float], None] | None = None,
-    note: Callable[[str], None] | None = None,
+    dictionary: Dictionary, inputs: Inputs, options: ScoreOptions,
+    observer: Observer = SILENT, *, mediators: list[Record] | None = None,
 ) -> Iterator[ScoreRecord]:  # fmt: skip
     """Score one SAE with what its files hold."""
     sae = dictionary.sae
@@ -100,8 +99,8 @@ def score_one(
         matrix = read_activations(path, width)
         tokens = read_tokens(texts, len(matrix)) if texts else None
     statistics, where = _features(inputs.features, sae)
-    said = _explanations(dictionary, inputs, note)
+    said = _explanations(dictionary, inputs, observer)
     yield from score(
         dictionary, matrix, options, features=statistics, features_from=where,
-        mediators=mediators, explanations=said, tokens=tokens, progress=progress, note=note,
+        mediators=mediators, explanations=said, tokens=tokens, observer=observer,
     )  # fmt: skip

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from saeaudit.audit.codes import Coder, Encoded, narrow
+from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.core.codes.codelength import Counts, Prices
 from saeaudit.core.codes.fits import Fit, Supports
 from saeaudit.core.codes.quantise import FINE, Grid, find_width
@@ -143,7 +144,7 @@ def choose_width(
 def fit_activations(
     coder: Coder, activations: Tensor, start: int, stop: int, *, bin_width: float | None,
     distortion: float | None, joint: Iterable[tuple[int, ...]] = (),
-    progress: Callable[[str, float], None] | None = None,
+    observer: Observer = SILENT,
 ) -> Fitted:  # fmt: skip
     """Fit prices on activations ``start:stop``, read once.
 
@@ -153,7 +154,7 @@ def fit_activations(
         start, stop: which of them.
         bin_width, distortion: as for `choose_width`.
         joint: sets of features (live row numbers) whose on/off patterns to count.
-        progress: called with a step's name and the share of it that is done.
+        observer: is told how far it is.
 
     Raises:
         AuditError: activations that are not finite, or too few of them.
@@ -172,8 +173,7 @@ def fit_activations(
             on = (codes[:, list(features)] > 0).long().cpu()
             pattern = (on * 2 ** torch.arange(len(features))).sum(1)
             table += torch.bincount(pattern, minlength=len(table))
-        if progress:
-            progress("pricing", high / (stop - start))
+        observer.step("pricing", high / (stop - start))
     prices = _three(counts)
     mean = float(prices[0].samples.sum()) / max(coder.units.count, 1)
     if mean < MIN_SAMPLES:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from saeaudit.audit.codes import Coder, elsewhere, narrow
 from saeaudit.audit.describe import describe
 from saeaudit.audit.mediators.examples import exchanges
+from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.audit.scan.options import ScanOptions
 from saeaudit.audit.scan.run import scan
 from saeaudit.audit.score.choose import Chooser, Group
@@ -64,8 +65,7 @@ def score(
     mediators: Iterable[Record] | None = None,
     explanations: Disagreement | None = None,
     tokens: list[str] | None = None,
-    progress: Callable[[str, float], None] | None = None,
-    note: Callable[[str], None] | None = None,
+    observer: Observer = SILENT,
 ) -> Iterator[ScoreRecord]:
     """Measure description lengths, choose between alternative codes, compare explanations.
 
@@ -82,8 +82,7 @@ def score(
             none are looked for.
         explanations: compared and calibrated texts.
         tokens: text of each activation.
-        progress: called with a step's name and the share of it that is done.
-        note: called with lines that a user should read.
+        observer: is told how far it is, and what a user should read.
 
     Yields:
         The dictionary record, a choice for each token or example, the summary.
@@ -96,11 +95,18 @@ def score(
     yield describe(dictionary)
     if features is not None:
         yield from _from_histograms(
-            dictionary, features, features_from, activations, options, mediators, explanations, note
+            dictionary,
+            features,
+            features_from,
+            activations,
+            options,
+            mediators,
+            explanations,
+            observer,
         )
     elif activations is not None:
-        run = _Run(dictionary, options, explanations, tokens, note)
-        yield from run.records(activations, mediators, progress)
+        run = _Run(dictionary, options, explanations, tokens, observer)
+        yield from run.records(activations, mediators)
     else:
         raise AuditError(
             "prices need activations, or feature statistics",
@@ -112,7 +118,7 @@ def score(
 def _from_histograms(
     dictionary: Dictionary, features: dict[int, FeatureStatistics], where: str,
     activations: Tensor | None, options: ScoreOptions, mediators: Iterable[Record] | None,
-    explanations: Disagreement | None, note: Callable[[str], None] | None,
+    explanations: Disagreement | None, observer: Observer,
 ) -> Iterator[ScoreRecord]:  # fmt: skip
     if options.canonicalise or options.explain is not None:
         raise AuditError(
@@ -134,8 +140,8 @@ def _from_histograms(
     units = UnitRows(dictionary.weights.decoder, live, dictionary.norms[live])
     fitted = fit_histograms(dictionary, live, features, where, width=width)
     share = len(features) / max(dictionary.d_sae, 1)
-    if note and share < 0.5:
-        note(f"{where} covers {share:.0%} of the features: is it of another SAE?")
+    if share < 0.5:
+        observer.note(f"{where} covers {share:.0%} of the features: is it of another SAE?")
     if mediators is None:
         mediators = _examples(dictionary)
     tally = ScoreTally(dictionary.sae, fitted, explanations, dictionary.d_sae)
@@ -159,15 +165,14 @@ class _Run:
 
     def __init__(
         self, dictionary: Dictionary, options: ScoreOptions, explanations: Disagreement | None,
-        tokens: list[str] | None, note: Callable[[str], None] | None,
+        tokens: list[str] | None, observer: Observer,
     ) -> None:  # fmt: skip
         self.dictionary, self.options, self.tokens = dictionary, options, tokens
-        self.explanations, self.note = explanations, note
+        self.explanations, self.observer = explanations, observer
         self.coder = Coder(dictionary, options.device)
 
     def records(
-        self, activations: Tensor, mediators: Iterable[Record] | None,
-        progress: Callable[[str, float], None] | None,
+        self, activations: Tensor, mediators: Iterable[Record] | None
     ) -> Iterator[ScoreRecord]:  # fmt: skip
         """Choices and the summary."""
         options, count = self.options, len(activations)
@@ -186,12 +191,12 @@ class _Run:
         position = {feature: row for row, feature in enumerate(live)}
         fitted = fit_activations(
             self.coder, activations, measured, count, bin_width=options.bin_width,
-            distortion=options.distortion, progress=progress,
+            distortion=options.distortion, observer=self.observer,
             joint={tuple(position[f] for f in features) for features in joint},
         )  # fmt: skip
         few = int(((fitted.prices[0].samples < 50) & fitted.prices[0].observed).sum())
-        if self.note and few > self.coder.units.count // 2:
-            self.note(
+        if few > self.coder.units.count // 2:
+            self.observer.note(
                 f"{few:,} of {self.coder.units.count:,} features fired fewer than 50 times on the "
                 f"{count - measured:,} tokens fitted: their values are priced by the pool"
             )
@@ -214,13 +219,12 @@ class _Run:
                 activations[start:stop], start, fitted, tally, setting,
                 window if given is None else range(0),
             )  # fmt: skip
-            if progress:
-                progress("choosing", stop / measured)
+            self.observer.step("choosing", stop / measured)
         if given is not None:
             yield from given_choices(given, setting, tally, chosen, self.tokens)
         summary = tally.summary()
-        if self.note and summary.fvu is not None and summary.fvu > 1:
-            self.note(elsewhere(summary.fvu))
+        if summary.fvu is not None and summary.fvu > 1:
+            self.observer.note(elsewhere(summary.fvu))
         yield summary
 
     def _window(

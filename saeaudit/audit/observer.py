@@ -1,0 +1,28 @@
+"""Whoever watches an audit, and may show how far it is."""
+
+from __future__ import annotations
+
+
+class Observer:
+    """Is told what an audit does; this one is silent. Override what is of interest.
+
+    >>> class Printer(Observer):
+    ...     def note(self, line):
+    ...         print(line)
+    >>> Printer().note("the first 1,000 of 5,000 activations")
+    the first 1,000 of 5,000 activations
+    >>> Printer().step("screening", 0.5)
+    """
+
+    def step(self, name: str, share: float) -> None:
+        """A step of this name is done to this share, 0 to 1."""
+
+    def note(self, line: str) -> None:
+        """There is a line that a user should read."""
+
+    def arrived(self, size: int) -> None:
+        """So many bytes have arrived from a network."""
+
+
+SILENT = Observer()
+"""Watches and says nothing."""
