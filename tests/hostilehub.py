@@ -17,6 +17,8 @@ from tests.hubserver import Handler
 OID = "b" * 64
 OUT = "../../../../decoy/start.py"
 """From a blob, a snapshot or a reference in the cache to the user's own files."""
+MADE = "../../../../decoy/made.py"
+"""A file that is not there yet."""
 Lie = Callable[["HostileHandler"], None]
 
 
@@ -31,9 +33,13 @@ class HostileHandler(Handler):
     def tree(self, repo: str, below: str) -> None:
         self.lie(TREE) or super().tree(repo, below)
 
+    def resolve(self, repo: str, path: str, *, body: bool) -> None:
+        self.path_asked = f"{repo}/{path}"
+        self.lie(HARMLESS) or super().resolve(repo, path, body=body)
+
     def content(self, path: str, *, body: bool) -> None:
         self.path_asked = path
-        self.lie(CONTENT | HARMLESS) or super().content(path, body=body)
+        self.lie(CONTENT) or super().content(path, body=body)
 
     def lie(self, lies: dict[str, Lie]) -> bool:
         if made := lies.get(type(self).scenario):
@@ -181,7 +187,11 @@ def encoded(hub: HostileHandler) -> None:
 
 
 def etag_leads_out(hub: HostileHandler) -> None:
-    hub.send(hub.served(), ETag=f'"{OUT}"', X_Linked_ETag=f'"{OUT}"')
+    content = hub.served()
+    hub.send(
+        b"" if hub.command == "HEAD" else content,
+        Content_Length=len(content), ETag=f'"{MADE}"', X_Repo_Commit=hub.hub.commit,
+    )  # fmt: skip
 
 
 COUNTER = itertools.count()
@@ -251,5 +261,5 @@ CONTENT = {f"content: {name}": lie for name, lie in ANYWHERE.items()} | {
     "content: 404": lambda hub: hub.send(b"", 404),
     "content: 500": lambda hub: hub.send(b"\x1b[31m" * 100_000, 500),
 }
-HARMLESS = {"content: ETag leads out": etag_leads_out}
-"""Lies that a fetch does not even notice."""
+HARMLESS = {"resolve: ETag leads out": etag_leads_out}
+"""A lie that a fetch does not even notice."""

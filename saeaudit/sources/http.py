@@ -272,6 +272,20 @@ def library() -> Any:
     return huggingface_hub.utils
 
 
+@contextmanager
+def untracked() -> Iterator[None]:
+    """Keep huggingface_hub from telling the hub of the user's software, in what runs inside."""
+    library()
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_DISABLE_TELEMETRY
+    constants.HF_HUB_DISABLE_TELEMETRY = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_DISABLE_TELEMETRY = before
+
+
 def silence() -> float:
     """Seconds without a byte that end a read: HF_HUB_DOWNLOAD_TIMEOUT, 10 by default."""
     try:

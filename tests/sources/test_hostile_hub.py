@@ -123,7 +123,7 @@ def _bytes(folder: Path) -> int:
 def test_a_path_in_the_etag_names_no_file(world: World) -> None:
     """huggingface_hub 2.4.0 creates the file that the header names."""
     before = world.outside()
-    world.play("content: ETag leads out")
+    world.play("resolve: ETag leads out")
     assert world.run("fetch", TARGET)[0] == 0
     assert world.outside() == before
 
@@ -381,8 +381,8 @@ def test_the_hubs_own_library_reads_the_cache_and_the_other_way_round(world: Wor
     (repo,) = scan_cache_dir(world.cache / "hub").repos
     assert repo.repo_id == "o/r" and repo.nb_files == 1
     shutil.rmtree(world.cache)
-    world.waits.clear()
-    hf_hub_download("o/r", "a/params.npz", **where)
+    with exchange.untracked():
+        hf_hub_download("o/r", "a/params.npz", **where)
     world.hub.sent.clear()
     assert world.run("fetch", TARGET)[0] == 0
     assert sent and not world.hub.sent
@@ -400,6 +400,17 @@ def test_settings_that_are_no_numbers_and_an_environment_that_stays() -> None:
     )
     environment = {**os.environ, "HF_HUB_DOWNLOAD_TIMEOUT": "soon"}
     subprocess.run([sys.executable, "-c", program], check=True, env=environment, timeout=100)
+
+
+def test_the_hub_is_not_told_of_the_users_software() -> None:
+    from huggingface_hub import constants
+    from huggingface_hub.utils import build_hf_headers
+
+    before = constants.HF_HUB_DISABLE_TELEMETRY
+    with exchange.untracked():
+        told = build_hf_headers()["user-agent"]
+        assert "torch/" not in told and "agent/" not in told
+    assert constants.HF_HUB_DISABLE_TELEMETRY == before
 
 
 def test_odd_names_of_revisions(world: World) -> None:

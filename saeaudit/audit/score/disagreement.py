@@ -16,6 +16,7 @@ import torch
 
 from saeaudit.core.similarity import Embedded, TfIdf
 from saeaudit.errors import AuditError
+from saeaudit.sources.exchange import untracked
 from saeaudit.sources.explanations import Explanations
 from saeaudit.sources.neuronpedia import Explanation
 
@@ -142,6 +143,7 @@ def _sentences(texts: list[str], model: str, offline: bool) -> torch.Tensor:
 
     logging.disable_progress_bar()  # it would write over ours
 
-    loaded = SentenceTransformer(model, device="cpu", local_files_only=offline)
+    with untracked():
+        loaded = SentenceTransformer(model, device="cpu", local_files_only=offline)
     found = loaded.encode(texts, convert_to_tensor=True, show_progress_bar=False, batch_size=128)
     return torch.as_tensor(found).to(torch.float64).cpu()
