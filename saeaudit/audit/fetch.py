@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.audit.open import open_local
@@ -15,7 +16,8 @@ from saeaudit.sources.neuronpedia import (
     read_features,
     source_of,
 )
-from saeaudit.sources.partial import UnsuitableError, fetch_decoder
+from saeaudit.sources.partial import fetch_decoder
+from saeaudit.sources.segments import UnsuitableError
 from saeaudit.sources.target import Local, Remote
 from saeaudit.weights.interface import family_of
 
@@ -60,8 +62,12 @@ def _fetch(local: Local, decoder_only: bool, observer: Observer) -> ListingRecor
     remote = local.remote
     if decoder_only and remote is not None:
         try:
-            place = fetch_decoder(remote.repo, remote.listed, observer.arrived)
-            open_local(Local(local.sae, place, place.parent, local.revision, remote))
+            place = fetch_decoder(
+                remote.repo,
+                remote.listed,
+                lambda file: open_local(replace(local, file=file, base=file.parent)),
+                observer.arrived,
+            )
             size = place.stat().st_size
             return ListingRecord(
                 local.sae, remote.uri, (str(place),), size, remote.listed.format, cached=True

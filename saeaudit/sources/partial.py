@@ -1,214 +1,224 @@
 """Decoder-only fetches: ranged reads that leave the encoder on the hub.
 
-An uncompressed .npz or a .safetensors file says where each tensor lies. The decoder and the small
-vectors are brought over as they are and kept as one safetensors file, with where they came from in
-its metadata, in saeaudit's own cache directory.
+The decoder and the small vectors of an uncompressed .npz or a .safetensors file are brought over
+as they are and kept as one safetensors file, with where they came from in its metadata. In
+saeaudit's own cache, as in the hub's, a copy is a link to a file that is named by its sha256: no
+hash of the hub covers a part of a file, but later damage is found.
+
+    decoders/models--owner--repo/<commit>/<path>.decoder.safetensors -> ../blobs/<sha256>
+    decoders/models--owner--repo/parts/   what has not arrived in full, with a record of it
 """
 
 from __future__ import annotations
 
-import io
+import hashlib
 import json
+import os
 import re
 import struct
-import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
-from numpy.lib import format as npy
-
-from saeaudit.errors import AuditError
-from saeaudit.sources.cache import DECODER_SUFFIX, check_name, decoder_root
+from saeaudit.errors import AuditError, WeightsError
+from saeaudit.sources.cache import DECODER_SUFFIX, check_name, decoder_root, link
 from saeaudit.sources.download import Bytes, RangesUnsupported, get_range
+from saeaudit.sources.durable import check_room, keep, locked, storing, write_whole
 from saeaudit.sources.hub import Repo
 from saeaudit.sources.hubapi import hub_errors
+from saeaudit.sources.segments import Read, Segment, UnsuitableError, find_segments
 from saeaudit.weights.interface import Listed
 
 ENCODER = re.compile(r"(?:[Ww]_enc(?:_\d+)?|W_E|W_skip|affine_skip_connection|encoder.*\.weight)$")
 """Names of the tensors that are left behind."""
-NUMPY_DTYPES = {"<f4": "F32", "<f2": "F16", "<f8": "F64", "<i4": "I32", "<i8": "I64"}
-BLOCK = 1 << 16
 PIECE = 16 << 20
+"""Bytes asked for at once; after each, a crash costs no more than the next."""
+RECORD = re.compile(r"(\d{1,18}) ([0-9a-f]{64})\n", re.ASCII)
+DIGEST = re.compile(r"[0-9a-f]{64}")
 
-
-class UnsuitableError(Exception):
-    """The layout does not allow a partial fetch; the message says why."""
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A tensor's place in the remote file."""
-
-    name: str
-    dtype: str
-    """As safetensors calls it."""
-    shape: tuple[int, ...]
-    start: int
-    size: int
+Opens = Callable[[Path], object]
+"""Raises AuditError where a file is not a usable SAE."""
 
 
 def decoder_path(repo: Repo, listed: Listed) -> Path:
     """Where a decoder-only copy is kept."""
     name = check_name(listed.file, repo.repo_id) + DECODER_SUFFIX
-    return decoder_root() / repo.folder.name / repo.commit / name
+    return _folder(repo) / repo.commit / name
 
 
-def fetch_decoder(repo: Repo, listed: Listed, progress: Bytes | None = None) -> Path:
+def fetch_decoder(repo: Repo, listed: Listed, opens: Opens, progress: Bytes | None = None) -> Path:
     """Bring one SAE's decoder and vectors; goes on where an earlier try broke off.
+
+    Args:
+        repo: where it is.
+        listed: which it is.
+        opens: tries a copy before it gets its name; what does not open is thrown away.
+        progress: called with the number of bytes that have arrived.
+
+    Returns:
+        The copy, whole and opened. One process fetches it while others wait.
 
     Raises:
         UnsuitableError: the whole file is needed.
-        AuditError: it cannot be fetched.
+        AuditError: it cannot be fetched, or is not what it says it is.
     """
     place = decoder_path(repo, listed)
-    if place.is_file():
-        return place
-    if repo.offline:
+    if repo.offline and not place.is_file():
         raise AuditError(
             "the decoder is not in the cache",
             where=repo.uri(listed.name),
             hint="run the same command once without --offline",
         )
-    size = repo.files(listed.file.rsplit("/", 1)[0] if "/" in listed.file else "")[listed.file].size
-    read = _reader(repo, listed.file)
-    segments = [s for s in _segments(listed.file, read, size) if not ENCODER.search(s.name)]
-    if not any(len(s.shape) >= 2 for s in segments):
-        raise UnsuitableError("no decoder that lies apart from the encoder")
-    header = _header(segments, repo, listed)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    part = place.with_name(f"{place.name}.part")
-    have = part.stat().st_size if part.exists() else 0
-    with part.open("r+b" if have else "wb") as out:
-        if have < len(header):
-            out.truncate(0)
-            out.write(header)
-            have = len(header)
-        out.seek(have)
-        done = len(header)
-        for segment in segments:
-            skip = min(max(have - done, 0), segment.size)
-            for start in range(segment.start + skip, segment.start + segment.size, PIECE):
-                stop = min(start + PIECE, segment.start + segment.size)
-                piece = read(start, stop)
-                out.write(piece)
-                if progress:
-                    progress(len(piece))
-            done += segment.size
-    part.replace(place)
+    if not repo.offline and not _whole(place):
+        parts = _folder(repo) / "parts"
+        part = parts / f"{_sha256(f'{repo.commit}/{listed.file}'.encode())}.safetensors"
+        with storing(parts), locked(part.with_suffix(".lock"), repo.uri(listed.name), repo.note):
+            if not _whole(place):  # by another process meanwhile
+                _discard(place)
+                digest = _bring(repo, listed, part, progress)
+                _try(part, opens, repo.uri(listed.name))
+                _publish(part, digest, place)
+                return place
+    opens(place)
     return place
 
 
-Read = Callable[[int, int], bytes]
+def _folder(repo: Repo) -> Path:
+    return decoder_root() / repo.folder.name
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _whole(place: Path) -> bool:
+    """Whether a copy is here and holds what it held when it was fetched."""
+    blob = place.resolve()
+    if not place.is_symlink() or not blob.is_file() or not DIGEST.fullmatch(blob.name):
+        return False
+    with blob.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() == blob.name
+
+
+def _discard(place: Path) -> None:
+    blob = place.resolve()
+    if place.is_symlink() and DIGEST.fullmatch(blob.name):
+        blob.unlink(missing_ok=True)
+    place.unlink(missing_ok=True)
+
+
+def _bring(repo: Repo, listed: Listed, part: Path, progress: Bytes | None) -> str:
+    """Fill a part file; returns the sha256 of what it then holds."""
+    uri = repo.uri(listed.file)
+    parent = listed.file.rsplit("/", 1)[0] if "/" in listed.file else ""
+    file = repo.files(parent).get(listed.file)
+    if file is None:
+        raise AuditError("the hub does not list it any more", where=uri, hint="run it again")
+    read = _reader(repo, listed.file)
+    try:
+        segments = find_segments(
+            listed.file, read, file.size, lambda name: not ENCODER.search(name)
+        )
+    except WeightsError as error:
+        raise WeightsError(error.what, where=uri, hint="the file on the hub is damaged") from error
+    if not any(len(s.shape) >= 2 for s in segments):
+        raise UnsuitableError("no decoder that lies apart from the encoder")
+    header = _header(segments, repo, listed)
+    check_room(part.parent, len(header) + sum(s.size for s in segments), uri)
+    record = part.with_suffix(".record")
+    with part.open("r+b" if part.exists() else "w+b") as stream:
+        digest = _resume(stream, record, header)
+        for start, stop in _pieces(segments, stream.tell() - len(header)):
+            piece = read(start, stop)
+            stream.write(piece)
+            digest.update(piece)
+            stream.flush()
+            os.fsync(stream.fileno())
+            write_whole(record, f"{stream.tell()} {digest.hexdigest()}\n".encode())
+            if progress:
+                progress(len(piece))
+    return digest.hexdigest()
 
 
 def _reader(repo: Repo, path: str) -> Read:
     """Return a function that fetches a range of bytes of a remote file."""
+    url, uri = repo.url(path), repo.uri(path)
 
     def read(start: int, stop: int) -> bytes:
-        with hub_errors(repo.uri(path)):
+        with repo.patient(), hub_errors(uri):
             try:
-                return get_range(repo.url(path), start, stop, where=repo.uri(path), note=repo.note)
+                return get_range(url, start, stop, where=uri, note=repo.note)
             except RangesUnsupported as error:
                 raise UnsuitableError("the server does not send ranges of bytes") from error
 
     return read
 
 
-class _Remote(io.RawIOBase):
-    """A remote file to seek in, read in blocks that are kept."""
+def _resume(stream: BinaryIO, record: Path, header: bytes) -> hashlib._Hash:
+    """Position a part file behind what an earlier try is recorded to have left in it.
 
-    def __init__(self, read: Read, size: int) -> None:
-        self._read, self._size, self._at = read, size, 0
-        self._blocks: dict[int, bytes] = {}
+    A part without a record, with other content than recorded or of another file begins anew.
 
-    def seekable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self._at = offset + (0, self._at, self._size)[whence]
-        return self._at
-
-    def read(self, count: int = -1) -> bytes:
-        stop = self._size if count < 0 else min(self._at + count, self._size)
-        out = bytearray()
-        while self._at < stop:
-            block = self._at // BLOCK
-            if block not in self._blocks:
-                first = block * BLOCK
-                self._blocks[block] = self._read(first, min(first + BLOCK, self._size))
-            inside = self._at - block * BLOCK
-            piece = self._blocks[block][inside : inside + stop - self._at]
-            out += piece
-            self._at += len(piece)
-        return bytes(out)
+    Returns:
+        The digest of what the part holds: its header at least.
+    """
+    said = RECORD.fullmatch(record.read_text("ascii", "replace")) if record.is_file() else None
+    if said and stream.read(len(header)) == header:
+        digest = hashlib.sha256(header)
+        missing = int(said[1]) - len(header)
+        while missing > 0 and (piece := stream.read(min(missing, PIECE))):
+            digest.update(piece)
+            missing -= len(piece)
+        if missing == 0 and digest.hexdigest() == said[2]:
+            stream.seek(int(said[1]))
+            stream.truncate()
+            return digest
+    stream.seek(0)
+    stream.truncate()
+    stream.write(header)
+    return hashlib.sha256(header)
 
 
-def _segments(path: str, read: Read, size: int) -> list[Segment]:
-    stream = _Remote(read, size)
-    if path.endswith(".npz"):
-        return _npz_segments(stream)
-    if path.endswith(".safetensors"):
-        return _safetensors_segments(stream)
-    raise UnsuitableError(f"a {path.rsplit('.', 1)[-1]} file can only be read whole")
+def _pieces(segments: Sequence[Segment], done: int) -> Iterator[tuple[int, int]]:
+    """Ranges of the remote file that are still to be read, after `done` bytes of the segments."""
+    for segment in segments:
+        skipped = min(done, segment.size)
+        done -= skipped
+        stop = segment.start + segment.size
+        for start in range(segment.start + skipped, stop, PIECE):
+            yield start, min(start + PIECE, stop)
 
 
-def _npz_segments(stream: _Remote) -> list[Segment]:
-    found = []
+def _try(part: Path, opens: Opens, uri: str) -> None:
+    """Open a copy that has arrived, before it has a name; what does not open is thrown away."""
     try:
-        with zipfile.ZipFile(stream) as archive:
-            members = archive.infolist()
-        for member in members:
-            name = member.filename.removesuffix(".npy")
-            if ENCODER.search(name):
-                continue
-            if member.compress_type != zipfile.ZIP_STORED:
-                raise UnsuitableError("the file is compressed")
-            stream.seek(member.header_offset)
-            local = stream.read(30)
-            names, extra = struct.unpack("<HH", local[26:30])
-            stream.seek(member.header_offset + 30 + names + extra)
-            version = npy.read_magic(stream)
-            header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-            shape, fortran, dtype = header(stream, max_header_size=65536)
-            if (fortran and len(shape) > 1) or dtype.str not in NUMPY_DTYPES:
-                raise UnsuitableError(f"{name} is stored as {dtype.str}, order {fortran}")
-            count = 1
-            for axis in shape:
-                count *= axis
-            found.append(
-                Segment(name, NUMPY_DTYPES[dtype.str], shape, stream.tell(), count * dtype.itemsize)
-            )
-    except (zipfile.BadZipFile, struct.error, ValueError, EOFError) as error:
-        raise UnsuitableError("the archive cannot be read in part") from error
-    return found
+        opens(part)
+    except AuditError as error:
+        _forget(part)
+        raise WeightsError(
+            f"what arrived cannot be used and was thrown away: {error.what}",
+            where=uri,
+            hint="fetch it without --decoder-only to see whether the whole file is better",
+        ) from error
 
 
-def _safetensors_segments(stream: _Remote) -> list[Segment]:
-    length = int.from_bytes(stream.read(8), "little")
-    if length > 100 << 20:
-        raise UnsuitableError("not a safetensors header")
-    try:
-        header: dict[str, Any] = json.loads(stream.read(length))
-        return [
-            Segment(name, entry["dtype"], tuple(entry["shape"]), 8 + length + begin, end - begin)
-            for name, entry in header.items()
-            if name != "__metadata__"
-            for begin, end in [entry["data_offsets"]]
-        ]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UnsuitableError("not a safetensors header") from error
+def _publish(part: Path, digest: str, place: Path) -> None:
+    blob = part.parent.parent / "blobs" / digest
+    blob.parent.mkdir(exist_ok=True)
+    keep(part, blob)
+    link(place, blob, decoder_root())
+    _forget(part)
 
 
-def _header(segments: list[Segment], repo: Repo, listed: Listed) -> bytes:
-    entries: dict[str, Any] = {
+def _forget(part: Path) -> None:
+    """Remove a part and its records, those included that a killed process was writing."""
+    part.unlink(missing_ok=True)
+    for record in part.parent.glob(f"{part.stem}.record*"):
+        record.unlink(missing_ok=True)
+
+
+def _header(segments: Sequence[Segment], repo: Repo, listed: Listed) -> bytes:
+    entries: dict[str, object] = {
         "__metadata__": {
             "saeaudit.format": listed.format,
             "saeaudit.uri": repo.uri(listed.file, repo.commit),

@@ -16,8 +16,8 @@ import torch
 
 from saeaudit.core.similarity import Embedded, TfIdf
 from saeaudit.errors import AuditError
-from saeaudit.sources.exchange import untracked
 from saeaudit.sources.explanations import Explanations
+from saeaudit.sources.http import untracked
 from saeaudit.sources.neuronpedia import Explanation
 
 Method = Literal["auto", "semantic", "export", "tfidf"]
