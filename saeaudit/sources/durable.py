@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -28,14 +29,18 @@ def keep(part: Path, place: Path) -> None:
 
 
 def write_whole(place: Path, content: bytes) -> None:
-    """Write a small file as `keep` does.
+    """Write a small file as `keep` does; several at once do not meet, and the last one stays.
 
     Raises:
         OSError: it cannot be written.
     """
-    part = place.with_name(f"{place.name}.new")
-    part.write_bytes(content)
-    keep(part, place)
+    part = place.with_name(f"{place.name}.{os.getpid()}-{threading.get_ident()}.new")
+    try:
+        part.write_bytes(content)
+        keep(part, place)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def sync_folder(folder: Path) -> None:
