@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.audit.open import open_local
 from saeaudit.errors import AuditError
 from saeaudit.records import ErrorRecord, ListingRecord
-from saeaudit.sources.neuronpedia import (
-    Kind,
-    fetch_export,
-    read_explanations,
-    read_features,
-    source_of,
-)
+from saeaudit.sources.exports import fetch_export
+from saeaudit.sources.neuronpedia import Kind, source_of
 from saeaudit.sources.partial import fetch_decoder
 from saeaudit.sources.segments import UnsuitableError
 from saeaudit.sources.target import Local, Remote
@@ -52,7 +48,11 @@ def fetch_all(
         try:
             yield _fetch(local, decoder_only, observer)
             for kind in exports:
-                yield _fetch_export(local, kind, offline, observer)
+                source = source_of(local)
+                batches = fetch_export(
+                    source, kind, offline=offline, progress=observer.arrived, note=observer.note
+                )
+                yield _export_listing(local, source, kind, batches)
         except AuditError as error:
             what = f"{error.where}: {error.what}" if error.where != local.sae else error.what
             yield ErrorRecord(local.sae, what, error.hint)
@@ -81,16 +81,14 @@ def _fetch(local: Local, decoder_only: bool, observer: Observer) -> ListingRecor
     return _listing(local, remote)
 
 
-def _fetch_export(local: Local, kind: Kind, offline: bool, observer: Observer) -> ListingRecord:
-    source = source_of(local)
-    places = fetch_export(source, kind, offline=offline, progress=observer.arrived)
-    read = read_explanations if kind == "explanations" else read_features
-    read(places[0].parent)  # a damaged batch is found now
+def _export_listing(
+    local: Local, source: str, kind: Kind, batches: Sequence[Path]
+) -> ListingRecord:
     return ListingRecord(
         sae=local.sae,
         uri=f"neuronpedia:{source}/{kind}",
-        files=tuple(str(place) for place in places),
-        bytes=sum(place.stat().st_size for place in places),
+        files=tuple(map(str, batches)),
+        bytes=sum(batch.stat().st_size for batch in batches),
         format=f"neuronpedia-{kind}",
         cached=True,
     )

@@ -7,32 +7,37 @@ repeat; a feature has none, one or several explanations.
 
 from __future__ import annotations
 
-import gzip
-import html
 import json
-import os
+import math
 import re
-import urllib.parse
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import sys
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from saeaudit.errors import AuditError, TargetError
+from saeaudit.errors import TargetError
+from saeaudit.sources.batches import Allowance, batches_in, read_rows
 from saeaudit.sources.cache import cache_folder, check_name
-from saeaudit.sources.download import Bytes, get
 from saeaudit.sources.releases import Release, known_releases
 from saeaudit.sources.target import Local
 
-BASE_URL = "https://neuronpedia-datasets.s3.us-east-1.amazonaws.com"
-"""Overridden by SAEAUDIT_NEURONPEDIA_URL."""
-WORKERS = 8
-MAX_ROW = 64 << 20
+COMPLETE = ".complete"
+"""Name of a file that lies beside the batches once all of them do."""
+INDEX = re.compile(r"[0-9]{1,9}")
+MAX_INDEX = 10**9
+MAX_TEXT = 1000
+"""Characters of a description that are kept: enough to see that it is too long for a label."""
+MAX_NAME = 100
+"""Characters of a name: a row's, a method's, a model's."""
+MAX_EMBEDDING = 8192
+"""Numbers; the longest in use have 4096."""
+MAX_BINS = 10_000
 Kind = Literal["explanations", "features"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """What one explainer says about one feature."""
 
@@ -41,19 +46,19 @@ class Explanation:
     """Method, e.g. "oai_token-act-pair" (typeName)."""
     model: str
     """The model that wrote it; may be empty."""
-    embedding: tuple[float, ...] | None
+    embedding: Sequence[float] | None
     """Embedding of the description, where the export has one."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FeatureStatistics:
     """How often and how strongly a feature fires."""
 
     frac_nonzero: float
     """Share of tokens on which it fires, to 1e-5."""
-    bin_centres: tuple[float, ...]
+    bin_centres: Sequence[float]
     """Of the histogram over its non-zero activations."""
-    bin_heights: tuple[float, ...]
+    bin_heights: Sequence[float]
     """Counts, in proportion."""
 
 
@@ -93,166 +98,106 @@ def export_folder(source: str) -> Path:
     return cache_folder() / "neuronpedia" / "v1" / check_name(source, "Neuronpedia")
 
 
-def fetch_export(
-    source: str, kind: Kind, *, offline: bool = False, progress: Bytes | None = None
-) -> list[Path]:
-    """Fetch all batches of an export, several at a time; those that are here already stay.
-
-    Args:
-        source: ``model/source``.
-        kind: what to fetch.
-        offline: only what is here.
-        progress: called with the number of bytes that have arrived.
-
-    Raises:
-        AuditError: there is no such export, or it cannot be fetched.
-    """
-    folder = export_folder(source) / kind
-    if offline:
-        here = sorted(folder.glob("batch-*.jsonl.gz"))
-        if not here or not (folder / ".complete").exists():
-            raise AuditError(
-                f"the {kind} of {source} are not in the cache",
-                where=f"neuronpedia {source}",
-                hint="run the same command once without --offline",
-            )
-        return here
-    base = os.environ.get("SAEAUDIT_NEURONPEDIA_URL", BASE_URL).rstrip("/")
-    prefix = f"v1/{source}/"
-    keys = dict(_list(base, f"{prefix}{kind}/"))
-    if not keys:
-        raise AuditError(
-            f"there is no export of {kind}", where=f"neuronpedia {source}", hint="check the source"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def one(key: str) -> Path:
-        place = folder / check_name(key.removeprefix(f"{prefix}{kind}/"), base)
-        if not (place.is_file() and place.stat().st_size == keys[key]):
-            content = _get(f"{base}/{urllib.parse.quote(key)}")
-            if len(content) != keys[key]:
-                raise AuditError("arrived cut short", where=f"{base}/{key}", hint="run it again")
-            part = place.with_name(f"{place.name}.{os.getpid()}.part")
-            part.write_bytes(content)
-            part.replace(place)
-            if progress:
-                progress(len(content))
-        return place
-
-    with ThreadPoolExecutor(WORKERS) as pool:
-        places = list(pool.map(one, keys))
-    (folder / ".complete").write_text(f"{len(places)} batches\n")
-    return places
-
-
-def _list(base: str, prefix: str) -> Iterator[tuple[str, int]]:
-    """Keys and sizes below a prefix, over all pages of the bucket's listing."""
-    token = ""
-    for _ in range(10_000):
-        query = {"list-type": "2", "prefix": prefix}
-        if token:
-            query["continuation-token"] = token
-        page = _get(f"{base}/?{urllib.parse.urlencode(query)}").decode("utf-8", "replace")
-        for item in re.findall(r"<Contents>(.*?)</Contents>", page, re.S):
-            key, size = re.search(r"<Key>(.*?)</Key>", item), re.search(r"<Size>(\d+)<", item)
-            if key and size and key[1].endswith(".jsonl.gz"):
-                yield html.unescape(key[1]), int(size[1])
-        following = re.search(r"<NextContinuationToken>(.*?)</NextContinuationToken>", page)
-        if not following or "<IsTruncated>true" not in page:
-            return
-        token = html.unescape(following[1])
-
-
-def _get(url: str) -> bytes:
-    return get(url, limit=1 << 30, where=url)
-
-
-def read_rows(folder: Path) -> Iterator[dict[str, Any]]:
-    """All rows of an export's folder.
-
-    Raises:
-        AuditError: a batch that is no gzip of JSON Lines.
-    """
-    batches = sorted([*folder.glob("batch-*.jsonl.gz"), *folder.glob("batch-*.jsonl")])
-    if not batches:
-        raise AuditError("no batch-N.jsonl.gz here", where=str(folder))
-    for batch in batches:
-        try:
-            opened = gzip.open(batch, "rb") if batch.suffix == ".gz" else batch.open("rb")
-            with opened as stream:
-                while line := stream.readline(MAX_ROW):
-                    row = json.loads(line)
-                    if isinstance(row, dict):
-                        yield row
-        except (OSError, EOFError, ValueError) as error:
-            raise AuditError("damaged batch", where=str(batch), hint="fetch it again") from error
-
-
 def read_explanations(folder: Path) -> dict[int, list[Explanation]]:
-    """Explanations by feature; features without any are absent, repeated rows count once."""
-    found: dict[int, list[Explanation]] = {}
-    seen: set[str] = set()
-    for row in read_rows(folder):
+    """Explanations by feature; features without any are absent, repeated rows count once.
+
+    Raises:
+        AuditError: no batches, a damaged one, or more than fits within the limits of `batches`.
+    """
+    batches = batches_in(folder)
+    allowance = Allowance.of(batches)
+    explanations: dict[int, list[Explanation]] = {}
+    seen: set[object] = set()
+    for row in read_rows(batches, allowance):
         index, explanation = explanation_of(row)
         if index is None or explanation is None:
             continue
-        identity = str(row.get("id") or (index, explanation.description, explanation.kind))
+        row_id = _text(row.get("id"), MAX_NAME)
+        identity = row_id or (index, explanation.description, explanation.kind)
         if identity in seen:
             continue
+        floats = 0 if explanation.embedding is None else 8 * len(explanation.embedding)
+        allowance.keep(sys.getsizeof(explanation.description) + floats)
         seen.add(identity)
-        found.setdefault(index, []).append(explanation)
-    return found
+        explanations.setdefault(index, []).append(explanation)
+    return explanations
 
 
 def explanation_of(row: dict[str, Any]) -> tuple[int | None, Explanation | None]:
     """A row's feature, and what it says of it; None where it says nothing."""
-    index, text = _index(row), row.get("description")
-    if index is None or not isinstance(text, str) or not text.strip():
+    index, description = _index(row), _text(row.get("description"), MAX_TEXT)
+    if index is None or not description:
         return index, None
     return index, Explanation(
-        description=text.strip(),
-        kind=str(row.get("typeName") or ""),
-        model=str(row.get("explanationModelName") or ""),
+        description=description,
+        kind=sys.intern(_text(row.get("typeName"), MAX_NAME)),
+        model=sys.intern(_text(row.get("explanationModelName"), MAX_NAME)),
         embedding=_embedding(row.get("embedding")),
     )
 
 
 def read_features(folder: Path) -> dict[int, FeatureStatistics]:
-    """Firing frequencies and histograms by feature."""
-    found: dict[int, FeatureStatistics] = {}
-    for row in read_rows(folder):
+    """Firing frequencies and histograms by feature.
+
+    A row whose numbers cannot be a histogram (infinite, negative, of unlike counts) is left out.
+
+    Raises:
+        AuditError: no batches, a damaged one, or more than fits within the limits of `batches`.
+    """
+    batches = batches_in(folder)
+    allowance = Allowance.of(batches)
+    features: dict[int, FeatureStatistics] = {}
+    for row in read_rows(batches, allowance):
         index = _index(row)
-        if index is None or index in found:
+        if index is None or index in features:
             continue
-        centres = _numbers(row.get("freq_hist_data_bar_values"))
-        heights = _numbers(row.get("freq_hist_data_bar_heights"))
-        if len(centres) != len(heights):
+        centres = _numbers(row.get("freq_hist_data_bar_values") or [], MAX_BINS)
+        heights = _numbers(row.get("freq_hist_data_bar_heights") or [], MAX_BINS)
+        fraction = _numbers([row.get("frac_nonzero") or 0], 1)
+        if centres is None or heights is None or len(centres) != len(heights) or not fraction:
             continue
-        fraction = row.get("frac_nonzero")
-        found[index] = FeatureStatistics(
-            float(fraction) if isinstance(fraction, (int, float)) else 0.0, centres, heights
-        )
-    return found
+        if min(heights, default=0) < 0 or not 0 <= fraction[0] <= 1:
+            continue
+        allowance.keep(16 * len(centres))
+        features[index] = FeatureStatistics(fraction[0], centres, heights)
+    return features
 
 
 def _index(row: dict[str, Any]) -> int | None:
-    try:
-        return int(row["index"])
-    except (KeyError, TypeError, ValueError):
+    """A feature's number, which exports give as text; None where it is none."""
+    value = row.get("index")
+    if isinstance(value, str) and INDEX.fullmatch(value.strip()):
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MAX_INDEX:
+        return value
+    return None
+
+
+def _text(value: Any, most: int) -> str:
+    """Text that can be written, stripped and cut; empty where it is none."""
+    if not isinstance(value, str):
+        return ""
+    return value.strip()[:most].encode("utf-8", "replace").decode()  # half a surrogate pair
+
+
+def _numbers(value: Any, most: int) -> array[float] | None:
+    """A list of finite numbers; None where it is none, or too long."""
+    if not isinstance(value, list) or len(value) > most:
         return None
+    if not {int, float}.issuperset(map(type, value)):
+        return None
+    try:
+        numbers = array("d", value)
+    except OverflowError:
+        return None
+    return numbers if all(map(math.isfinite, numbers)) else None
 
 
-def _numbers(value: Any) -> tuple[float, ...]:
-    if not isinstance(value, list) or not all(isinstance(v, (int, float)) for v in value):
-        return ()
-    return tuple(float(v) for v in value)
-
-
-def _embedding(value: Any) -> tuple[float, ...] | None:
+def _embedding(value: Any) -> array[float] | None:
     """Embeddings come as a list, as that list in text, or not at all."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
-    return _numbers(value) or None
+    return _numbers(value, MAX_EMBEDDING) or None

@@ -381,7 +381,7 @@ def test_the_hubs_own_library_reads_the_cache_and_the_other_way_round(world: Wor
     (repo,) = scan_cache_dir(world.cache / "hub").repos
     assert repo.repo_id == "o/r" and repo.nb_files == 1
     shutil.rmtree(world.cache)
-    with exchange.untracked():
+    with http.untracked():
         hf_hub_download("o/r", "a/params.npz", **where)
     world.hub.sent.clear()
     assert world.run("fetch", TARGET)[0] == 0
@@ -407,7 +407,7 @@ def test_the_hub_is_not_told_of_the_users_software() -> None:
     from huggingface_hub.utils import build_hf_headers
 
     before = constants.HF_HUB_DISABLE_TELEMETRY
-    with exchange.untracked():
+    with http.untracked():
         told = build_hf_headers()["user-agent"]
         assert "torch/" not in told and "agent/" not in told
     assert constants.HF_HUB_DISABLE_TELEMETRY == before

@@ -10,12 +10,8 @@ import pytest
 from saeaudit import AuditError
 from saeaudit.audit.fetch import fetch_all
 from saeaudit.sample import sample_root
-from saeaudit.sources.neuronpedia import (
-    fetch_export,
-    read_explanations,
-    read_features,
-    source_of,
-)
+from saeaudit.sources.exports import fetch_export
+from saeaudit.sources.neuronpedia import read_explanations, read_features, source_of
 from saeaudit.sources.target import resolve
 from tests.hubserver import Hub
 from tests.notes import Notes
@@ -65,7 +61,7 @@ def test_indices_come_from_the_rows(exported: Hub) -> None:
     assert {index: [e.description for e in texts] for index, texts in found.items()} == {
         10: ["ten"], 2: ["two", "two again"],
     }  # fmt: skip
-    assert found[10][0].embedding == (0.5, 0.25) and found[2][1].embedding is None
+    assert list(found[10][0].embedding or ()) == [0.5, 0.25] and found[2][1].embedding is None
 
 
 def test_faults(exported: Hub, quick: list[float]) -> None:  # noqa: F811
