@@ -5,6 +5,8 @@ Everything else that is raised inside saeaudit is a bug and ends in a traceback.
 
 from __future__ import annotations
 
+from saeaudit.escape import LINE, NAME, escape
+
 
 class AuditError(Exception):
     """Something a user can cause or mend: what happened, where, and what to do next.
@@ -22,19 +24,13 @@ class AuditError(Exception):
         super().__init__(self.line())
 
     def line(self) -> str:
-        """Return the error as one line: ``where: what (hint)``."""
-        text = f"{self.where}: {self.what}" if self.where else self.what
+        """Return the error as one line that can be printed: ``where: what (hint)``."""
+        text = escape(self.what.strip())
+        if self.where:
+            text = f"{escape(self.where, NAME)}: {text}"
         if self.hint:
-            text = f"{text} ({self.hint})"
-        return " ".join(text.split())
-
-
-def one_line(text: str) -> str:
-    """Text on one line that a CI system cannot take for a command of its own.
-
-    GitHub's runner obeys lines that begin with two colons, and "##[" anywhere in a line.
-    """
-    return " ".join(text.split()).replace("##[", "# #[")
+            text = f"{text} ({escape(self.hint.strip(), LINE)})"
+        return escape(text, LINE)
 
 
 class WeightsError(AuditError):

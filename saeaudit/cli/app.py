@@ -23,7 +23,8 @@ from saeaudit.cli.mediators import mediators
 from saeaudit.cli.scan import scan
 from saeaudit.cli.schema import schema
 from saeaudit.cli.score import score
-from saeaudit.errors import AuditError, one_line
+from saeaudit.errors import AuditError
+from saeaudit.escape import LINE, escape
 
 FAILED = 2
 INTERRUPTED = 130
@@ -62,7 +63,7 @@ class Group(typer.core.TyperGroup):
             status = INTERRUPTED
         except AuditError as error:
             if "--debug" in given:
-                traceback.print_exc()
+                _trace()
             status = _fail(error.line())
         except typer.TyperException as error:
             status = _fail(error.format_message(), "see saeaudit --help")
@@ -82,15 +83,21 @@ def _unexpected(error: Exception) -> int:
     text = str(error)
     if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
         return _fail("out of memory", "--device cpu, or a machine with more memory")
-    traceback.print_exc()
+    _trace()
     return _fail(
         f"a bug in saeaudit {__version__}: {type(error).__name__}: {text}", "please report it"
     )
 
 
+def _trace() -> None:
+    """Print the current exception's traceback; what it quotes may come from anywhere."""
+    for line in traceback.format_exc().splitlines():
+        print(escape(line, LINE), file=sys.stderr)
+
+
 def _fail(message: str, hint: str = "") -> int:
-    line = one_line(message)
-    print(f"saeaudit: {line}" + (f" ({hint})" if hint else ""), file=sys.stderr)
+    line = f"{message} ({hint})" if hint else message
+    print(f"saeaudit: {escape(line.strip(), LINE)}", file=sys.stderr)
     return FAILED
 
 

@@ -22,8 +22,10 @@ from saeaudit.cli import options
 
 def console(*, quiet: bool) -> Console:
     """Return a console on standard error; it honours NO_COLOR and says nothing when quiet."""
-    made = Console(stderr=True, quiet=quiet, highlight=False)
-    return made if made.is_terminal else Console(stderr=True, quiet=quiet, width=160)
+    made = Console(stderr=True, quiet=quiet, highlight=False, markup=False, emoji=False)
+    if not made.is_terminal:
+        made.width = 160
+    return made
 
 
 class Watcher(Observer):
@@ -68,7 +70,7 @@ def watching(people: Console, *, bar: bool, total: int | None = None) -> Iterato
         yield Watcher(people)
         return
     columns: tuple[ProgressColumn, ...] = (
-        (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
         if total is None
         else (BarColumn(), DownloadColumn(), TransferSpeedColumn())
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Literal
 
 import typer
 
 from saeaudit.cli import options
+from saeaudit.escape import json_line
 
 
 def fetch(
@@ -110,7 +110,7 @@ def releases(
                 "name": release.name, "model": release.model, "saes": sorted(release.saes),
                 "source": release.source, "revision": release.revision,
             }  # fmt: skip
-            typer.echo(json.dumps(row))
+            typer.echo(json_line(row))
         return
     width = max(len(release.name) for release in known)
     for release in known:

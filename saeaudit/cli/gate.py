@@ -10,6 +10,7 @@ import typer
 from saeaudit import __version__
 from saeaudit.cli import options
 from saeaudit.errors import AuditError
+from saeaudit.escape import NAME, escape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -201,4 +202,4 @@ def check(
     for file in files:
         config = read_config(file)
         make_policy("scan", config, None)
-        typer.echo(f"{file}: fine")
+        typer.echo(f"{escape(str(file), NAME)}: fine")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from saeaudit.errors import AuditError, one_line
+from saeaudit.errors import AuditError
+from saeaudit.escape import LINE, escape
 
 if TYPE_CHECKING:
     from saeaudit.records import ErrorRecord
@@ -61,10 +62,9 @@ Debug = Annotated[bool, typer.Option("--debug", help="A traceback for every erro
 
 def error_line(record: ErrorRecord) -> str:
     """An error record as the one line that people read."""
-    line = AuditError(record.reason, where=record.sae, hint=record.hint).line()
-    return " ".join(line.split())
+    return AuditError(record.reason, where=record.sae, hint=record.hint).line()
 
 
 def say(line: str) -> None:
     """Write one line for people."""
-    typer.echo(f"saeaudit: {one_line(line)}", err=True)
+    typer.echo(f"saeaudit: {escape(line, LINE)}", err=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 import typer
+
+from saeaudit.escape import json_line
 
 
 def schema() -> None:
     """Print the JSON Schema of the records."""
     from saeaudit.records import json_schema
 
-    typer.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+    typer.echo(json_line(json_schema(), indent=2))

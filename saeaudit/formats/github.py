@@ -1,13 +1,14 @@
 """GitHub Actions annotations: workflow commands, a line each.
 
 What goes into a command is escaped, so that no file name or explanation can end it or begin
-another.
+another: on one line (`saeaudit.escape`), and then as GitHub's own toolkit does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from saeaudit.escape import NAME, escape
 from saeaudit.formats.items import Item, sort_out
 from saeaudit.records import Record
 
@@ -36,14 +37,6 @@ def annotation(item: Item) -> str:
 
 
 def command(level: str, title: str, message: str) -> str:
-    """``::level title=…::message``, escaped as GitHub's own toolkit does."""
-    return f"::{level} title={_property(title)}::{_data(message)}"
-
-
-def _data(text: str) -> str:
-    text = text.replace("##[", "# #[")  # the older form of a command, wherever it stands
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
+    """``::level title=…::message``."""
+    head = escape(title, NAME).replace("%", "%25").replace(":", "%3A").replace(",", "%2C")
+    return f"::{level} title={head}::{escape(message).replace('%', '%25')}"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from saeaudit.escape import NAME, escape
 from saeaudit.records import (
     ChoiceRecord,
     DictionaryRecord,
@@ -127,7 +127,7 @@ def _choices(records: list[ChoiceRecord], level: float) -> list[Item]:
     for record in apart[:CHOICES]:
         assert record.explanations is not None
         mine, other = (
-            " / ".join(text or "?" for text in texts)
+            " / ".join(escape(text or "?", NAME) for text in texts)
             for texts in (record.explanations.removed, record.explanations.added)
         )
         name = "an example" if record.token is None else f"token {record.token}"
@@ -146,17 +146,3 @@ def _summary(record: ScanSummary | ScoreSummary | MediatorsSummary) -> str:
         fvu = "" if record.fvu is None else f", FVU {record.fvu:.4f}"
         return f"{record.bits_per_token:.1f} bits a token, L0 {record.mean_l0:.1f}{fvu}"
     return f"{record.tokens} tokens"
-
-
-def printable(text: str) -> str:
-    """Text without control characters and lone surrogates, on one line."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]", "\ufffd", text)
-
-
-def shown(text: str) -> str:
-    """Text for people, who may be reading it in the log of a CI system.
-
-    A name or an explanation must not become a workflow command there: those begin a line with two
-    colons, or hold "##[".
-    """
-    return printable(text).replace("::", ": :").replace("##[", "# #[")

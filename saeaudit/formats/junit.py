@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from xml.etree import ElementTree as Xml
 
-from saeaudit.formats.items import Item, broken, printable, sort_out
+from saeaudit.escape import NAME, escape
+from saeaudit.formats.items import Item, broken, sort_out
 from saeaudit.records import Record
 
 LISTED = 50
@@ -25,7 +26,7 @@ def render(records: Iterable[Record]) -> str:
         errors = [item for item in own if item.kind == "error"]
         fresh = [item for item in own if item.level == "warning"]
         suite = Xml.SubElement(
-            root, "testsuite", name=printable(sae), package="saeaudit", id=str(number),
+            root, "testsuite", name=escape(sae, NAME), package="saeaudit", id=str(number),
             timestamp=started, hostname="localhost", tests=str(1 + len(rules)),
             failures=str(sum(not rule.passed for rule in rules)), errors=str(len(errors)),
             time="0",
@@ -33,16 +34,16 @@ def render(records: Iterable[Record]) -> str:
         Xml.SubElement(suite, "properties")
         case = _case(suite, sae, "audited")
         for error in errors[:1]:
-            found = Xml.SubElement(case, "error", type="error", message=printable(error.message))
-            found.text = printable(error.message)
+            found = Xml.SubElement(case, "error", type="error", message=escape(error.message))
+            found.text = escape(error.message)
         for rule in rules:
             case = _case(suite, sae, rule.rule)
             if not rule.passed:
-                message = printable(broken(rule))
+                message = escape(broken(rule))
                 failure = Xml.SubElement(case, "failure", type="policy", message=message)
                 failure.text = _listed(fresh)
         out = Xml.SubElement(suite, "system-out")
-        out.text = "\n".join([printable(told.summaries.get(sae, "")), _listed(own)])
+        out.text = "\n".join([escape(told.summaries.get(sae, "")), _listed(own)])
         Xml.SubElement(suite, "system-err")
     Xml.indent(root)
     text = Xml.tostring(root, encoding="unicode")
@@ -50,13 +51,12 @@ def render(records: Iterable[Record]) -> str:
 
 
 def _case(suite: Xml.Element, sae: str, name: str) -> Xml.Element:
-    return Xml.SubElement(
-        suite, "testcase", name=printable(name), classname=f"saeaudit.{printable(sae)}", time="0"
-    )
+    owner = f"saeaudit.{escape(sae, NAME)}"
+    return Xml.SubElement(suite, "testcase", name=escape(name, NAME), classname=owner, time="0")
 
 
 def _listed(items: list[Item]) -> str:
-    lines = [f"{item.kind}: {printable(item.message)}" for item in items[:LISTED]]
+    lines = [f"{item.kind}: {escape(item.message)}" for item in items[:LISTED]]
     if len(items) > LISTED:
         lines.append(f"and {len(items) - LISTED} more")
     return "\n".join(lines)

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from saeaudit.formats.items import shown
+from saeaudit.escape import NAME, escape
 from saeaudit.records import MediatorRecord, MediatorsSummary, Record
 
 SHOWN = 8
@@ -49,15 +49,15 @@ class MediatorsTable:
         self._console.print(table)
         self._console.print(
             Text(
-                f"{shown(summary.sae)}: {summary.tokens:,} tokens, mean L0 {summary.mean_l0:.1f}; "
-                f"least squares on the encoder's own features leave {summary.refit_gap:.3f} of "
-                f"its squared error"
+                f"{escape(summary.sae, NAME)}: {summary.tokens:,} tokens, "
+                f"mean L0 {summary.mean_l0:.1f}; least squares on the encoder's own features leave "
+                f"{summary.refit_gap:.3f} of its squared error"
             )
         )
         for encoder in summary.encoders[1:]:
             self._console.print(
                 Text(
-                    f"  {shown(encoder.name)}: L0 {encoder.mean_l0:.1f}, error "
+                    f"  {escape(encoder.name, NAME)}: L0 {encoder.mean_l0:.1f}, error "
                     f"{encoder.fvu:.3f} of the variance "
                     f"({summary.fvu_encoder:.3f} for the SAE's own), "
                     f"{encoder.support_agreement:.0%} of the features in common"
@@ -75,7 +75,7 @@ class MediatorsTable:
     def _said(self, removed: int, added: int) -> str:
         if removed not in self._texts and added not in self._texts:
             return ""
-        mine, other = (shown(self._texts.get(f, "?")) for f in (removed, added))
+        mine, other = (escape(self._texts.get(f, "?"), NAME) for f in (removed, added))
         return f": {mine} | {other}"
 
 

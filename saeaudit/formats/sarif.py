@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import re
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
-from saeaudit.formats.items import KINDS, Item, printable, sort_out
+from saeaudit.escape import NAME, escape, json_line
+from saeaudit.formats.items import KINDS, Item, sort_out
 from saeaudit.records import Record
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -25,7 +26,7 @@ def render(records: Iterable[Record]) -> str:
         if item.kind != "error"
     ]
     errors = [
-        {"level": "error", "message": {"text": printable(f"{item.sae}: {item.message}")}}
+        {"level": "error", "message": {"text": _text(item)}}
         for item in told.items
         if item.kind == "error"
     ]
@@ -45,7 +46,7 @@ def render(records: Iterable[Record]) -> str:
         "columnKind": "unicodeCodePoints",
     }
     log = {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
-    return json.dumps(log, indent=1) + "\n"
+    return json_line(log, indent=1) + "\n"
 
 
 def _result(item: Item, rule: int, file: str) -> dict[str, Any]:
@@ -53,7 +54,7 @@ def _result(item: Item, rule: int, file: str) -> dict[str, Any]:
         "ruleId": item.kind,
         "ruleIndex": rule,
         "level": LEVELS[item.level],
-        "message": {"text": printable(f"{item.sae}: {item.message}")},
+        "message": {"text": _text(item)},
         "locations": [
             {
                 "physicalLocation": {
@@ -62,14 +63,22 @@ def _result(item: Item, rule: int, file: str) -> dict[str, Any]:
                 }
             }
         ],
-        "partialFingerprints": {
-            "saeaudit/v1": printable(f"{item.sae} {item.kind} {' '.join(map(str, item.features))}")
-        },
-        "properties": {"sae": printable(item.sae), "features": list(item.features)},
+        "partialFingerprints": {"saeaudit/v1": _fingerprint(item)},
+        "properties": {"sae": item.sae, "features": list(item.features)},
     }
     if item.known is not None:
         found["baselineState"] = "unchanged" if item.known else "new"
     return found
+
+
+def _text(item: Item) -> str:
+    return f"{escape(item.sae, NAME)}: {escape(item.message)}"
+
+
+def _fingerprint(item: Item) -> str:
+    """What a finding is known by from run to run, however long its SAE's name is."""
+    name = f"{item.sae} {item.kind} {' '.join(map(str, item.features))}"
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _uri(path: str) -> str:

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from saeaudit.formats.items import shown
+from saeaudit.escape import NAME, escape
 from saeaudit.records import ChoiceRecord, Code, Pick, Record, ScoreSummary
 
 COLUMNS = (
@@ -39,17 +39,18 @@ class ScoreTable:
         for name in COLUMNS:
             table.add_column(name, justify="right")
         for row in rows:
-            table.add_row(Text(shown(row.sae)), *map(Text, _cells(row)))
+            table.add_row(Text(escape(row.sae, NAME)), *map(Text, _cells(row)))
         self._console.print(table)
         for row in rows:
-            others = dominating(row, self._rows)
+            name, others = escape(row.sae, NAME), dominating(row, self._rows)
             if others:
-                line = f"  {shown(row.sae)}: {shown(others[0])} has no more bits and no more error"
+                better = escape(others[0], NAME)
+                line = f"  {name}: {better} has no more bits and no more error"
                 self._console.print(Text(line), soft_wrap=True)
             if row.canonical:
                 found = row.canonical
                 line = (
-                    f"  {shown(row.sae)}: the encoder's codes waste "
+                    f"  {name}: the encoder's codes waste "
                     f"{found.wasted_bits_per_token:.1f} of "
                     f"{found.encoder_bits_per_token:.1f} bits a token; codes of L0 "
                     f"{found.mean_l0:.1f} do as well ({found.tokens:,} tokens)"
@@ -103,7 +104,7 @@ def _cells(row: ScoreSummary) -> tuple[str, ...]:
 def explain(console: Console, record: ChoiceRecord) -> None:
     """Print a choice side by side: what both codes share, then what only one of them says."""
     name = "example" if record.token is None else f"token {record.token}"
-    text = f" {shown(record.text)!r}" if record.text else ""
+    text = f" {escape(repr(record.text), NAME)}" if record.text else ""
     console.print(Text(f"{name}{text}: L0 {record.l0}"))
     if not record.alternatives or not record.alternative:
         console.print(Text("  no other code of the same L0 is as accurate"))
@@ -121,7 +122,8 @@ def explain(console: Console, record: ChoiceRecord) -> None:
         texts.update(zip(record.added, record.explanations.added, strict=True))
     changed = [f for f in (*mine, *other) if (f in mine) != (f in other)]
     for feature in sorted(changed, key=lambda f: f in other):
-        row = _code(mine.get(feature)), _code(other.get(feature)), shown(texts.get(feature) or "-")
+        text = escape(texts.get(feature) or "-", NAME)
+        row = _code(mine.get(feature)), _code(other.get(feature)), text
         table.add_row(str(feature), *map(Text, row))
     shared = [f for f in mine if f in other]
     for feature in sorted(shared, key=lambda f: -mine[f].value):
@@ -137,7 +139,8 @@ def explain(console: Console, record: ChoiceRecord) -> None:
         Text(f"  least L1: {_pick(record.chosen.l1)}; least L2: {_pick(record.chosen.l2)}")
     )
     if record.disagreement is not None:
-        line = f"  the labels differ by {record.disagreement:.2f} ({record.similarity_method})"
+        method = escape(record.similarity_method or "", NAME)
+        line = f"  the labels differ by {record.disagreement:.2f} ({method})"
         if record.percentile is not None:
             line += f", more than {record.percentile:.0%} of random pairs of features do"
         console.print(Text(line))

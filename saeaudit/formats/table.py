@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from saeaudit.formats.items import shown
+from saeaudit.escape import NAME, escape
 from saeaudit.records import (
     DictionaryRecord,
     ErrorRecord,
@@ -42,7 +42,7 @@ class ScanTable:
         elif isinstance(record, ScanSummary):
             self._rows.append(_row(record, self._shape[record.sae]))
         elif isinstance(record, ErrorRecord):
-            self._rows.append((shown(record.sae), "error", "", "", "", "", "", ""))
+            self._rows.append((escape(record.sae, NAME), "error", "", "", "", "", "", ""))
 
     def end(self) -> None:
         """Print the table; with a single SAE, also its first findings."""
@@ -64,7 +64,7 @@ class ScanTable:
 def _row(record: ScanSummary, shape: str) -> tuple[str, ...]:
     median = f"{record.max_cosine.quantiles.p50:.3f} ({record.random_control.p50:.3f})"
     return (
-        shown(record.sae),
+        escape(record.sae, NAME),
         shape,
         f"{record.pairs:,}",
         f"{record.antipodal_pairs:,}",

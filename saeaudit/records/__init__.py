@@ -7,12 +7,12 @@ docstrings included.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, get_args
 
+from saeaudit.escape import json_line
 from saeaudit.records.common import (
     SCHEMA,
     BaselineRecord,
@@ -145,7 +145,7 @@ def plain(value: Any) -> Any:
 
 def dump(record: Record) -> str:
     """One record as one line of JSON, without the newline."""
-    return json.dumps(plain(record), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return json_line(plain(record))
 
 
 @cache

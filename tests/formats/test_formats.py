@@ -16,7 +16,6 @@ from rich.console import Console
 import saeaudit
 from saeaudit.formats import github, junit, sarif
 from saeaudit.formats.interface import output
-from saeaudit.formats.items import printable, shown
 from saeaudit.formats.score_table import explain
 from saeaudit.policy.rules import parse_rule
 from saeaudit.policy.verdict import Policy, judge
@@ -165,8 +164,7 @@ def test_tables_hold_no_workflow_command() -> None:
     for line in text.getvalue().split("\n"):
         assert not line.strip().startswith("::") and "##[" not in line and "\r" not in line
     assert "\x1b" not in text.getvalue()
-    assert shown("::error::x ##[error]") == ": :error: :x # #[error]"
-    assert printable("a\nb\x00\u2028") == "a\ufffdb\ufffd\ufffd"
+    assert "'a\\n: :error" in text.getvalue()  # a token's text is quoted
 
 
 @pytest.mark.parametrize("form", ["github", "junit", "sarif", "table"])
