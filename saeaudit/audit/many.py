@@ -17,6 +17,7 @@ from saeaudit.core.cosines.screen import ScreenName
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 from saeaudit.records import (
+    DictionaryRecord,
     ErrorRecord,
     GroupRecord,
     PairRecord,
@@ -66,6 +67,8 @@ def scan_all(
     options: ScanOptions,
     screen: ScreenName,
     observer: Observer = SILENT,
+    *,
+    check: Callable[[DictionaryRecord], None] | None = None,
 ) -> Iterator[Record]:
     """Scan resolved targets one after the other; the next is fetched and read meanwhile.
 
@@ -74,6 +77,8 @@ def scan_all(
         options: what to look for.
         screen: the kind of product.
         observer: is told how far it is, and what a user should read.
+        check: called with each SAE's dictionary before it is searched; raises an AuditError where
+            it cannot be judged.
 
     Yields:
         Each SAE's records, an error record for one that cannot be audited, and a verdict last.
@@ -85,6 +90,8 @@ def scan_all(
             for line in dictionary.weights.notes:
                 observer.note(f"{local.sae}: {line}")
             for record in scan(dictionary, options, screen=screen, observer=observer):
+                if check and isinstance(record, DictionaryRecord):
+                    check(record)
                 if isinstance(record, TripleRecord):
                     findings += not record.requested
                 findings += isinstance(record, (PairRecord, GroupRecord))

@@ -109,7 +109,10 @@ def scan(
     name = choose_screen(chosen, large=large)
     gate.write(
         run_record("scan", arguments, chosen.device, name),
-        lambda observer: scan_all(found, chosen, name, observer),
+        lambda observer: scan_all(
+            found, chosen, name, observer,
+            check=policy.baseline.check if policy.baseline else None,
+        ),
         policy, ScanTable(people), output=output, form=form, people=people,
         no_progress=no_progress, exit_zero=exit_zero,
     )  # fmt: skip

@@ -77,17 +77,17 @@ def read_baseline(records: Iterable[Record], where: str, *, any_revision: bool =
     """Take the findings of a baseline file, or of a complete scan.
 
     Raises:
-        AuditError: neither, or a scan that did not end or failed.
+        AuditError: neither, or a scan that did not end, failed, or left findings out.
     """
     made = Baseline(where, any_revision)
     whole = False
     for record in records:
         if isinstance(record, DictionaryRecord):
             made.dictionaries[record.sae] = record
-        elif isinstance(record, ErrorRecord):
-            raise AuditError(f"a scan that could not audit {record.sae}", where=where)
         elif is_finding(record):
             made.known.add(key(record))  # type: ignore[arg-type]
+        else:
+            _refuse_gaps(record, where)
         whole |= isinstance(record, (Verdict, BaselineRecord))
     if not whole or not made.dictionaries:
         raise AuditError(
@@ -102,7 +102,7 @@ def make_baseline(records: Iterable[Record], where: str, version: str) -> Iterat
     """Reduce a complete scan to its dictionaries and findings.
 
     Raises:
-        AuditError: as for `read_baseline`; or some findings were cut off.
+        AuditError: as for `read_baseline`.
     """
     from dataclasses import replace
 
@@ -110,12 +110,7 @@ def make_baseline(records: Iterable[Record], where: str, version: str) -> Iterat
     findings = 0
     whole = False
     for record in records:
-        if isinstance(record, ErrorRecord):
-            raise AuditError(f"a scan that could not audit {record.sae}", where=where)
-        if isinstance(record, ScanSummary) and not record.complete:
-            raise AuditError(
-                f"not all findings of {record.sae} are in it", where=where, hint="--max-findings"
-            )
+        _refuse_gaps(record, where)
         if isinstance(record, DictionaryRecord):
             kept.append(record)
         elif is_finding(record):
@@ -128,3 +123,15 @@ def make_baseline(records: Iterable[Record], where: str, version: str) -> Iterat
         )
     yield BaselineRecord(version, findings)
     yield from kept
+
+
+def _refuse_gaps(record: Record, where: str) -> None:
+    """Refuse a scan whose missing findings would all count as new later."""
+    if isinstance(record, ErrorRecord):
+        raise AuditError(f"a scan that could not audit {record.sae}", where=where)
+    if isinstance(record, ScanSummary) and not record.complete:
+        raise AuditError(
+            f"not all findings of {record.sae} are in it",
+            where=where,
+            hint="scan again with a larger --max-findings",
+        )

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from saeaudit.audit.session import scan_all
 
 import saeaudit
 from saeaudit import AuditError
@@ -23,6 +24,7 @@ from saeaudit.records import (
     dump,
     parse,
 )
+from saeaudit.sources.target import resolve
 
 
 @pytest.fixture(scope="module")
@@ -158,11 +160,11 @@ def test_a_named_triple_is_no_finding(scanned: list[Record]) -> None:
 )
 def test_a_baseline_of_another_dictionary_is_refused(scanned, change, message: str) -> None:
     known = read_baseline(scanned, "b.jsonl")
-    records = [change(scanned[0]), *scanned[1:]]
+    known.check(scanned[0])
     with pytest.raises(AuditError, match=message) as caught:
-        list(judge(records, Policy((), known)))
+        known.check(change(scanned[0]))
     assert "--baseline-any-revision" in caught.value.hint
-    assert list(judge(records, Policy((), replace(known, any_revision=True))))
+    replace(known, any_revision=True).check(change(scanned[0]))
 
 
 def test_only_complete_scans_are_baselines(scanned: list[Record]) -> None:
@@ -173,9 +175,23 @@ def test_only_complete_scans_are_baselines(scanned: list[Record]) -> None:
             make([ErrorRecord("x", "y", ""), *scanned])
         with pytest.raises(AuditError, match=r"holds no scan|no complete scan"):
             make([])
-    cut = [replace(r, complete=False) if isinstance(r, ScanSummary) else r for r in scanned]
-    with pytest.raises(AuditError, match="not all findings"):
-        list(make_baseline(cut, "f", "0"))
+        cut = [replace(r, complete=False) if isinstance(r, ScanSummary) else r for r in scanned]
+        with pytest.raises(AuditError, match="not all findings of sample/stitched"):
+            make(cut)
+
+
+def test_an_sae_that_the_baseline_lacks_is_an_error_of_that_one(scanned: list[Record]) -> None:
+    found = [local for name in ("sample", "sample/stitched") for local in resolve(name)]
+    known = read_baseline(scanned, "--baseline b.jsonl")
+    run = scan_all(found, saeaudit.ScanOptions(), "fp32", check=known.check)
+    records = list(judge(run, Policy((), known)))
+    error = records[0]
+    assert isinstance(error, ErrorRecord) and error.sae == "sample"
+    assert "b.jsonl: has no sample; it has sample/stitched" in error.reason
+    assert {getattr(r, "sae", "sample/stitched") for r in records[1:]} == {"sample/stitched"}
+    last = records[-1]
+    assert isinstance(last, Verdict) and not last.passed
+    assert (last.new_findings, last.known_findings) == (0, 21)
 
 
 FULL = """
