@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 
 from saeaudit.audit.observer import SILENT, Observer
@@ -119,13 +119,7 @@ def score_all(
     for local in found:
         try:
             dictionary = open_local(local)
-            own = None
-            if mediators is not None:
-                own = [r for r in mediators if getattr(r, "sae", dictionary.sae) == dictionary.sae]
-                if not any(r.type == "dictionary" for r in own):
-                    other = next(r.sae for r in mediators if r.type == "dictionary")
-                    raise AuditError(f"--mediators holds records of {other}", where=dictionary.sae)
-            yield from score_one(dictionary, inputs, options, observer, mediators=own)
+            yield from score_one(dictionary, inputs, options, observer, mediators=mediators)
         except AuditError as error:
             errors += 1
             what = error.what if error.where in ("", local.sae) else f"{error.where}: {error.what}"

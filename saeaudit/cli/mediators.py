@@ -14,8 +14,6 @@ from saeaudit.errors import AuditError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from saeaudit.audit.mediators.examples import Finding
-
 
 def mediators(
     target: Annotated[str, typer.Argument(metavar="TARGET", help="One SAE; see `scan --help`.")],
@@ -84,6 +82,7 @@ def mediators(
     from saeaudit.cli.scan import run_record
     from saeaudit.formats.jsonl import output as open_output
     from saeaudit.formats.mediators_table import MediatorsTable
+    from saeaudit.formats.reading import read_records
     from saeaudit.records import Verdict
     from saeaudit.sources.activations import read_activations, read_tokens, sample_activations
 
@@ -121,7 +120,7 @@ def mediators(
             )
         texts = read_tokens(tokens, count) if tokens else None
         others = _others(dictionary, matrix[:count], codes or [], encoder or [], offline, chosen)
-    findings = _findings(scan, dictionary.sae) if scan else []
+    findings = list(read_records(scan, "--scan", "the output of saeaudit scan")) if scan else []
     table = MediatorsTable(people, said)
     with open_output(output) as writer, watching(people, bar=not no_progress) as observer:
         writer.record(run_record("mediators", arguments, chosen.device))
@@ -151,24 +150,6 @@ def _texts(explanations: str, dictionary: Any) -> dict[int, str]:
 def _width(dictionary: Any) -> int:
     encoder = dictionary.encoder
     return dictionary.d_in if encoder is None else int(encoder.shape[0])
-
-
-def _findings(source: str, sae: str) -> list[Finding]:
-    """The findings of a scan's records, of this SAE where there are several."""
-    from saeaudit.formats.reading import read_records
-    from saeaudit.records import GroupRecord, PairRecord, TripleRecord
-
-    found: list[Finding] = []
-    others = set()
-    for record in read_records(source, "--scan", "the output of saeaudit scan"):
-        if isinstance(record, (PairRecord, GroupRecord, TripleRecord)):
-            if record.sae == sae:
-                found.append(record)
-            else:
-                others.add(record.sae)
-    if not found and others:
-        raise AuditError(f"a scan of {sorted(others)[0]}, not of {sae}", where=f"--scan {source}")
-    return found
 
 
 def _others(

@@ -317,7 +317,7 @@ def test_mediators_given_are_the_ones_that_are_priced() -> None:
     assert [z.value for z in mine.codes] == pytest.approx([z.value for z in one.codes])
     assert mine.chosen.encoder == Pick((), ())
     assert summary.choices == 6
-    with pytest.raises(AuditError, match="not of"):
+    with pytest.raises(AuditError, match="holds records of another"):
         scored(dictionary, x, mediators=[_renamed(records[0])])
 
 

@@ -11,10 +11,7 @@ from saeaudit.core.codes.encode import Encoder
 from saeaudit.core.exchange import SUPPORTS, kernel
 from saeaudit.core.rows import fold, row_norms
 from saeaudit.dictionary import Dictionary
-from saeaudit.errors import AuditError
-from saeaudit.records import Code, GroupRecord, MediatorRecord, PairRecord, TripleRecord
-
-Finding = PairRecord | GroupRecord | TripleRecord
+from saeaudit.records import Code, Finding, MediatorRecord, PairRecord, TripleRecord
 
 
 def exchanges(dictionary: Dictionary, findings: Iterable[Finding]) -> Iterator[MediatorRecord]:
@@ -26,18 +23,9 @@ def exchanges(dictionary: Dictionary, findings: Iterable[Finding]) -> Iterator[M
 
     Args:
         dictionary: the SAE that the findings are of.
-        findings: a scan's records; groups and antipodal pairs have no exchange of their own.
-
-    Raises:
-        AuditError: a finding names a feature that the SAE does not have.
+        findings: a scan's, checked; groups and antipodal pairs have no exchange of their own.
     """
     for finding in findings:
-        if max(finding.features) >= dictionary.d_sae:
-            raise AuditError(
-                f"the scan names feature {max(finding.features)} of {dictionary.d_sae}",
-                where=dictionary.sae,
-                hint="is it a scan of this SAE?",
-            )
         if isinstance(finding, PairRecord) and finding.kind == "duplicate":
             i, j = finding.features
             yield _example(dictionary, finding.features, (i,), i, j, "always")

@@ -8,18 +8,25 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from saeaudit.audit.checks import check_findings
+from saeaudit.audit.coder import Coder, elsewhere, narrow
 from saeaudit.audit.codes import Coder, elsewhere, narrow
 from saeaudit.audit.describe import describe
-from saeaudit.audit.mediators.examples import Finding, attainable, exchanges
+from saeaudit.audit.exchanges import attainable, exchanges
+from saeaudit.audit.mediators.examples import attainable, exchanges
 from saeaudit.audit.mediators.options import MediatorOptions
-from saeaudit.audit.mediators.tally import Compared, Tally
 from saeaudit.audit.observer import SILENT, Observer
+from saeaudit.audit.scan import describe
+from saeaudit.audit.tally import Compared, Tally
+from saeaudit.core.chains import chained
 from saeaudit.core.codes.chains import chained
 from saeaudit.core.codes.fits import Fit, Supports
 from saeaudit.core.codes.pursuit import pursue
 from saeaudit.core.codes.sparse import batches
 from saeaudit.core.codes.swaps import Swaps, one_swaps
 from saeaudit.core.codes.tolerances import TOLERANCE
+from saeaudit.core.fits import Fit, Supports
+from saeaudit.core.pursuit import pursue
 from saeaudit.core.rows import spans
 from saeaudit.dictionary import Dictionary
 from saeaudit.records import (
@@ -29,6 +36,7 @@ from saeaudit.records import (
     MediatorRecord,
     MediatorsSummary,
     Mode,
+    Record,
     TokenRecord,
 )
 
@@ -49,7 +57,7 @@ def mediators(
     activations: Tensor | None = None,
     options: MediatorOptions | None = None,
     *,
-    findings: Iterable[Finding] = (),
+    findings: Iterable[Record] = (),
     tokens: list[str] | None = None,
     codes: Mapping[str, Codes | None] | None = None,
     observer: Observer = SILENT,
@@ -60,7 +68,7 @@ def mediators(
         dictionary: an opened SAE; with activations it needs its encoder.
         activations: ``[N, d_in]`` of any float dtype, possibly memory-mapped.
         options: the defaults where None.
-        findings: records of a scan of this SAE.
+        findings: records of a scan, of which those of this SAE count.
         tokens: text of each activation.
         codes: other encoders' codes by name: a function of ``(start, stop)`` that returns
             ``[stop - start, F]``, or None for the pursuits of `PURSUITS`.
@@ -72,12 +80,13 @@ def mediators(
 
     Raises:
         AuditError: no encoder, a transcoder, activations that are not finite, codes that are
-            negative or not finite.
+            negative or not finite, findings of another SAE.
     """
     options = options or MediatorOptions()
+    checked = check_findings(findings, dictionary)
     yield describe(dictionary)
     examples = 0
-    for example in exchanges(dictionary, findings):
+    for example in exchanges(dictionary, checked):
         if example.moved >= options.min_moved:
             examples += 1
             yield example

@@ -13,7 +13,6 @@ from saeaudit.audit.score.choose import Group
 from saeaudit.audit.score.records import Setting, choice_record
 from saeaudit.audit.score.tally import ScoreTally
 from saeaudit.core.codes.candidates import Candidates
-from saeaudit.errors import AuditError
 from saeaudit.records import ChoiceRecord, Code, MediatorRecord, Record, TokenRecord
 
 AT_ONCE = 256
@@ -27,27 +26,17 @@ def given_choices(
     """Choose between the alternatives that records of `mediators` hold; the tally is kept.
 
     Args:
-        records: in their order; those of a run or a verdict are passed over.
+        records: of this SAE, checked, in their order.
         setting: what choices are made with.
         tally: takes each choice.
         chosen: tokens to choose on; all where empty.
         tokens: text of each activation.
-
-    Raises:
-        AuditError: records of another SAE, or of features that are not live in this one.
     """
     counts: dict[int, int] = {}
     groups: list[list[MediatorRecord]] = []
 
     def wanted() -> Iterator[MediatorRecord]:
         for record in records:
-            if record.type in ("run", "verdict"):
-                continue
-            if getattr(record, "sae", None) != setting.dictionary.sae:
-                raise AuditError(
-                    f"records of {getattr(record, 'sae', '?')}, not of {setting.dictionary.sae}",
-                    where="--mediators",
-                )
             if isinstance(record, TokenRecord):
                 counts[record.token] = next(
                     (a.count for a in record.alternatives if a.mode == "accuracy"), 0
@@ -86,17 +75,11 @@ def _decided(
         rows, values = rows.to(device), values.to(device)
         return rows, values * norms[rows.clamp(min=0)]
 
-    try:
-        reference = tensors([group[0].codes for group in groups])
-        members = [(n, m) for n, group in enumerate(groups) for m in group]
-        rows, codes = tensors([m.alternative for _, m in members])
-        leave = [position[m.removed[0]] for _, m in members]
-        come = [position[m.added[0]] for _, m in members]
-    except KeyError as missing:
-        raise AuditError(
-            f"records name feature {missing.args[0]}, which is not live in this SAE",
-            where=setting.dictionary.sae,
-        ) from missing
+    reference = tensors([group[0].codes for group in groups])
+    members = [(n, m) for n, group in enumerate(groups) for m in group]
+    rows, codes = tensors([m.alternative for _, m in members])
+    leave = [position[m.removed[0]] for _, m in members]
+    come = [position[m.added[0]] for _, m in members]
     error = torch.tensor([m.error for _, m in members], dtype=torch.float64, device=device)
     first = [group[0] for group in groups]
     examples = [g.token is None for g in first]

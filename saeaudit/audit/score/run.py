@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
+from saeaudit.audit.checks import check_codes
 from saeaudit.audit.codes import Coder, elsewhere, narrow
 from saeaudit.audit.describe import describe
 from saeaudit.audit.mediators.examples import exchanges
@@ -78,7 +79,7 @@ def score(
         options: the defaults where None.
         features: an export's feature statistics.
         features_from: what errors call these.
-        mediators: records of `saeaudit.mediators` for this SAE: their alternatives are priced, and
+        mediators: records of `saeaudit.mediators`: the alternatives of this SAE are priced, and
             none are looked for.
         explanations: compared and calibrated texts.
         tokens: text of each activation.
@@ -144,6 +145,9 @@ def _from_histograms(
         observer.note(f"{where} covers {share:.0%} of the features: is it of another SAE?")
     if mediators is None:
         mediators = _examples(dictionary)
+    else:
+        count = None if activations is None else len(activations)
+        mediators = check_codes(mediators, dictionary, count)
     tally = ScoreTally(dictionary.sae, fitted, explanations, dictionary.d_sae)
     setting = Setting(dictionary, Chooser(units, fitted.prices, options.margin), explanations, {})
     yield from given_choices(mediators, setting, tally, range(0), None)
@@ -183,7 +187,9 @@ class _Run:
                 hint="more activations",
             )
         measured = int(MEASURED * count)
-        given = list(mediators) if mediators is not None else None
+        given = None
+        if mediators is not None:
+            given = check_codes(mediators, self.dictionary, count)
         joint = {
             r.exchange for r in given or () if isinstance(r, MediatorRecord) and r.token is None
         }
