@@ -59,6 +59,8 @@ def serve(path: str) -> None:
         for target, fd in enumerate(fds):
             os.dup2(fd, target)
             os.close(fd)
+        for fd in request["closed"]:
+            os.close(fd)
         os.chdir(request["cwd"])
         os.environ.clear()
         os.environ.update(request["env"])
@@ -76,9 +78,21 @@ def _receive(connection: socket.socket) -> tuple[dict, list[int]]:
     return json.loads(text), fds
 
 
+def _fill_gaps() -> list[int]:
+    """Standard streams that are closed: they are stood in for here and closed again there."""
+    closed = []
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            closed.append(os.open(os.devnull, os.O_RDWR))
+    return closed
+
+
 def run(path: str, arguments: list[str]) -> int:
     request = {
         "arguments": arguments,
+        "closed": _fill_gaps(),
         "cwd": os.getcwd(),  # noqa: PTH109  (pathlib would take 20 ms to import)
         "env": dict(os.environ),
     }

@@ -1,16 +1,18 @@
 """The Typer app, and the one place that knows exit statuses.
 
 0: ran, and the policy holds. 1: ran, and the policy is broken. 2: could not answer.
-130: interrupted. 141: the reader closed the pipe.
+130: interrupted. 141: the reader closed the pipe. 143, 129: ended by SIGTERM or SIGHUP.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -23,25 +25,28 @@ from saeaudit.cli.mediators import mediators
 from saeaudit.cli.scan import scan
 from saeaudit.cli.schema import schema
 from saeaudit.cli.score import score
+from saeaudit.cli.streams import CLOSED_PIPE, FAILED, Terminated, standard_streams
 from saeaudit.errors import AuditError
 from saeaudit.escape import LINE, escape
 
-FAILED = 2
 INTERRUPTED = 130
-CLOSED_PIPE = 141
+REFUSED = (errno.EBADF, errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EISDIR)
+"""What reading and writing open streams ends in, where nobody nearer knows what to say of it."""
 
 
 class Group(typer.core.TyperGroup):
     """Maps every way in which a command can end to an exit status and at most one line."""
 
+    def make_context(self, *args: Any, **more: Any) -> Any:
+        """Parse; help is written here."""
+        with _closed_pipe():
+            return super().make_context(*args, **more)
+
     def invoke(self, ctx: Any) -> Any:
-        """Run the subcommand; catch a closed pipe before Typer's own handler (exit 1) does."""
-        try:
+        """Run the subcommand."""
+        with _closed_pipe():
             result = super().invoke(ctx)
             sys.stdout.flush()
-        except BrokenPipeError as error:
-            _forget_stdout()
-            raise typer.Exit(CLOSED_PIPE) from error
         return result
 
     def main(
@@ -55,32 +60,56 @@ class Group(typer.core.TyperGroup):
     ) -> Any:
         """Run a command and exit; errors that a user can mend are one line on standard error."""
         given = list(sys.argv[1:] if args is None else args)
-        try:
-            status = super().main(
-                given, prog_name or "saeaudit", complete_var, False, windows_expand_args, **extra
+
+        def run() -> Any:
+            name = prog_name or "saeaudit"
+            return super(Group, self).main(
+                given, name, complete_var, False, windows_expand_args, **extra
             )
-        except (KeyboardInterrupt, typer.Abort):
-            status = INTERRUPTED
-        except AuditError as error:
-            if "--debug" in given:
-                _trace()
-            status = _fail(error.line())
-        except typer.TyperException as error:
-            status = _fail(error.format_message(), "see saeaudit --help")
-        except MemoryError:
-            status = _fail("out of memory", "a machine with more memory, or a smaller dictionary")
-        except Exception as error:
-            status = _unexpected(error)
-        opening = any(thread.name.startswith("open ") for thread in threading.enumerate())
-        if isinstance(status, int) and opening:
-            # A thread inside PyTorch aborts the process if the interpreter ends under it.
-            sys.stderr.flush()
-            os._exit(status)
-        sys.exit(status if isinstance(status, int) else 0)
+
+        with standard_streams() as streams:
+            status = streams.status(_status(run, debug="--debug" in given))
+            if any(thread.name.startswith("open ") for thread in threading.enumerate()):
+                # A thread inside PyTorch aborts the process if the interpreter ends under it.
+                os._exit(status)
+        sys.exit(status)
 
 
-def _unexpected(error: Exception) -> int:
+@contextmanager
+def _closed_pipe() -> Iterator[None]:
+    """Tell of a closed pipe before Typer's own handler does, which exits 1."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise typer.Exit(CLOSED_PIPE) from error
+
+
+def _status(run: Callable[[], Any], *, debug: bool) -> int:
+    """Run a command; its exit status, whatever it ends in."""
+    try:
+        status = run()
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except Terminated as signal:
+        return signal.status
+    except AuditError as error:
+        if debug:
+            _trace()
+        return _fail(error.line())
+    except typer.TyperException as error:
+        return _fail(error.format_message(), "see saeaudit --help")
+    except MemoryError:
+        return _fail("out of memory", "a machine with more memory, or a smaller dictionary")
+    except Exception as error:
+        return _unexpected(error, debug=debug)
+    return status if isinstance(status, int) else 0
+
+
+def _unexpected(error: Exception, *, debug: bool) -> int:
     text = str(error)
+    if isinstance(error, OSError) and error.errno in REFUSED and not debug:
+        name = error.filename or "standard input or output"
+        return _fail(f"{name}: {error.strerror}", "a closed stream, a full disk?")
     if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
         return _fail("out of memory", "--device cpu, or a machine with more memory")
     _trace()
@@ -99,15 +128,6 @@ def _fail(message: str, hint: str = "") -> int:
     line = f"{message} ({hint})" if hint else message
     print(f"saeaudit: {escape(line.strip(), LINE)}", file=sys.stderr)
     return FAILED
-
-
-def _forget_stdout() -> None:
-    """Point standard output at nothing, so that Python's own flush at exit cannot fail."""
-    try:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
-    except (OSError, ValueError, AttributeError):  # no file descriptor behind it, as in tests
-        pass
 
 
 app = typer.Typer(
