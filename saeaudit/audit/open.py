@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from saeaudit.dictionary import Dictionary, FileRead, Source, validate
 from saeaudit.errors import TargetError, WeightsError
 from saeaudit.sources.http import Note
 from saeaudit.sources.target import Local, resolve
-from saeaudit.weights.interface import read_weights
+from saeaudit.weights.interface import family_of, read_weights
 
 
 def open_local(local: Local) -> Dictionary:
@@ -35,6 +35,13 @@ def open_local(local: Local) -> Dictionary:
     return validate(local.sae, weights, Source(uri, files, local.revision), norms)
 
 
+def input_files(found: Iterable[Local]) -> Iterator[Path]:
+    """Files that opening these SAEs reads: weights, and what lies beside them."""
+    for local in found:
+        yield local.file
+        yield from map(Path, family_of(local.file).beside(local.file))
+
+
 def open_target(
     target: str | Path,
     *,
@@ -54,11 +61,20 @@ def open_target(
         TargetError: it names none, or several.
         WeightsError: the file is damaged or holds nothing usable.
     """
-    found = resolve(str(target), sae, offline=offline, note=note)
+    return open_single(resolve(str(target), sae, offline=offline), str(target))
+
+
+def open_single(found: Sequence[Local], target: str) -> Dictionary:
+    """Open the one SAE that a target was resolved to.
+
+    Raises:
+        TargetError: there are several.
+        WeightsError: the file is damaged or holds nothing usable.
+    """
     if len(found) > 1:
         raise TargetError(
             f"names {len(found)} SAEs: {found[0].sae}, {found[1].sae}, …",
-            where=str(target),
+            where=target,
             hint="open them one by one",
         )
     return open_local(found[0])

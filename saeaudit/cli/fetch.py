@@ -48,12 +48,14 @@ def fetch(
     Example: saeaudit fetch gemma-scope-2b-pt-res/layer_16/width_16k/canonical --decoder-only
     """
     from saeaudit.audit.fetch import fetch_all, list_all
+    from saeaudit.audit.open import input_files
     from saeaudit.cli.console import Watcher, console, watching
-    from saeaudit.formats.jsonl import output as open_output
+    from saeaudit.formats.output import destination
     from saeaudit.records import ErrorRecord
     from saeaudit.sources.hub import is_offline
     from saeaudit.sources.target import resolve
 
+    place = destination(output)
     exports: list[Literal["explanations", "features"]] = []
     if explanations:
         exports.append("explanations")
@@ -63,8 +65,9 @@ def fetch(
     found = resolve(
         source, sae or (), offline=offline, revision=revision, note=Watcher(people).note
     )
+    place.spare(input_files(found))
     failed = fetched = size = 0
-    with open_output(output) as writer:
+    with place.opened() as writer:
         if listed or dry_run:
             for listing in list_all(found):
                 fetched += 1
@@ -101,18 +104,20 @@ def releases(
     debug: options.Debug = False,
 ) -> None:
     """List the releases that can be named as targets."""
+    from saeaudit.formats.output import destination
     from saeaudit.sources.releases import builtin_releases
 
     known = sorted(builtin_releases().values(), key=lambda release: release.name)
-    if form == "jsonl":
-        for release in known:
-            row = {
-                "name": release.name, "model": release.model, "saes": sorted(release.saes),
-                "source": release.source, "revision": release.revision,
-            }  # fmt: skip
-            typer.echo(json_line(row))
-        return
     width = max(len(release.name) for release in known)
-    for release in known:
-        names = f"{len(release.saes)} named SAEs" if release.saes else "SAEs by path"
-        typer.echo(f"{release.name:<{width}}  {release.model:<24}  {names:<16}  {release.source}")
+    with destination(None).opened() as writer:
+        for release in known:
+            if form == "jsonl":
+                row = {
+                    "name": release.name, "model": release.model, "saes": sorted(release.saes),
+                    "source": release.source, "revision": release.revision,
+                }  # fmt: skip
+                writer.text(f"{json_line(row)}\n")
+                continue
+            names = f"{len(release.saes)} named SAEs" if release.saes else "SAEs by path"
+            model = f"{release.model:<24}  {names:<16}"
+            writer.text(f"{release.name:<{width}}  {model}  {release.source}\n")

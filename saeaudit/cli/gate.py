@@ -9,6 +9,7 @@ import typer
 
 from saeaudit import __version__
 from saeaudit.cli import options
+from saeaudit.cli.streams import CLOSED_PIPE, FAILED
 from saeaudit.errors import AuditError
 from saeaudit.escape import NAME, escape
 
@@ -19,13 +20,12 @@ if TYPE_CHECKING:
 
     from saeaudit.audit.observer import Observer
     from saeaudit.formats.interface import Format
+    from saeaudit.formats.output import Destination
     from saeaudit.policy.config import Config
     from saeaudit.policy.verdict import Policy
     from saeaudit.records import Record
 
 BROKEN = 1
-FAILED = 2
-CLOSED_PIPE = 141
 
 
 def read_config(path: Path | None) -> Config | None:
@@ -103,7 +103,7 @@ class Table(Protocol):
 
 def write(
     run: Record, make: Callable[[Observer], Iterable[Record]], policy: Policy, table: Table,
-    *, output: Path | None, form: Format, people: Console, no_progress: bool, exit_zero: bool,
+    *, output: Destination, form: Format, people: Console, no_progress: bool, exit_zero: bool,
 ) -> None:  # fmt: skip
     """Write a run's records as they come, judge them, show the table, and exit.
 
@@ -122,14 +122,14 @@ def write(
             (the reader closed the pipe, and a rule had to be evaluated all the same).
     """
     from saeaudit.cli.console import watching
-    from saeaudit.formats.interface import output as open_output
+    from saeaudit.formats.interface import output as opened
     from saeaudit.formats.items import broken as why
     from saeaudit.policy.verdict import judge
     from saeaudit.records import ErrorRecord, ScanSummary, ScoreSummary, Verdict
 
     failed = summaries = 0
     verdict = None
-    with open_output(output, form) as writer, watching(people, bar=not no_progress) as observer:
+    with opened(output, form) as writer, watching(people, bar=not no_progress) as observer:
         writer.tolerant = bool(policy.rules)
         writer.record(run)
         for record in judge(make(observer), policy):
@@ -169,13 +169,15 @@ def baseline(
 
     Example: saeaudit baseline scan.jsonl -o baseline.jsonl
     """
-    from saeaudit.formats.jsonl import output as open_output
+    from saeaudit.formats.output import destination
     from saeaudit.formats.reading import read_records
     from saeaudit.policy.baseline import make_baseline
 
+    place = destination(output)
+    place.spare([file])
     records = read_records(file, "", "the output of saeaudit scan")
     made = list(make_baseline(records, file, __version__))
-    with open_output(output) as writer:
+    with place.opened() as writer:
         for record in made:
             writer.record(record)
 
@@ -199,7 +201,10 @@ def check(
 
     Example: saeaudit config check saeaudit.yaml
     """
-    for file in files:
-        config = read_config(file)
-        make_policy("scan", config, None)
-        typer.echo(f"{escape(str(file), NAME)}: fine")
+    from saeaudit.formats.output import destination
+
+    with destination(None).opened() as writer:
+        for file in files:
+            config = read_config(file)
+            make_policy("scan", config, None)
+            writer.text(f"{escape(str(file), NAME)}: fine\n")

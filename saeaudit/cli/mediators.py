@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,8 @@ from saeaudit.errors import AuditError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from saeaudit.sources.target import Local
 
 
 def mediators(
@@ -77,15 +80,17 @@ def mediators(
     from saeaudit.audit.device import pick_device
     from saeaudit.audit.mediators.options import MediatorOptions
     from saeaudit.audit.mediators.run import mediators as run
-    from saeaudit.audit.open import open_target
+    from saeaudit.audit.open import input_files, open_single
     from saeaudit.cli.console import Watcher, console, watching
     from saeaudit.cli.scan import run_record
-    from saeaudit.formats.jsonl import output as open_output
     from saeaudit.formats.mediators_table import MediatorsTable
+    from saeaudit.formats.output import destination
     from saeaudit.formats.reading import read_records
     from saeaudit.records import Verdict
     from saeaudit.sources.activations import read_activations, read_tokens, sample_activations
+    from saeaudit.sources.target import resolve
 
+    place = destination(output)
     chosen = MediatorOptions(
         epsilons=tuple(epsilon or (0.0, 0.01, 0.05)),
         min_moved=min_moved,
@@ -96,7 +101,14 @@ def mediators(
         device=pick_device(device),
     )
     people = console(quiet=quiet)
-    dictionary = open_target(target, sae=sae or (), offline=offline, note=Watcher(people).note)
+    note = Watcher(people).note
+    found = resolve(target, sae or (), offline=offline, note=note)
+    encoders = {name: resolve(name, offline=offline, note=note) for name in encoder or ()}
+    place.spare([
+        *input_files(found), *input_files(chain(*encoders.values())), scan, activations, tokens,
+        explanations, *(codes or ()),
+    ])  # fmt: skip
+    dictionary = open_single(found, target)
     if activations is None and scan is None:
         bundled = sample_activations(target)
         if bundled is None:
@@ -115,14 +127,12 @@ def mediators(
         matrix = read_activations(activations, _width(dictionary))
         count = min(len(matrix), max_tokens or len(matrix))
         if count < len(matrix):
-            Watcher(people).note(
-                f"the first {count:,} of {len(matrix):,} activations; --max-tokens 0 takes all"
-            )
+            note(f"the first {count:,} of {len(matrix):,} activations; --max-tokens 0 takes all")
         texts = read_tokens(tokens, count) if tokens else None
-        others = _others(dictionary, matrix[:count], codes or [], encoder or [], offline, chosen)
+        others = _others(dictionary, matrix[:count], codes or [], encoders, chosen)
     findings = list(read_records(scan, "--scan", "the output of saeaudit scan")) if scan else []
     table = MediatorsTable(people, said)
-    with open_output(output) as writer, watching(people, bar=not no_progress) as observer:
+    with place.opened() as writer, watching(people, bar=not no_progress) as observer:
         writer.record(run_record("mediators", arguments, chosen.device))
         for record in run(
             dictionary, matrix, chosen, findings=findings, tokens=texts, codes=others,
@@ -153,15 +163,15 @@ def _width(dictionary: Any) -> int:
 
 
 def _others(
-    dictionary: Any, activations: Tensor, files: list[str], targets: list[str],
-    offline: bool, chosen: Any,
+    dictionary: Any, activations: Tensor, files: list[str], targets: dict[str, list[Local]],
+    chosen: Any,
 ) -> dict[str, Callable[[int, int], Tensor] | None]:  # fmt: skip
     """Other encoders' codes by name; None for those pursued here."""
     import torch
 
     from saeaudit.audit.codes import make_encoder
     from saeaudit.audit.mediators.run import PURSUITS
-    from saeaudit.audit.open import open_target
+    from saeaudit.audit.open import open_single
     from saeaudit.sources.activations import check_codes, read_codes
 
     out: dict[str, Callable[[int, int], Tensor] | None] = {}
@@ -170,8 +180,8 @@ def _others(
             out[name] = None
         else:
             out[name] = read_codes(Path(name), len(activations), dictionary.d_sae)
-    for name in targets:
-        other = open_target(name, offline=offline)
+    for name, found in targets.items():
+        other = open_single(found, name)
         if (other.d_sae, other.d_in) != (dictionary.d_sae, dictionary.d_in):
             raise AuditError(
                 f"{other.d_sae} features x {other.d_in}; {dictionary.sae} has "

@@ -26,9 +26,12 @@ Sae = Annotated[
     typer.Option("--sae", metavar="GLOB", help="Only SAEs whose id matches; repeatable."),
 ]
 Output = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", metavar="FILE", help="Write records here, once complete."),
-]
+    str | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE",
+        help="Write records here, once complete; - is standard output.",
+    ),
+]  # fmt: skip
 Device = Annotated[str, typer.Option("--device", metavar="D", help="auto, cpu, cuda or cuda:N.")]
 Form = Annotated[
     Literal["jsonl", "table", "github", "junit", "sarif"],

@@ -75,12 +75,15 @@ def scan(
     arguments = {key: value for key, value in locals().items() if key not in NOT_TOLD}
     from saeaudit.audit.device import pick_device
     from saeaudit.audit.many import scan_all
+    from saeaudit.audit.open import input_files
     from saeaudit.audit.scan.options import ScanOptions
     from saeaudit.audit.scan.run import choose_screen
     from saeaudit.cli.console import Watcher, console
+    from saeaudit.formats.output import destination
     from saeaudit.formats.table import ScanTable
     from saeaudit.sources.target import resolve
 
+    place = destination(output)
     settings = gate.read_config(config)
     policy = gate.make_policy("scan", settings, fail_on, baseline, baseline_any_revision)
     thresholds = gate.chosen(
@@ -105,6 +108,8 @@ def scan(
         for target in targets
         for local in resolve(target, sae or (), offline=offline, note=Watcher(people).note)
     ]
+    known = settings.baseline if settings else None
+    place.spare([*input_files(found), config, baseline, known])
     large = any(local.size > 8 << 20 for local in found)
     name = choose_screen(chosen, large=large)
     gate.write(
@@ -113,7 +118,7 @@ def scan(
             found, chosen, name, observer,
             check=policy.baseline.check if policy.baseline else None,
         ),
-        policy, ScanTable(people), output=output, form=form, people=people,
+        policy, ScanTable(people), output=place, form=form, people=people,
         no_progress=no_progress, exit_zero=exit_zero,
     )  # fmt: skip
 

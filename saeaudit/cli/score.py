@@ -78,14 +78,17 @@ def score(
     arguments = {key: value for key, value in locals().items() if key not in ("debug", "quiet")}
     from saeaudit.audit.device import pick_device
     from saeaudit.audit.many import score_all
+    from saeaudit.audit.open import input_files
     from saeaudit.audit.score.inputs import Inputs
     from saeaudit.audit.score.options import ScoreOptions
     from saeaudit.cli.console import Watcher, console
     from saeaudit.cli.scan import run_record
+    from saeaudit.formats.output import destination
     from saeaudit.formats.reading import read_records
     from saeaudit.formats.score_table import ScoreTable
     from saeaudit.sources.target import resolve
 
+    place = destination(output)
     policy = gate.make_policy("score", gate.read_config(config), fail_on)
     chosen = ScoreOptions(
         bin_width=bin_width, distortion=distortion, margin=margin, max_tokens=max_tokens,
@@ -107,9 +110,12 @@ def score(
         for target in targets
         for local in resolve(target, sae or (), offline=offline, note=Watcher(people).note)
     ]
+    place.spare([
+        *input_files(found), config, activations, tokens, features, explanations, mediators,
+    ])  # fmt: skip
     gate.write(
         run_record("score", arguments, chosen.device),
         lambda observer: score_all(found, inputs, chosen, observer, mediators=given),
-        policy, ScoreTable(people, explain), output=output, form=form, people=people,
+        policy, ScoreTable(people, explain), output=place, form=form, people=people,
         no_progress=no_progress, exit_zero=exit_zero,
     )  # fmt: skip

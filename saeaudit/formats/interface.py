@@ -6,11 +6,10 @@ import io
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from pathlib import Path
 from typing import Literal
 
 from saeaudit.formats.jsonl import Writer
-from saeaudit.formats.jsonl import output as open_stream
+from saeaudit.formats.output import Destination
 from saeaudit.records import Record
 
 Format = Literal["jsonl", "table", "github", "junit", "sarif"]
@@ -20,7 +19,7 @@ class Rendering(Writer):
     """Keeps records until the end."""
 
     def __init__(self, inner: Writer, render: Callable[[Iterable[Record]], str]) -> None:
-        super().__init__(inner.stream)
+        super().__init__(inner.stream, inner.where)
         self._inner, self._render = inner, render
         self._kept: list[Record] = []
 
@@ -40,17 +39,17 @@ class Rendering(Writer):
 
 
 @contextmanager
-def output(path: Path | None, form: Format = "jsonl") -> Iterator[Writer]:
-    """Open standard output or a file for a run's records.
+def output(place: Destination, form: Format = "jsonl") -> Iterator[Writer]:
+    """Open a place for a run's records.
 
     Args:
-        path: a file that appears when it is complete; standard output where None.
+        place: where they go.
         form: what to write.
 
     Raises:
-        AuditError: the file cannot be written.
+        AuditError: it cannot be written.
     """
-    with open_stream(path) as inner:
+    with place.opened() as inner:
         if form == "jsonl":
             yield inner
             return

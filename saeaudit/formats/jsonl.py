@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO
 
 from saeaudit.errors import AuditError
@@ -14,10 +12,15 @@ from saeaudit.records import Record, dump
 
 
 class Writer:
-    """Writes records to a binary stream."""
+    """Writes records to a binary stream.
 
-    def __init__(self, stream: IO[bytes]) -> None:
-        self.stream = stream
+    Args:
+        stream: where to.
+        where: what errors call it.
+    """
+
+    def __init__(self, stream: IO[bytes], where: str) -> None:
+        self.stream, self.where = stream, where
         self.discard = False
         """Set to leave no file behind when the output is closed."""
         self.tolerant = False
@@ -37,51 +40,32 @@ class Writer:
         """Hand everything written so far to the reader."""
         self._try(self.stream.flush)
 
+    @contextmanager
+    def failures(self) -> Iterator[None]:
+        """Turn what a disk refuses into one line; a closed pipe is another matter.
+
+        Raises:
+            AuditError: it could not be written.
+            BrokenPipeError: the reader closed the pipe.
+        """
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise AuditError(
+                f"writing failed: {error.strerror or error}", where=self.where
+            ) from error
+
     def _try(self, write: Callable[[], object]) -> None:
         if self.broken:
             return
         try:
-            write()
+            with self.failures():
+                write()
         except BrokenPipeError:
             if not self.tolerant:
                 raise
             self.broken = True
             # Point the stream at nothing, so that Python's own flush at exit cannot fail.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
-
-
-@contextmanager
-def output(path: Path | None) -> Iterator[Writer]:
-    """Open standard output, or a file that appears under its name only when it is complete.
-
-    Raises:
-        AuditError: the file cannot be written.
-    """
-    if path is None:
-        writer = Writer(sys.stdout.buffer)
-        yield writer
-        writer.flush()
-        return
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(21, "is a folder")
-        stream = part.open("wb")
-    except OSError as error:
-        raise AuditError(
-            f"cannot be written: {error.strerror or error}", where=f"-o {path}"
-        ) from error
-    try:
-        with stream:
-            writer = Writer(stream)
-            yield writer
-        if not writer.discard:
-            part.replace(path)
-    except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            raise
-        raise AuditError(
-            f"writing failed: {error.strerror or error}", where=f"-o {path}"
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)

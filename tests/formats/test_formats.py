@@ -16,6 +16,7 @@ from rich.console import Console
 import saeaudit
 from saeaudit.formats import github, junit, sarif
 from saeaudit.formats.interface import output
+from saeaudit.formats.output import destination
 from saeaudit.formats.score_table import explain
 from saeaudit.policy.rules import parse_rule
 from saeaudit.policy.verdict import Policy, judge
@@ -170,12 +171,12 @@ def test_tables_hold_no_workflow_command() -> None:
 @pytest.mark.parametrize("form", ["github", "junit", "sarif", "table"])
 def test_a_file_appears_when_complete(records: list[Record], form, tmp_path: Path) -> None:
     file = tmp_path / "out"
-    with output(file, form) as writer:
+    with output(destination(str(file)), form) as writer:
         for record in records:
             writer.record(record)
         assert not file.exists()
     assert file.stat().st_size > 300
-    with pytest.raises(RuntimeError), output(tmp_path / "other", form) as writer:
+    with pytest.raises(RuntimeError), output(destination(str(tmp_path / "other")), form) as writer:
         writer.record(records[0])
         raise RuntimeError
     assert [p.name for p in tmp_path.iterdir()] == ["out"]

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from saeaudit.audit.session import scan_all
 
 import saeaudit
 from saeaudit import AuditError
+from saeaudit.audit.many import scan_all
 from saeaudit.policy.baseline import make_baseline, read_baseline
 from saeaudit.policy.config import load_config
 from saeaudit.policy.rules import Rule, names, parse_rule, value_of

@@ -9,24 +9,18 @@ import torch
 from torch import Tensor
 
 from saeaudit.audit.checks import check_findings
-from saeaudit.audit.coder import Coder, elsewhere, narrow
 from saeaudit.audit.codes import Coder, elsewhere, narrow
 from saeaudit.audit.describe import describe
-from saeaudit.audit.exchanges import attainable, exchanges
 from saeaudit.audit.mediators.examples import attainable, exchanges
 from saeaudit.audit.mediators.options import MediatorOptions
+from saeaudit.audit.mediators.tally import Compared, Tally
 from saeaudit.audit.observer import SILENT, Observer
-from saeaudit.audit.scan import describe
-from saeaudit.audit.tally import Compared, Tally
-from saeaudit.core.chains import chained
 from saeaudit.core.codes.chains import chained
 from saeaudit.core.codes.fits import Fit, Supports
 from saeaudit.core.codes.pursuit import pursue
 from saeaudit.core.codes.sparse import batches
 from saeaudit.core.codes.swaps import Swaps, one_swaps
 from saeaudit.core.codes.tolerances import TOLERANCE
-from saeaudit.core.fits import Fit, Supports
-from saeaudit.core.pursuit import pursue
 from saeaudit.core.rows import spans
 from saeaudit.dictionary import Dictionary
 from saeaudit.records import (
