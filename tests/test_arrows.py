@@ -12,10 +12,11 @@ import pytest
 import saeaudit
 
 ROOT = Path(saeaudit.__file__).parent
-EVERYWHERE = {"errors", "escape"}
+EVERYWHERE = {"errors", "escape", "untrusted"}
 ALLOWED = {
     "escape": set(),
     "errors": {"escape"},
+    "untrusted": set(),
     "records": set(),
     "dictionary": set(),
     "core": set(),

@@ -128,7 +128,7 @@ def mediators(
         count = min(len(matrix), max_tokens or len(matrix))
         if count < len(matrix):
             note(f"the first {count:,} of {len(matrix):,} activations; --max-tokens 0 takes all")
-        texts = read_tokens(tokens, count) if tokens else None
+        texts = read_tokens(tokens, len(matrix)) if tokens else None
         others = _others(dictionary, matrix[:count], codes or [], encoders, chosen)
     findings = list(read_records(scan, "--scan", "the output of saeaudit scan")) if scan else []
     table = MediatorsTable(people, said)

@@ -13,6 +13,7 @@ from typing import Any
 
 from saeaudit.errors import AuditError
 from saeaudit.policy.rules import LIMITS, Command, Rule, check_name, parse_rule
+from saeaudit.untrusted import finite, parse_yaml, read_text
 
 TEXTS = ("release", "model", "source", "revision", "neuronpedia")
 SECTIONS = ("saes", "scan", "policy")
@@ -39,21 +40,11 @@ def load_config(path: Path) -> Config:
     """Read and check a configuration file.
 
     Raises:
-        AuditError: unreadable, unknown keys, wrong types, impossible values; names the file, the
-            key path and what is allowed.
+        AuditError: unreadable, unknown keys, keys that stand twice, wrong types, impossible
+            values; names the file, the key path and what is allowed.
     """
-    import yaml
-
     where = str(path)
-    try:
-        content = yaml.load(
-            path.read_text(encoding="utf-8"),
-            Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader),
-        )
-    except (OSError, UnicodeDecodeError) as error:
-        raise AuditError(f"cannot be read: {error}", where=where) from error
-    except yaml.YAMLError as error:
-        raise AuditError(f"bad YAML: {error}", where=where) from error
+    content = parse_yaml(read_text(path), where)
     content = {} if content is None else content
     _mapping(content, "", (*TEXTS, *SECTIONS), where)
     for name in TEXTS:
@@ -142,7 +133,7 @@ def _mapping(value: Any, name: str, known: tuple[str, ...] | None, where: str) -
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+    return finite(value) is not None
 
 
 def _wrong(where: str, name: str, value: Any, allowed: str) -> AuditError:

@@ -61,6 +61,7 @@ from saeaudit.records.score import (
     ScoreSummary,
     Texts,
 )
+from saeaudit.untrusted import check_json
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -123,6 +124,10 @@ Record = (
 )  # fmt: skip
 
 
+MOST_VALUES = 4_000_000
+"""Values in one record: one that lists every feature of the largest SAEs fits."""
+
+
 def number(value: float) -> float | None:
     """Round to 9 significant digits; None where the value is not finite. -0.0 becomes 0.0."""
     value = float(value)
@@ -158,7 +163,7 @@ def _adapter() -> TypeAdapter[Record]:
         kind, command = (
             (record.get("type"), record.get("command"))
             if isinstance(record, dict)
-            else (record.type, getattr(record, "command", None))
+            else (getattr(record, "type", None), getattr(record, "command", None))
         )
         return f"{kind} ({command})" if kind == "summary" else str(kind)
 
@@ -174,12 +179,14 @@ def _adapter() -> TypeAdapter[Record]:
     return TypeAdapter(Annotated[others | summaries, Discriminator(tag)])
 
 
-def parse(line: str | bytes) -> Record:
+def parse(line: str) -> Record:
     """Parse one line strictly.
 
     Raises:
         ValueError: not JSON, an unknown type, a missing or unknown field, a wrong type.
+        AuditError: more values, or more deeply nested, than any record.
     """
+    check_json(line, "the record", values=MOST_VALUES)
     return _adapter().validate_json(line)
 
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+import codecs
+import io
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from saeaudit.errors import AuditError, WeightsError
+from saeaudit.errors import AuditError
 from saeaudit.sample import SAMPLES, sample_root
+from saeaudit.untrusted import parse_json, read_bytes, text_lines
 from saeaudit.weights.tensors import FLOATS, Stored, read_tensors
 
+TOKENS = 256 << 20
+"""Bytes of a file of tokens."""
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+MOST_TOKENS = 10_000_000
+"""Tokens in a JSON list."""
 Rows = Callable[[int, int], Tensor]
 """Rows ``start:stop``, read when asked for."""
 
@@ -52,25 +60,33 @@ def read_activations(path: Path, width: int) -> Tensor:
 
 
 def read_tokens(path: Path, count: int) -> list[str]:
-    """Token strings: a JSON list, or a line each.
+    """Token strings, one for each activation: a JSON list, or a line each.
+
+    Lines end at ``\\n`` alone: a token may be a form feed. One that is a line end needs JSON.
+
+    Args:
+        path: UTF-8 text.
+        count: number of activations in their file.
 
     Raises:
-        AuditError: not text, or fewer than there are activations.
+        AuditError: not such text, or another number of tokens.
     """
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise AuditError(f"cannot be read: {error}", where=str(path)) from error
-    if text.lstrip().startswith("["):
-        try:
-            tokens = [str(token) for token in json.loads(text)]
-        except ValueError as error:
-            raise AuditError(f"is not JSON: {error}", where=str(path)) from error
+    where = str(path)
+    data = read_bytes(path, TOKENS)
+    if data.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
+        listed = parse_json(data, where, limit=TOKENS, values=MOST_TOKENS)
+        tokens: Iterable[Any] = listed
+        total = len(listed)
     else:
-        tokens = text.splitlines()
-    if len(tokens) < count:
-        raise AuditError(f"{len(tokens)} tokens for {count} activations", where=str(path))
-    return tokens
+        tokens = text_lines(io.BytesIO(data), where)
+        total = data.count(b"\n") + (data[-1:] not in (b"", b"\n"))
+    if total != count:
+        raise AuditError(
+            f"{total:,} tokens for {count:,} activations",
+            where=where,
+            hint="one token for each activation, a line each or a JSON list",
+        )
+    return [token if isinstance(token, str) else str(token) for token in tokens]
 
 
 def read_codes(path: Path, count: int, features: int) -> Rows:
@@ -89,7 +105,7 @@ def read_codes(path: Path, count: int, features: int) -> Rows:
         read = _sparse(tensors["indices"], tensors["values"], features, where)
         shape: tuple[int, ...] = (tensors["values"].shape[0], features)
     else:
-        found = {n: t for n, t in tensors.items() if len(t.shape) == 2}
+        found = {n: t for n, t in tensors.items() if len(t.shape) == 2 and _is_real(t)}
         name = "codes" if "codes" in found else next(iter(found), "")
         if name not in found:
             raise AuditError("holds no matrix of codes", where=where, hint="codes [N, F]")
@@ -127,6 +143,8 @@ def check_codes(codes: Tensor, where: str, first: int = 0) -> Tensor:
 
 
 def _sparse(indices: Stored, values: Stored, features: int, where: str) -> Rows:
+    if indices.dtype not in INTEGERS or not _is_real(values):
+        raise AuditError("indices must be whole numbers, and values real ones", where=where)
     index, value = indices.load(), values.load()
     if index.shape != value.shape or index.dim() != 2:
         raise AuditError("indices and values differ in shape", where=where)
@@ -145,10 +163,11 @@ def _sparse(indices: Stored, values: Stored, features: int, where: str) -> Rows:
     return read
 
 
+def _is_real(stored: Stored) -> bool:
+    return stored.dtype in FLOATS or stored.dtype in INTEGERS
+
+
 def _tensors(path: Path) -> tuple[dict[str, Stored], dict[str, object]]:
-    if not path.is_file():
+    if not path.exists():
         raise AuditError("no such file", where=str(path))
-    try:
-        return read_tensors(path)
-    except WeightsError as error:
-        raise AuditError(error.what, where=error.where or str(path), hint=error.hint) from error
+    return read_tensors(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -21,7 +20,10 @@ from saeaudit.sources.neuronpedia import (
     source_of,
 )
 from saeaudit.sources.target import resolve
+from saeaudit.untrusted import parse_json, text_lines
 
+FILE = 1 << 30
+"""Bytes of a file of explanations."""
 LONGEST = 500
 """Characters; longer texts are reasoning that leaked, not labels."""
 LEAKED = re.compile(
@@ -95,9 +97,10 @@ def load_explanations(path: Path, features: int) -> Explanations:
     where = str(path)
     if not found:
         raise AuditError("no explanation in it", where=where, hint="rows of index and description")
-    if max(found) >= features:
+    foreign = next((i for i in found if not 0 <= i < features), None)
+    if foreign is not None:
         raise AuditError(
-            f"explains feature {max(found)} of {features}",
+            f"explains feature {foreign} of {features}",
             where=where,
             hint="are these explanations of another SAE?",
         )
@@ -128,24 +131,26 @@ def _read(path: Path) -> dict[int, list[Explanation]]:
         return read_explanations(below if below.is_dir() else path)
     if not path.is_file():
         raise AuditError("no such file", where=str(path))
+    where = str(path)
+    found: dict[int, list[Explanation]] = {}
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
+        with path.open("rb") as stream:
+            lines = text_lines(stream, where, total=FILE)
             rows: Iterable[Any] = (
-                csv.DictReader(stream)
+                csv.DictReader(f"{line}\n" for line in lines)
                 if path.suffix.lower() == ".csv"
-                else (json.loads(line) for line in stream if line.strip())
+                else (parse_json(line, where) for line in lines if line.strip())
             )
-            found: dict[int, list[Explanation]] = {}
             for number, row in enumerate(rows, 1):
                 index, explanation = explanation_of(row) if isinstance(row, dict) else (None, None)
                 if index is None:
                     raise AuditError(
                         f"row {number} has no index",
-                        where=str(path),
+                        where=where,
                         hint="index and description in each row",
                     )
                 if explanation:
                     found.setdefault(index, []).append(explanation)
-            return found
-    except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
-        raise AuditError(f"cannot be read: {error}", where=str(path)) from error
+    except (OSError, ValueError, OverflowError, csv.Error) as error:
+        raise AuditError(f"cannot be read: {error}", where=where) from error
+    return found

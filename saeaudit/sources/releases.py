@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from saeaudit.errors import AuditError
+from saeaudit.untrusted import parse_yaml, read_text
 
 KEYS = {"release", "model", "source", "revision", "neuronpedia", "saes", "scan", "policy"}
 
@@ -36,14 +37,7 @@ def load_release(path: Path) -> Release:
     Raises:
         AuditError: unknown keys, wrong types, or no YAML; names the file and the key.
     """
-    import yaml
-
-    try:
-        content = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except OSError as error:
-        raise AuditError(f"cannot be read: {error.strerror}", where=str(path)) from error
-    except yaml.YAMLError as error:
-        raise AuditError(f"bad YAML: {error}", where=str(path)) from error
+    content = parse_yaml(read_text(path), str(path))
     if not isinstance(content, dict):
         raise AuditError("a mapping was expected", where=str(path))
     for key in content:
