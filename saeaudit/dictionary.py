@@ -151,6 +151,9 @@ def validate(sae: str, weights: Weights, source: Source, norms: Tensor) -> Dicti
     for name, tensor, length in (
         ("b_enc", weights.b_enc, count),
         ("threshold", weights.threshold, count),
+        ("b_gate", weights.b_gate, count),
+        ("b_mag", weights.b_mag, count),
+        ("r_mag", weights.r_mag, count),
         ("b_dec", weights.b_dec, width),
     ):
         if tensor is not None and tuple(tensor.shape) != (length,):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from saeaudit.dictionary import Architecture, Weights
 from saeaudit.errors import WeightsError
+from saeaudit.untrusted import finite, whole
 from saeaudit.weights.orient import orient
 from saeaudit.weights.tensors import Stored
 
@@ -130,10 +131,11 @@ def _length(value: Tensor | None, *, flat: bool) -> int | None:
 
 
 def scalar(tensors: Mapping[str, Stored], name: str) -> float | None:
-    """A stored number, or None."""
-    if name in tensors and math.prod(tensors[name].shape) == 1:
-        return float(tensors[name].load().reshape(()))
-    return None
+    """A stored real number that is finite, or None."""
+    stored = tensors.get(name)
+    if stored is None or stored.dtype.is_complex or math.prod(stored.shape) != 1:
+        return None
+    return finite(stored.load().reshape(()).item())
 
 
 def positive(config: Mapping[str, Any], key: str, where: str) -> int | None:
@@ -145,11 +147,12 @@ def positive(config: Mapping[str, Any], key: str, where: str) -> int | None:
     value = config.get(key)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
+    number = whole(value)
+    if number is None:
         raise WeightsError(f"{key} is {value!r}; a whole number was expected", where=where)
-    if value < 1:
+    if number < 1:
         raise WeightsError(f"{key} is {value!r}; it must be at least 1", where=where)
-    return int(value)
+    return number
 
 
 def number_of(config: Mapping[str, Any], key: str, where: str) -> float:
@@ -158,9 +161,21 @@ def number_of(config: Mapping[str, Any], key: str, where: str) -> float:
     Raises:
         WeightsError: it is absent or something else.
     """
-    value = config.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise WeightsError(f"{key} is {value!r}; a number was expected", where=where)
-    if not math.isfinite(value) or value <= 0:
-        raise WeightsError(f"{key} is {value!r}; it must be above zero", where=where)
-    return float(value)
+    number = finite(config.get(key))
+    if number is None:
+        raise WeightsError(f"{key} is {config.get(key)!r}; a number was expected", where=where)
+    if number <= 0:
+        raise WeightsError(f"{key} is {number!r}; it must be above zero", where=where)
+    return number
+
+
+def multiplied(config: Mapping[str, Any], width: str, where: str) -> int | None:
+    """The number of features as a width times `expansion_factor`; None where one is absent.
+
+    Raises:
+        WeightsError: one of them is no number, or the product is not whole.
+    """
+    if config.get(width) is None or not config.get("expansion_factor"):
+        return None
+    product = number_of(config, width, where) * number_of(config, "expansion_factor", where)
+    return positive({f"{width} * expansion_factor": product}, f"{width} * expansion_factor", where)

@@ -7,6 +7,7 @@ from typing import Any
 
 from saeaudit.dictionary import Architecture
 from saeaudit.errors import WeightsError
+from saeaudit.untrusted import whole
 from saeaudit.weights.assemble import LINEAR, Names, assemble, positive, scalar
 from saeaudit.weights.interface import Loaded, Present
 from saeaudit.weights.tensors import Stored, read_json, read_tensors
@@ -68,7 +69,7 @@ class DictionaryLearning:
             features=positive(trainer, "dict_size", where),
             width=positive(trainer, "activation_dim", where),
             subtract_b_dec=centres,
-            k=int(k) if isinstance(k, (int, float)) else None,
+            k=whole(k),
         )
         return Loaded(weights, (file, config_file))
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from saeaudit.dictionary import Architecture
 from saeaudit.errors import WeightsError
-from saeaudit.weights.assemble import LINEAR, Names, assemble, number_of, positive
+from saeaudit.untrusted import finite
+from saeaudit.weights.assemble import LINEAR, Names, assemble, multiplied, number_of, positive
 from saeaudit.weights.gemma_scope import ELSEWHERE
 from saeaudit.weights.interface import Loaded, Present
 from saeaudit.weights.tensors import Stored, read_json, read_tensors
@@ -99,9 +100,7 @@ class LlamaScopeR1:
         linear = "decoder.weight" in tensors
         names = LINEAR if linear else Names(("W_D",), ("W_E",), ("b_E",), ("b_D",))
         width = positive(config, "d_model", where)
-        features = positive(config, "d_sae", where)
-        if features is None and width and isinstance(config.get("expansion_factor"), (int, float)):
-            features = int(width * config["expansion_factor"])
+        features = positive(config, "d_sae", where) or multiplied(config, "d_model", where)
         elsewhere = config.get("hook_point_in") != config.get(
             "hook_point_out", config.get("hook_point_in")
         )
@@ -147,8 +146,8 @@ def _architecture(config: dict[str, Any], tensors: dict[str, Stored]) -> Archite
 
 def _scale(config: dict[str, Any], width: int | None) -> tuple[float, tuple[str, ...]]:
     norms = config.get("dataset_average_activation_norm")
-    norm = norms.get("in") if isinstance(norms, dict) else None
-    if config.get("norm_activation") == "dataset-wise" and width and isinstance(norm, (int, float)):
+    norm = finite(norms.get("in")) if isinstance(norms, dict) else None
+    if config.get("norm_activation") == "dataset-wise" and width and norm and norm > 0:
         return math.sqrt(width) / norm, ()
     if config.get("norm_activation") in (None, "inference", "none"):
         return 1.0, ()

@@ -46,6 +46,8 @@ def matrix(stored: Stored, name: str, where: str) -> tuple[int, int]:
             where=where,
             hint="known: float32, float16, bfloat16, float64",
         )
+    if 0 in stored.shape:
+        raise WeightsError(f"{name} is empty: shape {list(stored.shape)}", where=where)
     return stored.shape[0], stored.shape[1]
 
 

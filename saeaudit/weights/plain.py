@@ -16,6 +16,8 @@ from torch import Tensor
 
 from saeaudit.dictionary import Architecture, Weights
 from saeaudit.errors import WeightsError
+from saeaudit.untrusted import whole
+from saeaudit.weights.assemble import scalar
 from saeaudit.weights.interface import Loaded, Present
 from saeaudit.weights.orient import matrix, orient
 from saeaudit.weights.tensors import FLOATS, Stored, read_tensors
@@ -100,7 +102,7 @@ class Plain:
         )
         k = _k(tensors, scalars)
         weights = Weights(
-            format=str(scalars.get("saeaudit.format", self.name)),
+            format=_format(scalars.get("saeaudit.format"), self.name),
             decoder=oriented.decoder(),
             architecture=_architecture(oriented.encoder is not None, threshold, k),
             encoder=oriented.encoder,
@@ -111,6 +113,12 @@ class Plain:
             notes=_notes(oriented.features, oriented.width, lone=len(tensors) == 1 and not linear),
         )
         return Loaded(weights, (file,))
+
+
+def _format(given: Any, default: str) -> str:
+    """The family that a decoder-only copy was made from, if that is what the file says."""
+    named = isinstance(given, str) and re.fullmatch(r"[a-z0-9_]{1,40}", given)
+    return given if named else default
 
 
 def _listing(tensors: Mapping[str, Stored]) -> str:
@@ -143,7 +151,7 @@ def _k(tensors: Mapping[str, Stored], scalars: Mapping[str, Any]) -> int | None:
     for name in ("k", "top_k"):
         for key, stored in tensors.items():
             if key.split(".")[-1] == name and stored.shape == ():
-                return int(stored.load())
+                return whole(scalar(tensors, key))
         for key, value in scalars.items():
             if key.split(".")[-1] == name and isinstance(value, int):
                 return value

@@ -7,7 +7,8 @@ from typing import Any
 
 from saeaudit.dictionary import Architecture, Normalise
 from saeaudit.errors import WeightsError
-from saeaudit.weights.assemble import Names, assemble, positive
+from saeaudit.untrusted import whole
+from saeaudit.weights.assemble import Names, assemble, multiplied, positive
 from saeaudit.weights.gemma_scope import ELSEWHERE
 from saeaudit.weights.interface import Loaded, Present
 from saeaudit.weights.tensors import read_json, read_tensors
@@ -81,9 +82,7 @@ class SaeLens:
 
 
 def _features(config: dict[str, Any], where: str) -> int | None:
-    if config.get("d_sae") is None and "expansion_factor" in config and "d_in" in config:
-        return positive({"d_sae": config["d_in"] * config["expansion_factor"]}, "d_sae", where)
-    return positive(config, "d_sae", where)
+    return positive(config, "d_sae", where) or multiplied(config, "d_in", where)
 
 
 def _before_6(config: dict[str, Any]) -> bool:
@@ -111,14 +110,15 @@ def _architecture_name(config: dict[str, Any], where: str) -> str:
 
 def _k(config: dict[str, Any]) -> int | None:
     kwargs = config.get("activation_fn_kwargs")
-    value = config.get("k", kwargs.get("k") if isinstance(kwargs, dict) else None)
-    return int(value) if isinstance(value, (int, float)) else None
+    return whole(config.get("k", kwargs.get("k") if isinstance(kwargs, dict) else None))
 
 
 def _normalise(config: dict[str, Any], where: str) -> tuple[Normalise, tuple[str, ...]]:
     """How activations are normalised, and what a user should know about it."""
     given = config.get("normalize_activations")
-    name = {None: "none", False: "none", True: "expected_average_only_in"}.get(given, given)
+    name = {"None": "none", "False": "none", "True": "expected_average_only_in"}.get(
+        str(given), str(given)
+    )
     if name not in NORMALISE:
         return "none", (f"activations were normalised by {name!r}: codes cannot be computed",)
     if name == "expected_average_only_in":

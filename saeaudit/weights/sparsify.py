@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path, PurePath
 
-from saeaudit.weights.assemble import Names, assemble, positive
+from saeaudit.weights.assemble import Names, assemble, multiplied, positive
 from saeaudit.weights.gemma_scope import ELSEWHERE
 from saeaudit.weights.interface import Loaded, Present
 from saeaudit.weights.tensors import read_json, read_tensors
@@ -34,9 +34,7 @@ class Sparsify:
         tensors, _ = read_tensors(file)
         elsewhere = bool(config.get("transcode") or config.get("skip_connection"))
         width = positive(config, "d_in", where)
-        latents = config.get("num_latents") or None
-        if latents is None and width and config.get("expansion_factor"):
-            latents = width * config["expansion_factor"]
+        latents = config.get("num_latents") or multiplied(config, "d_in", where)
         notes: tuple[str, ...] = (ELSEWHERE,) if elsewhere else ()
         if config.get("activation") == "groupmax":
             notes += ("groupmax activation: codes cannot be computed",)

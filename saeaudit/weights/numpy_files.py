@@ -1,0 +1,179 @@
+"""``.npy`` and ``.npz``: mapped where they are not compressed, never unpickled."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+from numpy.lib import format as npy
+from torch import Tensor
+
+from saeaudit.errors import WeightsError
+from saeaudit.weights.limits import Limits
+from saeaudit.weights.stored import Read, Stored, check_size, over
+from saeaudit.weights.zips import PIECE, Archive, data_offset, open_archive
+
+LONGEST_HEADER = 10_000
+"""Characters of an array's header, numpy's own limit: it is parsed as a Python literal."""
+
+
+@dataclass(frozen=True)
+class _Header:
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    fortran: bool
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def order(self) -> Any:
+        return "F" if self.fortran else "C"
+
+
+def read_npy(path: Path, limits: Limits) -> Read:
+    """One array, under the name ``""``.
+
+    Raises:
+        WeightsError: it is none, damaged, or holds Python objects.
+    """
+    with path.open("rb") as stream:
+        header = _read_header(stream, str(path))
+        offset = stream.tell()
+    check_size(header.size, path.stat().st_size - offset, str(path))
+    return {"": _placed(path, header, offset)}, {}
+
+
+def read_npz(path: Path, limits: Limits) -> Read:
+    """The arrays of an archive by name.
+
+    Raises:
+        WeightsError: damaged, holding Python objects, or unpacking to more than `limits` allow.
+    """
+    tensors: dict[str, Stored] = {}
+    inflated, most = 0, max(limits.inflated - 1, limits.ratio * path.stat().st_size)
+    with open_archive(path, limits) as archive:
+        for filename, info in archive.members.items():
+            if not filename.endswith(".npy"):
+                continue
+            name = filename.removesuffix(".npy")
+            where = f"{path}[{name}]"
+            with archive.zip.open(info) as stream:
+                header = _read_header(stream, where)
+                start = stream.tell()
+            check_size(header.size, info.file_size - start, where)
+            if info.compress_type == zipfile.ZIP_STORED:
+                tensors[name] = _member(path, archive, info, header, start)
+                continue
+            inflated += header.size
+            if inflated > most:
+                raise WeightsError(
+                    f"{path.stat().st_size:,} bytes claim to unpack to more than {most:,}; refused",
+                    where=str(path),
+                    hint="repack with np.savez, which does not compress",
+                )
+            tensors[name] = _deflated(path, info, header, where)
+    if not tensors:
+        raise WeightsError("no arrays in the .npz file", where=str(path))
+    return tensors, {}
+
+
+def _read_header(stream: IO[bytes], where: str) -> _Header:
+    try:
+        with warnings.catch_warnings():  # headers of Python 2; what matters is raised
+            warnings.simplefilter("ignore")
+            header = _parse_header(stream)
+    except Exception as error:  # numpy evaluates the header: it may raise nearly anything
+        raise WeightsError("not an .npy array, or a damaged one", where=where) from error
+    if header.dtype.hasobject:
+        raise WeightsError(
+            "holds Python objects, which could run code; refused",
+            where=where,
+            hint="save plain arrays: np.savez(path, W_dec=W_dec)",
+        )
+    return header
+
+
+def _parse_header(stream: IO[bytes]) -> _Header:
+    version = npy.read_magic(stream)
+    if version not in ((1, 0), (2, 0), (3, 0)):
+        raise ValueError(f"version {version}")
+    length = stream.read(2 if version == (1, 0) else 4)
+    size = int.from_bytes(length, "little")
+    if size > LONGEST_HEADER:  # numpy would read all of it before it checks
+        raise ValueError(f"a header of {size} bytes")
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, fortran, dtype = read(io.BytesIO(length + stream.read(size)))
+    if any(n < 0 for n in shape):
+        raise ValueError(f"shape {shape}")
+    return _Header(shape, dtype, fortran)
+
+
+def _member(
+    path: Path, archive: Archive, info: zipfile.ZipInfo, header: _Header, start: int
+) -> Stored:
+    """An uncompressed member, `start` bytes after whose beginning its elements lie."""
+    offset = data_offset(archive, info) + start
+    check_size(header.size, path.stat().st_size - offset, f"{path}[{info.filename}]")
+    return _placed(path, header, offset)
+
+
+def _placed(path: Path, header: _Header, offset: int) -> Stored:
+    def load() -> Tensor:
+        if header.size == 0:
+            return torch.empty(header.shape, dtype=_torch_dtype(header.dtype))
+        array: np.ndarray[Any, Any] = np.memmap(
+            path, header.dtype, "r", offset, header.shape, header.order
+        )
+        return _tensor(np.asarray(array))
+
+    return Stored(header.shape, _torch_dtype(header.dtype), load)
+
+
+def _deflated(path: Path, info: zipfile.ZipInfo, header: _Header, where: str) -> Stored:
+    def load() -> Tensor:
+        flat = np.empty(math.prod(header.shape), header.dtype)
+        view = flat.view(np.uint8).data if flat.size else memoryview(b"")
+        with zipfile.ZipFile(path) as archive, archive.open(info) as stream:
+            _read_header(stream, where)
+            done = 0
+            while done < len(view):
+                piece = stream.read(min(PIECE, len(view) - done))
+                if not piece:
+                    raise EOFError("fewer bytes than the directory says")
+                view[done : done + len(piece)] = piece
+                done += len(piece)
+        return _tensor(flat.reshape(header.shape, order=header.order))
+
+    return Stored(header.shape, _torch_dtype(header.dtype), load)
+
+
+def _tensor(array: np.ndarray[Any, Any]) -> Tensor:
+    if _is_bfloat16(array.dtype):
+        return over(array.view(np.int16)).view(torch.bfloat16)
+    if array.dtype.byteorder == ">":
+        array = array.astype(array.dtype.newbyteorder("="))
+    return over(array)
+
+
+def _is_bfloat16(dtype: np.dtype[Any]) -> bool:
+    """Whether it was bfloat16, which loses its name when saved through ml_dtypes."""
+    return dtype.kind == "V" and dtype.itemsize == 2 and dtype.names is None
+
+
+def _torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
+    if _is_bfloat16(dtype):
+        return torch.bfloat16
+    try:
+        plain = dtype.names is None and dtype.subdtype is None
+        return torch.from_numpy(np.empty(0, dtype.newbyteorder("="))).dtype if plain else torch.bool
+    except TypeError:
+        return torch.bool  # strings, dates, records: present, never a decoder

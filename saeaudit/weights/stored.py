@@ -1,0 +1,66 @@
+"""A tensor in a file: what it is, where it lies, and how to get it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from saeaudit.errors import WeightsError
+
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+"""Element types that a decoder may have."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor in a file: what it is, and how to get it."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    load: Callable[[], Tensor]
+    """Returns the tensor, mapped where the file allows."""
+
+
+Tensors = Mapping[str, Stored]
+Read = tuple[dict[str, Stored], dict[str, Any]]
+"""What a file holds: tensors by name, and other scalars."""
+
+
+def check_size(claimed: int, present: int, where: str) -> None:
+    """Refuse a header that promises more than is there.
+
+    Raises:
+        WeightsError: it does.
+    """
+    if claimed > present:
+        raise WeightsError(
+            f"truncated: the header promises {claimed:,} bytes of data, {max(present, 0):,} are "
+            "there",
+            where=where,
+            hint="fetch the file again",
+        )
+
+
+def over(array: np.ndarray[Any, Any]) -> Tensor:
+    """A tensor over the array's memory, without torch's warning that it is read-only."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.from_numpy(array)
+
+
+def mapped(path: Path, offset: int, count: int, dtype: torch.dtype) -> Tensor:
+    """Map `count` elements of a file, ``[count]``, read-only: writing would end the process.
+
+    (A private writable mapping looks safer, but some kernels copy its pages as they are read.)
+    """
+    if count == 0:
+        return torch.empty(0, dtype=dtype)
+    data = np.memmap(path, np.uint8, "r", offset, (count * dtype.itemsize,))
+    return over(np.asarray(data)).view(dtype)
