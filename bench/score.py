@@ -63,8 +63,8 @@ def main() -> None:
 
     def work() -> None:
         fit, group = fitted()
-        _, _, _, found = chooser.alternatives(fit, group.error, enter)
-        decided.append(len(list(chooser.decide(group, found))))
+        candidates = chooser.alternatives(fit, group.error, enter).candidates
+        decided.append(len(list(chooser.decide(group, candidates))))
 
     decided: list[int] = []
     work()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from saeaudit.audit.open import open_target as open
     from saeaudit.audit.scan.options import ScanOptions
     from saeaudit.audit.scan.run import scan
+    from saeaudit.audit.score.inputs import ScoreInputs
     from saeaudit.audit.score.options import ScoreOptions
     from saeaudit.audit.score.run import score
     from saeaudit.dictionary import Dictionary
@@ -29,6 +30,7 @@ __all__ = [
     "Dictionary",
     "MediatorOptions",
     "ScanOptions",
+    "ScoreInputs",
     "ScoreOptions",
     "__version__",
     "mediators",
@@ -43,6 +45,7 @@ _WHERE = {
     "mediators": ("saeaudit.audit.mediators.run", "mediators"),
     "MediatorOptions": ("saeaudit.audit.mediators.options", "MediatorOptions"),
     "score": ("saeaudit.audit.score.run", "score"),
+    "ScoreInputs": ("saeaudit.audit.score.inputs", "ScoreInputs"),
     "ScoreOptions": ("saeaudit.audit.score.options", "ScoreOptions"),
     "ScanOptions": ("saeaudit.audit.scan.options", "ScanOptions"),
     "Dictionary": ("saeaudit.dictionary", "Dictionary"),

@@ -82,7 +82,7 @@ def found(seed: int, tokens: int = 4000, measured: int = 400) -> dict[str, float
     fit = Fit(Supports(units, rows), made.activations[:measured])
     group = Group(rows, fit.positive.codes, fit.positive.error)
     enter = torch.ones(units.count, dtype=torch.bool)
-    _, _, _, candidates = chooser.alternatives(fit, group.error, enter)
+    candidates = chooser.alternatives(fit, group.error, enter).candidates
     hits = dict.fromkeys(WAYS, 0)
     start = 0
     sizes = torch.bincount(candidates.token, minlength=measured).tolist()

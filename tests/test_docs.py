@@ -124,16 +124,17 @@ def test_the_records_page_is_up_to_date() -> None:
 def test_every_rule_name_is_documented_with_an_example_that_works() -> None:
     """Each example of docs/rules.md is evaluated on the samples."""
     import saeaudit
-    from saeaudit.audit.score.inputs import Inputs, score_one
+    from saeaudit.audit.score.inputs import ScoreSources, read_inputs
     from saeaudit.policy.rules import names, parse_rule
     from saeaudit.policy.verdict import Policy, judge
     from saeaudit.records import Verdict
 
     options = saeaudit.ScoreOptions(max_tokens=3, canonicalise=True)
     sample = saeaudit.open("sample")
+    sources = ScoreSources(similarity="tfidf")
     runs = {
         "scan": list(saeaudit.scan(sample)),
-        "score": list(score_one(sample, Inputs(similarity="tfidf"), options)),
+        "score": list(saeaudit.score(sample, read_inputs(sample, sources), options)),
     }
     text = (ROOT / "docs" / "rules.md").read_text()
     for command, records in runs.items():

@@ -57,6 +57,8 @@ class Coder:
         collapsed = dictionary.collapsed_rows.to(device)
         self.enter = ~torch.isin(live, collapsed)
         """``[n]`` bool: live features that may enter a code."""
+        self.thresholds = unit_thresholds(dictionary, live)
+        """``[n]`` float64: least unit-row codes that the encoder outputs."""
 
     def encode(self, rows: Tensor, first: int) -> Encoded:
         """Encode activations ``[B, d_in]``, the first of which has number `first`.
@@ -82,15 +84,42 @@ class Coder:
         return codes[:, self.units.live].to(torch.float64) * self.units.norms
 
 
-def narrow(codes: Tensor) -> tuple[Tensor, Tensor]:
-    """Dense codes ``[B, n]`` as ``[B, k]`` codes, largest first, and rows (-1 at empty places)."""
+def active_codes(codes: Tensor) -> tuple[Tensor, Tensor]:
+    """Dense codes ``[B, n]`` as ``[B, k]`` codes, largest first, and rows (-1 at empty places).
+
+    >>> active_codes(torch.tensor([[0.0, 2.0, 0.0, 3.0], [1.0, 0.0, 0.0, 0.0]]))
+    (tensor([[3., 2.],
+            [1., 0.]]), tensor([[ 3,  1],
+            [ 0, -1]]))
+    """
     width = int((codes > 0).sum(1).max()) if len(codes) else 0
     values, rows = codes.topk(width, dim=1)
     return values, torch.where(values > 0, rows, -1)
 
 
-def elsewhere(fvu: float) -> str:
-    """What a reconstruction worse than the activations' mean most likely means, in a line."""
+def unit_thresholds(dictionary: Dictionary, live: Tensor) -> Tensor:
+    """Least unit-row codes that an encoder outputs, ``[n]`` float64.
+
+    Zero where the SAE has no thresholds.
+
+    Args:
+        dictionary: the SAE.
+        live: ``[n]`` int64 features.
+    """
+    threshold = dictionary.weights.threshold
+    if threshold is None:
+        return torch.zeros(len(live), dtype=torch.float64, device=live.device)
+    least = threshold.to(live.device, torch.float64)[live].clamp(min=0)
+    scaled = dictionary.weights.norm_scaled
+    return least if scaled else least * dictionary.norms.to(live.device)[live]
+
+
+def misfit_note(fvu: float) -> str:
+    """What a reconstruction worse than the activations' mean most likely means, in a line.
+
+    Args:
+        fvu: squared error over the activations' variance, above 1.
+    """
     return (
         f"the SAE reconstructs these activations worse than their mean does (error {fvu:.3g} of "
         "the variance): they are probably of another layer, hook or model, or scaled"

@@ -6,7 +6,7 @@ from saeaudit.dictionary import Dictionary
 from saeaudit.records import DictionaryRecord, FileRecord, SourceRecord
 
 
-def describe(dictionary: Dictionary) -> DictionaryRecord:
+def describe_dictionary(dictionary: Dictionary) -> DictionaryRecord:
     """Return the dictionary's own record."""
     usable = dictionary.norms[dictionary.norms.isfinite() & (dictionary.norms > 0)]
     files = [FileRecord(f.path, f.bytes, f.sha256) for f in dictionary.source.files]

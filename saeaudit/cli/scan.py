@@ -74,10 +74,9 @@ def scan(
     """
     arguments = {key: value for key, value in locals().items() if key not in NOT_TOLD}
     from saeaudit.audit.device import pick_device
-    from saeaudit.audit.many import scan_all
     from saeaudit.audit.open import input_files
     from saeaudit.audit.scan.options import ScanOptions
-    from saeaudit.audit.scan.run import choose_screen
+    from saeaudit.audit.scan.run import choose_screen, scan_all
     from saeaudit.cli.console import Watcher, console
     from saeaudit.formats.output import destination
     from saeaudit.formats.table import ScanTable

@@ -77,10 +77,10 @@ def score(
     """
     arguments = {key: value for key, value in locals().items() if key not in ("debug", "quiet")}
     from saeaudit.audit.device import pick_device
-    from saeaudit.audit.many import score_all
     from saeaudit.audit.open import input_files
-    from saeaudit.audit.score.inputs import Inputs
+    from saeaudit.audit.score.inputs import ScoreSources
     from saeaudit.audit.score.options import ScoreOptions
+    from saeaudit.audit.score.run import score_all
     from saeaudit.cli.console import Watcher, console
     from saeaudit.cli.scan import run_record
     from saeaudit.formats.output import destination
@@ -94,28 +94,31 @@ def score(
         bin_width=bin_width, distortion=distortion, margin=margin, max_tokens=max_tokens,
         canonicalise=canonicalise, explain=explain, device=pick_device(device),
     )  # fmt: skip
-    inputs = Inputs(
-        activations, tokens, features, explanations, similarity, similarity_model, offline
-    )
-    given = None
+    alternatives = None
     if mediators is not None:
         if canonicalise:
             raise AuditError("--mediators and --canonicalise exclude each other")
-        given = list(read_records(mediators, "--mediators", "the output of saeaudit mediators"))
-        if not any(record.type == "dictionary" for record in given):
+        alternatives = list(
+            read_records(mediators, "--mediators", "the output of saeaudit mediators")
+        )
+        if not any(record.type == "dictionary" for record in alternatives):
             raise AuditError("holds no records of an SAE", where=f"--mediators {mediators}")
+    sources = ScoreSources(
+        activations, tokens, features, explanations, similarity, similarity_model, offline,
+        alternatives,
+    )  # fmt: skip
     people = console(quiet=quiet)
-    found = [
+    saes = [
         local
         for target in targets
         for local in resolve(target, sae or (), offline=offline, note=Watcher(people).note)
     ]
     place.spare([
-        *input_files(found), config, activations, tokens, features, explanations, mediators,
+        *input_files(saes), config, activations, tokens, features, explanations, mediators,
     ])  # fmt: skip
     gate.write(
         run_record("score", arguments, chosen.device),
-        lambda observer: score_all(found, inputs, chosen, observer, mediators=given),
+        lambda observer: score_all(saes, sources, chosen, observer),
         policy, ScoreTable(people, explain), output=place, form=form, people=people,
         no_progress=no_progress, exit_zero=exit_zero,
     )  # fmt: skip

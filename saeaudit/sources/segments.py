@@ -21,7 +21,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from saeaudit.errors import AuditError, WeightsError
-from saeaudit.weights.tensors import SAFETENSORS_DTYPES
+from saeaudit.weights.safetensors_files import DTYPES
 
 NUMPY_DTYPES = {"<f4": "F32", "<f2": "F16", "<f8": "F64", "<i4": "I32", "<i8": "I64"}
 BLOCK = 1 << 16
@@ -221,7 +221,7 @@ def _safetensor(name: str, entry: Any, base: int, total: int) -> Segment:
         dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
         if not all(type(n) is int and n >= 0 for n in (*shape, begin, end)):
             raise ValueError
-        kind = SAFETENSORS_DTYPES.get(dtype)
+        kind = DTYPES.get(dtype)
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{name!r:.80}: bad safetensors header entry") from error
     if kind is None:

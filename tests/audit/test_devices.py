@@ -13,6 +13,7 @@ from saeaudit.audit.mediators.options import MediatorOptions
 from saeaudit.audit.mediators.run import mediators
 from saeaudit.audit.scan.options import ScanOptions
 from saeaudit.audit.scan.run import scan
+from saeaudit.audit.score.inputs import ScoreInputs
 from saeaudit.audit.score.options import ScoreOptions
 from saeaudit.audit.score.run import score
 from saeaudit.core.budget import Budget
@@ -161,7 +162,7 @@ def test_activations_on_a_device(command: str, monkeypatch: pytest.MonkeyPatch) 
     def run(device: str) -> list[str]:
         if command == "score":
             options = ScoreOptions(max_tokens=5, canonicalise=True, bin_width=0.3, device=device)
-            return [dump(record) for record in score(dictionary, x, options)]
+            return [dump(record) for record in score(dictionary, ScoreInputs(x), options)]
         chosen = MediatorOptions(swaps=2, max_tokens=6, device=device)
         return [dump(record) for record in mediators(dictionary, x, chosen)]
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from saeaudit.audit import many
-from saeaudit.audit.scan.options import ScanOptions
 from saeaudit.errors import WeightsError
 from saeaudit.sources.target import Local
 from tests.audit.test_scan import opened
@@ -24,7 +23,7 @@ def test_the_next_is_read_while_one_is_scanned(monkeypatch: pytest.MonkeyPatch) 
             raise WeightsError("broken", where="b")
         return dictionary
 
-    def scan(*_: object, **__: object):
+    def scan(_: object):
         working = next(names)
         following = chr(ord(working) + 1)
         assert following == "e" or begun[following].wait(10), "the next was not begun"
@@ -33,7 +32,6 @@ def test_the_next_is_read_while_one_is_scanned(monkeypatch: pytest.MonkeyPatch) 
 
     names = iter("acd")
     monkeypatch.setattr(many, "open_local", open_local)
-    monkeypatch.setattr(many, "scan", scan)
-    records = list(many.scan_all(found, ScanOptions(), "fp32"))
+    records = list(many.audit_all(found, scan))
     assert [record.type for record in records] == ["error", "verdict"]
     assert next(names, None) is None, "every readable SAE is scanned"

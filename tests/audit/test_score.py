@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ from saeaudit import AuditError
 from saeaudit import open as open_sae
 from saeaudit.audit.mediators.options import MediatorOptions
 from saeaudit.audit.mediators.run import mediators
+from saeaudit.audit.scan.run import scan
 from saeaudit.audit.score.choose import Chooser, Group
 from saeaudit.audit.score.disagreement import Disagreement
+from saeaudit.audit.score.inputs import ScoreInputs
 from saeaudit.audit.score.options import ScoreOptions
 from saeaudit.audit.score.run import score
 from saeaudit.core.codes.codelength import Counts, Prices
@@ -42,8 +45,8 @@ def scored(dictionary, x=None, **rest):
     notes = Notes()
     records = list(
         score(
-            dictionary, None if x is None else torch.as_tensor(x), ScoreOptions(**rest),
-            observer=notes, **given,
+            dictionary, ScoreInputs(None if x is None else torch.as_tensor(x), **given),
+            ScoreOptions(**rest), notes,
         )
     )  # fmt: skip
     for record in records:
@@ -155,7 +158,7 @@ def test_the_shortest_swap_is_the_shortest_of_all(seed: int) -> None:
     chooser = Chooser(units, prices, 1.0)
     fit = Fit(Supports(units, group.rows), torch.from_numpy(target)[None])
     enter = torch.ones(len(rows), dtype=torch.bool)
-    count, _, _, candidates = chooser.alternatives(fit, group.error, enter)
+    count, _, candidates = chooser.alternatives(fit, group.error, enter)
     (decision,) = chooser.decide(group, candidates)
     lengths, priced = {}, 0
     for place, entering in itertools.product(range(len(support)), range(len(rows))):
@@ -195,7 +198,7 @@ def test_an_estimate_still_finds_the_shortest(monkeypatch: pytest.MonkeyPatch) -
         for most in (5 * 35, 24):
             monkeypatch.setattr("saeaudit.audit.score.choose.CANDIDATES", most)
             chooser = Chooser(units, prices, 1.0)
-            _, _, _, candidates = chooser.alternatives(fit, group.error, enter)
+            _, _, candidates = chooser.alternatives(fit, group.error, enter)
             (decision,) = chooser.decide(group, candidates)
             least.append(decision.compared[0]["bits"].alternative)
         same += least[0] is None or least[1] <= least[0] + 0.01
@@ -213,7 +216,7 @@ def test_canonical_codes_are_never_longer_and_no_less_accurate() -> None:
         chooser = Chooser(units, prices, 1.0)
         enter = torch.ones(units.count, dtype=torch.bool)
         first, bits, l0, steps = chooser.canonical(fit, group, enter)
-        _, _, _, candidates = chooser.alternatives(fit, group.error, enter)
+        _, _, candidates = chooser.alternatives(fit, group.error, enter)
         (decision,) = chooser.decide(group, candidates)
         best = decision.compared[0]["bits"].alternative
         assert float(bits) <= float(first)
@@ -288,8 +291,6 @@ def test_joint_gates_of_an_exchange() -> None:
     encoder[:4, :] = np.eye(4)
     encoder[2] = 0
     dictionary = sae(rows, encoder)
-    from saeaudit.audit.scan.run import scan
-
     findings = [r for r in scan(dictionary) if r.type in ("pair", "triple")]
     records = list(mediators(dictionary, findings=findings))
     x = codes[:, [0, 1]] @ rows[:2] + codes[:, [3]] @ rows[[3]]
@@ -321,9 +322,19 @@ def test_mediators_given_are_the_ones_that_are_priced() -> None:
         scored(dictionary, x, mediators=[_renamed(records[0])])
 
 
-def _renamed(record):
-    from dataclasses import replace
+def test_records_of_a_feature_that_is_not_live_are_refused() -> None:
+    rows = np.eye(6)[[0, 0, 1, 2, 3, 4]]
+    rows[5] = 0
+    dictionary = sae(rows, np.eye(6, 6)[:, [0, 0, 1, 2, 3, 4]])
+    pairs = [r for r in scan(dictionary) if r.type == "pair"]
+    example = next(r for r in mediators(dictionary, findings=pairs) if r.type == "mediator")
+    dead = replace(example, exchange=(0, 5))
+    x = np.abs(np.random.default_rng(0).normal(size=(400, 6)))
+    with pytest.raises(AuditError, match="feature 5, which is not live"):
+        scored(dictionary, x, mediators=[dead], bin_width=0.1)
 
+
+def _renamed(record):
     return replace(record, sae="another")
 
 

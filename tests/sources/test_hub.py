@@ -18,8 +18,8 @@ import pytest
 import saeaudit
 from saeaudit import AuditError
 from saeaudit.audit.fetch import fetch_all
-from saeaudit.audit.many import scan_all
 from saeaudit.audit.scan.options import ScanOptions
+from saeaudit.audit.scan.run import scan_all
 from saeaudit.sources.target import resolve
 from tests.hubserver import Hub, Running
 from tests.weights import layouts

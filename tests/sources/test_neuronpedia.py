@@ -112,9 +112,9 @@ def test_what_was_fetched_is_what_score_takes(
     exported: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Explanations and histograms of a hub target, found again without a network."""
-    from saeaudit.audit.many import score_all
-    from saeaudit.audit.score.inputs import Inputs
+    from saeaudit.audit.score.inputs import ScoreSources
     from saeaudit.audit.score.options import ScoreOptions
+    from saeaudit.audit.score.run import score_all
     from saeaudit.records import ScoreSummary
 
     target = "gemma-scope-2b-pt-res/layer_16/width_16k/canonical"
@@ -128,7 +128,7 @@ def test_what_was_fetched_is_what_score_takes(
     (folder / "batch-0.jsonl.gz").write_bytes(gzip.compress(rows.encode()))
     assert len(list(fetch_all(resolve(target), exports=["explanations", "features"]))) == 3
     monkeypatch.setattr(socket, "socket", None)
-    inputs = Inputs(features="fetched", similarity="tfidf", offline=True)
+    inputs = ScoreSources(features="fetched", similarity="tfidf", offline=True)
     notes = Notes()
     records = list(score_all(resolve(target, offline=True), inputs, ScoreOptions(), notes))
     (summary,) = (r for r in records if isinstance(r, ScoreSummary))
@@ -138,6 +138,6 @@ def test_what_was_fetched_is_what_score_takes(
     assert summary.disagreement.coverage == pytest.approx(1 / 300)  # of one explainer
     assert any("explanations of only 0%" in note for note in notes.lines)
     nothing = list(
-        score_all(resolve(target, offline=True), Inputs(features="nowhere"), ScoreOptions())
+        score_all(resolve(target, offline=True), ScoreSources(features="nowhere"), ScoreOptions())
     )
     assert [r.type for r in nothing] == ["error", "verdict"]

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from saeaudit.core.codes.encode import Encoder
 from saeaudit.core.exchange import SUPPORTS, kernel
-from saeaudit.core.rows import fold, row_norms
+from saeaudit.core.rows import fold
 from saeaudit.dictionary import Dictionary
 from saeaudit.records import Code, Finding, MediatorRecord, PairRecord, TripleRecord
 
@@ -35,7 +34,7 @@ def exchanges(dictionary: Dictionary, findings: Iterable[Finding]) -> Iterator[M
 
 def _of_triple(dictionary: Dictionary, triple: TripleRecord) -> Iterator[MediatorRecord]:
     assert triple.coefficients is not None
-    norms = row_norms(dictionary.weights.decoder[list(triple.features)]).tolist()
+    norms = dictionary.norms[list(triple.features)].tolist()
     # Kernel vector of the rows in the file's scale: sum_p entries_p d_p is nearly zero.
     entries = [k / n for k, n in zip(kernel(*triple.coefficients), norms, strict=True)]
     for support in SUPPORTS:
@@ -74,7 +73,7 @@ def _example(
     rows = decoder[after].to(torch.float64)
     codes = torch.linalg.lstsq(rows.T, target[:, None]).solution[:, 0].clamp(min=0)
     rest = target - fold_rows(rows * codes[:, None])
-    norms = row_norms(decoder[list(support)])
+    norms = dictionary.norms[list(support)]
     size, error = float(fold(target * target)), float(fold(rest * rest))
     alternative = tuple(
         Code(f, float(z)) for f, z in sorted(zip(after, codes.tolist(), strict=True)) if z > 0
@@ -118,20 +117,3 @@ def attainable(dictionary: Dictionary, codes: Iterable[Code]) -> bool | None:
     return all(
         c.value * float(scale[c.feature]) > float(weights.threshold[c.feature]) for c in codes
     )
-
-
-def encoder_takes(encoder: Encoder, codes: Tensor, leaving: int, entering: int) -> int | None:
-    """What an encoder makes of decoded codes ``[F]``.
-
-    Returns:
-        -1 where it says more of the feature that leaves, 0 where more of the one that enters, None
-        where it outputs neither.
-    """
-    if encoder.normalise != "none":
-        return None  # decoding needs the activation that was encoded
-    again = encoder.codes(encoder.decode(codes[None]))[0]
-    norms = encoder.w_dec[[leaving, entering]].norm(dim=1)
-    before, after = (again[[leaving, entering]] * norms).tolist()
-    if not before and not after:
-        return None
-    return -1 if before >= after else 0

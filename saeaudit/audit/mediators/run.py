@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from saeaudit.audit.checks import check_findings
-from saeaudit.audit.codes import Coder, elsewhere, narrow
-from saeaudit.audit.describe import describe
+from saeaudit.audit.codes import Coder, active_codes, misfit_note
+from saeaudit.audit.describe import describe_dictionary
 from saeaudit.audit.mediators.examples import attainable, exchanges
 from saeaudit.audit.mediators.options import MediatorOptions
 from saeaudit.audit.mediators.tally import Compared, Tally
@@ -78,7 +78,7 @@ def mediators(
     """
     options = options or MediatorOptions()
     checked = check_findings(findings, dictionary)
-    yield describe(dictionary)
+    yield describe_dictionary(dictionary)
     examples = 0
     for example in exchanges(dictionary, checked):
         if example.moved >= options.min_moved:
@@ -93,7 +93,7 @@ def mediators(
             observer.step("swapping", stop / count)
     summary = tally.summary()
     if summary.fvu_encoder is not None and summary.fvu_encoder > 1:
-        observer.note(elsewhere(summary.fvu_encoder))
+        observer.note(misfit_note(summary.fvu_encoder))
     yield summary
 
 
@@ -138,7 +138,7 @@ class _Batch:
     def __init__(self, run: _Run, unit: Tensor, target: Tensor, worth: Tensor) -> None:
         self.run, self.worth, self.target = run, worth, target
         options = run.options
-        self.codes, rows = narrow(unit)
+        self.codes, rows = active_codes(unit)
         self.supports = Supports(run.units, rows)
         decoded = (self.codes[:, None, :] @ self.supports.vectors).squeeze(1)
         self.fit = Fit(self.supports, target)
@@ -179,7 +179,7 @@ class _Batch:
             )
             codes = codes.clamp(min=0) if nonnegative else codes
         else:
-            codes, rows = narrow(given)
+            codes, rows = active_codes(given)
         supports = Supports(run.units, rows)
         decoded = (codes[:, None, :] @ supports.vectors).squeeze(1)
         mine = self.supports.rows[:, :, None] == rows[:, None, :]

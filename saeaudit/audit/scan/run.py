@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from saeaudit.audit.describe import describe
+from saeaudit.audit.describe import describe_dictionary
+from saeaudit.audit.many import audit_all
 from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.audit.scan.options import ScanOptions
 from saeaudit.audit.scan.search import Found, search
@@ -28,9 +29,11 @@ from saeaudit.records import (
     MaxCosine,
     PairRecord,
     Quantiles,
+    Record,
     ScanSummary,
     TripleRecord,
 )
+from saeaudit.sources.target import Local
 
 SMALL = 8 << 20
 """Decoders below this many elements are swept in float32 without calibration."""
@@ -47,6 +50,30 @@ def choose_screen(options: ScanOptions, *, large: bool) -> ScreenName:
     if options.screen != "auto":
         return options.screen
     return calibrate(2304, torch.device(options.device)) if large else "fp32"
+
+
+def scan_all(
+    saes: Sequence[Local], options: ScanOptions, screen: ScreenName, observer: Observer = SILENT,
+    *, check: Callable[[DictionaryRecord], None] | None = None,
+) -> Iterator[Record]:  # fmt: skip
+    """Scan resolved targets one after the other; see `scan` and `audit_all`.
+
+    Args:
+        saes: in the order to report them.
+        options: what to look for.
+        screen: the kind of product.
+        observer: is told how far it is, and what a user should read.
+        check: called with each SAE's dictionary before it is searched; raises an AuditError where
+            it cannot be judged.
+    """
+
+    def audit(dictionary: Dictionary) -> Iterator[ScanRecord]:
+        for record in scan(dictionary, options, screen=screen, observer=observer):
+            if check and isinstance(record, DictionaryRecord):
+                check(record)
+            yield record
+
+    return audit_all(saes, audit, observer)
 
 
 def scan(
@@ -72,7 +99,7 @@ def scan(
             strongly correlated rows than can be searched.
     """
     options = options or ScanOptions()
-    yield describe(dictionary)
+    yield describe_dictionary(dictionary)
     live = dictionary.live(include_collapsed=options.include_collapsed)
     if len(live) < 2:
         raise AuditError(

@@ -1,123 +1,160 @@
-"""Choices between codes that are given: alternatives of tokens, and examples of exchanges."""
+"""Choices between codes that records hold: alternatives of tokens, and examples of exchanges."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from saeaudit.audit.mediators.examples import encoder_takes
+from saeaudit.audit.mediators.examples import exchanges
+from saeaudit.audit.scan.options import ScanOptions
+from saeaudit.audit.scan.run import scan
 from saeaudit.audit.score.choose import Group
-from saeaudit.audit.score.records import Setting, choice_record
-from saeaudit.audit.score.tally import ScoreTally
+from saeaudit.audit.score.records import Batch, Case, Exchanges, Setting
 from saeaudit.core.codes.candidates import Candidates
-from saeaudit.records import ChoiceRecord, Code, MediatorRecord, Record, TokenRecord
+from saeaudit.dictionary import Dictionary
+from saeaudit.records import Code, MediatorRecord, Record, TokenRecord
 
 AT_ONCE = 256
-"""Examples or read tokens decided at once."""
+"""Examples or tokens decided at once."""
+MOST_EXAMPLES = 1000
+"""Findings whose exchanges are priced where a scan has to be made for them."""
 
 
-def given_choices(
-    records: Iterable[Record], setting: Setting, tally: ScoreTally, chosen: range,
-    tokens: list[str] | None,
-) -> Iterator[ChoiceRecord]:  # fmt: skip
-    """Choose between the alternatives that records of `mediators` hold; the tally is kept.
+class ListedCodes(NamedTuple):
+    """What records of mediators hold of one SAE."""
+
+    cases: list[list[MediatorRecord]]
+    """Alternatives of one token, or one example, each."""
+    counts: dict[int, int]
+    """How many alternatives a token has, listed or not."""
+
+    def exchanged_sets(self) -> set[tuple[int, ...]]:
+        """Features of each exchange that has an example."""
+        return {members[0].exchange for members in self.cases if members[0].token is None}
+
+    @property
+    def unique(self) -> int:
+        """Tokens that have none."""
+        return sum(not count for count in self.counts.values())
+
+
+def scanned_examples(dictionary: Dictionary) -> list[MediatorRecord]:
+    """Examples of the exchanges that a scan finds."""
+    findings = [
+        record
+        for record in scan(dictionary, ScanOptions(max_findings=MOST_EXAMPLES))
+        if record.type in ("pair", "triple")
+    ]
+    return list(exchanges(dictionary, findings))
+
+
+def list_codes(records: Iterable[Record], chosen: range | None) -> ListedCodes:
+    """Sort records by what they are alternatives of.
 
     Args:
         records: of this SAE, checked, in their order.
-        setting: what choices are made with.
-        tally: takes each choice.
-        chosen: tokens to choose on; all where empty.
-        tokens: text of each activation.
+        chosen: tokens to choose on; all where None.
     """
     counts: dict[int, int] = {}
-    groups: list[list[MediatorRecord]] = []
-
-    def wanted() -> Iterator[MediatorRecord]:
-        for record in records:
-            if isinstance(record, TokenRecord):
-                counts[record.token] = next(
-                    (a.count for a in record.alternatives if a.mode == "accuracy"), 0
-                )
-            elif isinstance(record, MediatorRecord):
-                of_token = record.mode == "accuracy" and record.error <= record.reference_error
-                if record.token is None or (of_token and (not chosen or record.token in chosen)):
-                    yield record
-
-    for key, group in groupby(wanted(), key=lambda r: r.token):
+    listed: list[MediatorRecord] = []
+    for record in records:
+        if not isinstance(record, (TokenRecord, MediatorRecord)):
+            continue
+        if record.token is not None and chosen is not None and record.token not in chosen:
+            continue
+        if isinstance(record, TokenRecord):
+            accurate = (a.count for a in record.alternatives if a.mode == "accuracy")
+            counts[record.token] = next(accurate, 0)
+        elif record.token is None or _no_less_accurate(record):
+            listed.append(record)
+    cases: list[list[MediatorRecord]] = []
+    for token, group in groupby(listed, key=lambda record: record.token):
         members = list(group)
-        groups += [members] if key is not None else [[m] for m in members]
-        if len(groups) >= AT_ONCE:
-            yield from _decided(groups, setting, tally, counts, tokens)
-            groups = []
-    if groups:
-        yield from _decided(groups, setting, tally, counts, tokens)
-    missing = [t for t in counts if not counts[t] and (not chosen or t in chosen)]
-    tally.unique(len(missing))
+        cases += [members] if token is not None else [[member] for member in members]
+    return ListedCodes(cases, counts)
 
 
-def _decided(
-    groups: list[list[MediatorRecord]], setting: Setting, tally: ScoreTally,
-    counts: dict[int, int], tokens: list[str] | None,
-) -> Iterator[ChoiceRecord]:  # fmt: skip
-    chooser, norms, position = setting.chooser, setting.chooser.units.norms, setting.position
-    device = norms.device
-
-    def tensors(codes: list[tuple[Code, ...]]) -> tuple[Tensor, Tensor]:
-        width = max(map(len, codes), default=0)
-        rows = torch.full((len(codes), width), -1, dtype=torch.int64)
-        values = torch.zeros(len(codes), width, dtype=torch.float64)
-        for n, code in enumerate(codes):
-            rows[n, : len(code)] = torch.tensor([position[c.feature] for c in code])
-            values[n, : len(code)] = torch.tensor([c.value for c in code], dtype=torch.float64)
-        rows, values = rows.to(device), values.to(device)
-        return rows, values * norms[rows.clamp(min=0)]
-
-    reference = tensors([group[0].codes for group in groups])
-    members = [(n, m) for n, group in enumerate(groups) for m in group]
-    rows, codes = tensors([m.alternative for _, m in members])
-    leave = [position[m.removed[0]] for _, m in members]
-    come = [position[m.added[0]] for _, m in members]
-    error = torch.tensor([m.error for _, m in members], dtype=torch.float64, device=device)
-    first = [group[0] for group in groups]
-    examples = [g.token is None for g in first]
-    own = torch.tensor(
-        [0.0 if e else g.reference_error for g, e in zip(first, examples, strict=True)],
-        dtype=torch.float64, device=device,
-    )  # fmt: skip
-    token = torch.tensor([n for n, _ in members], device=device)
-    place = torch.full_like(token, -1)
-    found = Candidates(token, place, torch.tensor(come, device=device), rows, codes, error)
-    leaving = torch.tensor(leave, device=device)
-    start = 0
-    for n, decision in enumerate(chooser.decide(Group(*reference, own), found)):
-        span = torch.arange(start, start + len(groups[n]), device=device)
-        start += len(groups[n])
-        one = first[n]
-        moved = [m.moved for m in groups[n]]
-        tally.exchanged(
-            1, [0] * len(moved), [m.removed[0] for m in groups[n]],
-            [m.added[0] for m in groups[n]], moved,
-        )  # fmt: skip
-        text = one.text or (tokens[one.token] if tokens and one.token is not None else None)
-        record = choice_record(
-            setting, decision, (reference[0][n], reference[1][n]), found.only(span),
-            token=one.token, text=text, features=one.exchange,
-            alternatives=max(len(moved), counts.get(one.token, 0) if one.token is not None else 0),
-            encoder=_encoded(setting, one) if examples[n] else -1, leaving=leaving[span],
-        )  # fmt: skip
-        tally.choice(record)
-        yield record
+def _no_less_accurate(record: MediatorRecord) -> bool:
+    return record.mode == "accuracy" and record.error <= record.reference_error
 
 
-def _encoded(setting: Setting, example: MediatorRecord) -> int | None:
-    """What the encoder makes of an example: -1 for the reference, 0 for the alternative."""
+def listed_batches(listed: ListedCodes, setting: Setting) -> Iterator[Batch]:
+    """Cases in batches, each with its alternatives."""
+    for start in range(0, len(listed.cases), AT_ONCE):
+        several = listed.cases[start : start + AT_ONCE]
+        firsts = [members[0] for members in several]
+        rows, codes = _unit_codes(setting, [first.codes for first in firsts])
+        errors = [0.0 if first.token is None else first.reference_error for first in firsts]
+        group = Group(rows, codes, rows.new_tensor(errors, dtype=torch.float64))
+        cases = [_case(setting, first, listed.counts) for first in firsts]
+        yield Batch(cases, group, *_alternatives(setting, several))
+
+
+def _case(setting: Setting, record: MediatorRecord, counts: Mapping[int, int]) -> Case:
+    token, texts = record.token, setting.tokens
+    if token is None:
+        return Case(None, record.text, record.exchange, 0, _encoder_takes(setting, record))
+    text = record.text or (texts[token] if texts else None)
+    return Case(token, text, record.exchange, counts.get(token, 0), -1)
+
+
+def _alternatives(
+    setting: Setting, several: list[list[MediatorRecord]]
+) -> tuple[Candidates, Tensor, Exchanges]:
+    """Alternatives of some cases, the live rows that leave, and the features exchanged."""
+    case, members = zip(
+        *((n, member) for n, members in enumerate(several) for member in members), strict=True
+    )
+    leaving = [member.removed[0] for member in members]
+    entering = [member.added[0] for member in members]
+    rows, codes = _unit_codes(setting, [member.alternative for member in members])
+    position = setting.position
+    candidates = Candidates(
+        token=rows.new_tensor(case),
+        place=rows.new_full((len(members),), -1),
+        row=rows.new_tensor([position[feature] for feature in entering]),
+        rows=rows,
+        codes=codes,
+        error=codes.new_tensor([member.error for member in members]),
+    )
+    leaving_rows = rows.new_tensor([position[feature] for feature in leaving])
+    moved = [member.moved for member in members]
+    return candidates, leaving_rows, Exchanges(list(case), leaving, entering, moved)
+
+
+def _unit_codes(setting: Setting, codes: list[tuple[Code, ...]]) -> tuple[Tensor, Tensor]:
+    """Codes in the file's scale as live rows ``[m, k]``, -1 at empty places, and unit-row codes."""
+    width = max(map(len, codes), default=0)
+    rows = torch.full((len(codes), width), -1, dtype=torch.int64)
+    values = torch.zeros(len(codes), width, dtype=torch.float64)
+    for n, code in enumerate(codes):
+        rows[n, : len(code)] = torch.tensor([setting.position[c.feature] for c in code])
+        values[n, : len(code)] = torch.tensor([c.value for c in code], dtype=torch.float64)
+    norms = setting.chooser.units.norms
+    rows = rows.to(norms.device)
+    return rows, values.to(norms.device) * norms[rows.clamp(min=0)]
+
+
+def _encoder_takes(setting: Setting, example: MediatorRecord) -> int | None:
+    """What the encoder makes of an example's decoded code.
+
+    Returns:
+        -1 where it says more of the feature that leaves, 0 where more of the one that enters, None
+        where it outputs neither, or there is no encoder.
+    """
     encoder = setting.encoder
-    if encoder is None:
-        return None
-    decoded = torch.zeros(setting.dictionary.d_sae, dtype=encoder.w_dec.dtype)
+    if encoder is None or encoder.normalise != "none":
+        return None  # decoding a normalised code needs the activation that was encoded
+    codes = torch.zeros(1, setting.dictionary.d_sae, dtype=encoder.w_dec.dtype)
     for code in example.codes:
-        decoded[code.feature] = code.value
-    return encoder_takes(encoder, decoded, example.removed[0], example.added[0])
+        codes[0, code.feature] = code.value
+    exchanged = [example.removed[0], example.added[0]]
+    again = encoder.codes(encoder.decode(codes))[0, exchanged]
+    before, after = (again * encoder.w_dec[exchanged].norm(dim=1)).tolist()
+    if not before and not after:
+        return None
+    return -1 if before >= after else 0

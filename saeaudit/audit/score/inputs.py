@@ -1,8 +1,8 @@
-"""What an SAE is scored with, read from files."""
+"""What an SAE is scored with, and where a run's files hold it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +10,6 @@ from torch import Tensor
 
 from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.audit.score.disagreement import MODEL, Disagreement, Method
-from saeaudit.audit.score.options import ScoreOptions
-from saeaudit.audit.score.run import ScoreRecord, score
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 from saeaudit.records import Record
@@ -25,23 +23,92 @@ NONE = "none"
 """For --explanations: compare none."""
 
 
+@dataclass(frozen=True, eq=False)
+class ScoreInputs:
+    """What one SAE is scored with: activations, feature statistics, or both."""
+
+    activations: Tensor | None = None
+    """``[N, d_in]`` of any float dtype, possibly memory-mapped."""
+    tokens: Sequence[str] | None = None
+    """Text of each activation."""
+    features: dict[int, FeatureStatistics] | None = None
+    """An export's feature statistics; they set the prices where there are any."""
+    features_from: str = "features"
+    """What errors call these."""
+    mediators: Sequence[Record] | None = None
+    """Records of `saeaudit.mediators` for this SAE: their alternatives are priced, and none are
+    looked for."""
+    explanations: Disagreement | None = None
+    """Compared and calibrated texts."""
+
+
 @dataclass(frozen=True)
-class Inputs:
-    """Files that every SAE of a run is scored with."""
+class ScoreSources:
+    """Where the inputs of every SAE of a run are."""
 
     activations: Path | None = None
+    """A file; the bundled ones where None and the SAE has any."""
     tokens: Path | None = None
     features: str | None = None
+    """A file, a folder or "fetched"."""
     explanations: str = FETCHED
+    """A file, a folder, "fetched" or "none"."""
     similarity: Method = "auto"
+    """How texts are compared."""
     similarity_model: str = MODEL
     offline: bool = False
+    """Whether to open no socket."""
+    mediators: Sequence[Record] | None = None
+    """Records of `saeaudit mediators`; each SAE takes its own."""
 
 
-def _features(given: str | None, sae: str) -> tuple[dict[int, FeatureStatistics] | None, str]:
-    if given is None:
+def read_inputs(
+    dictionary: Dictionary, sources: ScoreSources, observer: Observer = SILENT
+) -> ScoreInputs:
+    """Read what one SAE is scored with.
+
+    Raises:
+        AuditError: something named is not there, damaged, or of another SAE.
+    """
+    mediators = _records_of(dictionary.sae, sources.mediators)
+    activations, tokens = _activations(dictionary, sources)
+    features, features_from = _features(sources.features, dictionary.sae)
+    return ScoreInputs(
+        activations, tokens, features, features_from, mediators,
+        _explanations(dictionary, sources, observer),
+    )  # fmt: skip
+
+
+def _records_of(sae: str, records: Sequence[Record] | None) -> list[Record] | None:
+    if records is None:
+        return None
+    chosen = [record for record in records if getattr(record, "sae", sae) == sae]
+    if not any(record.type == "dictionary" for record in chosen):
+        other = next(record.sae for record in records if record.type == "dictionary")
+        raise AuditError(f"--mediators holds records of {other}", where=sae)
+    return chosen
+
+
+def _activations(
+    dictionary: Dictionary, sources: ScoreSources
+) -> tuple[Tensor | None, list[str] | None]:
+    path, texts = sources.activations, sources.tokens
+    bundled = sample_activations(dictionary.sae)
+    if path is None and bundled:
+        path, texts = bundled[0], texts or bundled[1]
+    if path is None:
+        return None, None
+    encoder = dictionary.encoder
+    activations = read_activations(
+        path, dictionary.d_in if encoder is None else int(encoder.shape[0])
+    )
+    return activations, read_tokens(texts, len(activations)) if texts else None
+
+
+def _features(place: str | None, sae: str) -> tuple[dict[int, FeatureStatistics] | None, str]:
+    if place is None:
         return None, ""
-    path = find_features(sae) if given == FETCHED else Path(given)
+    path = find_features(sae) if place == FETCHED else Path(place)
     if path is None:
         raise AuditError(
             "no feature statistics were fetched",
@@ -55,52 +122,27 @@ def _features(given: str | None, sae: str) -> tuple[dict[int, FeatureStatistics]
 
 
 def _explanations(
-    dictionary: Dictionary, inputs: Inputs, observer: Observer
+    dictionary: Dictionary, sources: ScoreSources, observer: Observer
 ) -> Disagreement | None:
-    if inputs.explanations == NONE:
+    if sources.explanations == NONE:
         return None
     sae = dictionary.sae
-    fetched = inputs.explanations == FETCHED
-    path = find_explanations(sae) if fetched else Path(inputs.explanations)
+    fetched = sources.explanations == FETCHED
+    path = find_explanations(sae) if fetched else Path(sources.explanations)
     if path is None:
         observer.note(f"{sae}: no explanations, so none are compared (--explanations FILE)")
         return None
-    loaded = load_explanations(path, dictionary.d_sae)
     live = dictionary.live().tolist()
-    said = Disagreement(
-        loaded, live, method=inputs.similarity, model=inputs.similarity_model,
-        offline=inputs.offline,
+    compared = Disagreement(
+        load_explanations(path, dictionary.d_sae), live, method=sources.similarity,
+        model=sources.similarity_model, offline=sources.offline,
     )  # fmt: skip
-    if said.coverage < 0.5:
+    if compared.coverage < 0.5:
         observer.note(
-            f"{path}: explanations of only {said.coverage:.0%} of the features; "
+            f"{path}: explanations of only {compared.coverage:.0%} of the features; "
             "are they of this SAE?"
         )
-    elif said.coverage < 1:
-        without = len(live) - round(said.coverage * len(live))
+    elif compared.coverage < 1:
+        without = len(live) - round(compared.coverage * len(live))
         observer.note(f"{path}: {without:,} of {len(live):,} features have no explanation")
-    return said
-
-
-def score_one(
-    dictionary: Dictionary, inputs: Inputs, options: ScoreOptions,
-    observer: Observer = SILENT, *, mediators: list[Record] | None = None,
-) -> Iterator[ScoreRecord]:  # fmt: skip
-    """Score one SAE with what its files hold."""
-    sae = dictionary.sae
-    bundled = sample_activations(sae) if inputs.activations is None else None
-    path = inputs.activations or (bundled[0] if bundled else None)
-    texts = inputs.tokens or (bundled[1] if bundled else None)
-    matrix: Tensor | None = None
-    tokens: list[str] | None = None
-    if path is not None:
-        encoder = dictionary.encoder
-        width = dictionary.d_in if encoder is None else int(encoder.shape[0])
-        matrix = read_activations(path, width)
-        tokens = read_tokens(texts, len(matrix)) if texts else None
-    statistics, where = _features(inputs.features, sae)
-    said = _explanations(dictionary, inputs, observer)
-    yield from score(
-        dictionary, matrix, options, features=statistics, features_from=where,
-        mediators=mediators, explanations=said, tokens=tokens, observer=observer,
-    )  # fmt: skip
+    return compared

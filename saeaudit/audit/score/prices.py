@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from saeaudit.audit.codes import Coder, Encoded, narrow
+from saeaudit.audit.codes import Coder, unit_thresholds
 from saeaudit.audit.observer import SILENT, Observer
+from saeaudit.audit.score.options import ScoreOptions
+from saeaudit.audit.score.window import Window, make_window
 from saeaudit.core.codes.codelength import Counts, Prices
-from saeaudit.core.codes.fits import Fit, Supports
 from saeaudit.core.codes.quantise import FINE, Grid, find_width
 from saeaudit.core.rows import spans
 from saeaudit.dictionary import Dictionary
@@ -24,12 +25,14 @@ WINDOW = 512
 """Tokens encoded at once."""
 PILOT = 2048
 """Tokens that the width of the bins is chosen on."""
-PLACES = 4096
-"""Places (tokens times active features) whose rows are held at once."""
 ETA = 0.01
 """Share of the SAE's own squared error that quantising may add."""
 MIN_SAMPLES = 5
 """Least mean number of samples a live feature; under it nothing is priced."""
+SELDOM = 1e-3
+"""Features that fire less often do not say how many tokens an export's histograms are from."""
+MOST_POINTS = 4096
+"""Points that a bin of a histogram is spread over, at most."""
 WidthBy = Literal["option", "distortion", "share", "histograms"]
 
 
@@ -54,87 +57,45 @@ class Fitted(NamedTuple):
         return self.prices[-1].value_range()
 
 
-def anchors(dictionary: Dictionary, live: Tensor) -> Tensor:
-    """``[n]`` float64: thresholds of live features in activation space; zero where none are."""
-    threshold = dictionary.weights.threshold
-    if threshold is None:
-        return torch.zeros(len(live), dtype=torch.float64, device=live.device)
-    found = threshold.to(live.device, torch.float64)[live].clamp(min=0)
-    scaled = dictionary.weights.norm_scaled
-    return found if scaled else found * dictionary.norms.to(live.device)[live]
-
-
-class Errors:
-    """Squared errors of some activations for any codes on the encoder's supports."""
-
-    def __init__(self, coder: Coder, encoded: Encoded) -> None:
-        self.codes, self.rows = narrow(encoded.codes)
-        self._worth = encoded.worth
-        self._size = encoded.target.square().sum(1)
-        places = max(1, PLACES // max(self.rows.shape[1], 1))
-        grams, moments = [], []
-        for start, stop in spans(len(self.rows), places):
-            fit = Fit(Supports(coder.units, self.rows[start:stop]), encoded.target[start:stop])
-            grams.append(fit.supports.gram)
-            moments.append(fit.moment)
-        self._gram, self._moment = torch.cat(grams), torch.cat(moments)
-
-    def of(self, codes: Tensor) -> Tensor:
-        """``[B]`` for unit-row codes ``[B, k]``, in the activations' scale."""
-        quadratic = (codes[:, None, :] @ self._gram @ codes[:, :, None]).view(-1)
-        error = self._size - 2 * (self._moment * codes).sum(1) + quadratic
-        return error.clamp(min=0) * self._worth
-
-    def quantised(self, grid: Grid) -> Tensor:
-        """``[B]`` with every code at the centre of its bin."""
-        flat = self.rows.clamp(min=0).reshape(-1)
-        bins = grid.fine(flat, self.codes.reshape(-1)).div(FINE, rounding_mode="floor")
-        return self.of(grid.centre(flat, bins).view_as(self.codes) * (self.rows >= 0))
-
-
-def choose_width(
-    coder: Coder, pilot: Encoded, *, bin_width: float | None, distortion: float | None
-) -> Width:
+def choose_width(coder: Coder, pilot: Window, options: ScoreOptions) -> Width:
     """The width that was asked for, or the one that an error allows.
 
     Args:
         coder: the SAE.
-        pilot: some activations and their codes.
-        bin_width: taken as it is.
-        distortion: squared error over the activations' variance that quantised codes may have.
+        pilot: some tokens to try widths on.
+        options: a width, a distortion, or neither: then the error may grow by a share of itself.
 
     Raises:
-        AuditError: the SAE's own error exceeds `distortion`, or leaves no room to quantise.
+        AuditError: no feature fires, the SAE's own error exceeds the distortion, or it leaves no
+            room to quantise.
     """
-    if bin_width is not None:
-        return Width(bin_width, "option")
-    errors = Errors(coder, pilot)
-    codes = errors.codes
-    anchor = anchors(coder.dictionary, coder.units.live)
-    own = float(errors.of(codes).mean())
-    l0 = float((codes > 0).sum()) / len(codes)
+    if options.bin_width is not None:
+        return Width(options.bin_width, "option")
+    l0 = float((pilot.codes > 0).sum()) / len(pilot.codes)
     if not l0:
         raise AuditError("no feature fires on these activations", where=coder.dictionary.sae)
+    error = float(pilot.errors.mean())
+    worth = float(pilot.worth.mean())
 
     def added(width: float) -> float:
-        return float(errors.quantised(Grid(width, anchor)).mean()) - own
+        return float(pilot.quantised_errors(Grid(width, coder.thresholds)).mean()) - error
 
-    worth = float(pilot.worth.mean())
-    if distortion is None:
-        formula = math.sqrt(12 * ETA * own / worth / l0)
-        if formula <= 1e-9 * float(codes.max()):
+    if options.distortion is None:
+        guess = math.sqrt(12 * ETA * error / worth / l0)
+        if guess <= 1e-9 * float(pilot.codes.max()):
             raise AuditError(
                 "the SAE's codes leave no error that quantising could be a share of",
                 where=coder.dictionary.sae,
                 hint="--bin-width W",
             )
-        return Width(min(formula, find_width(ETA * own, formula, added)), "share")
+        return Width(min(guess, find_width(ETA * error, guess, added)), "share")
     x = pilot.x.to(torch.float64)
     variance = float((x - x.mean(0)).square().sum()) / len(x)
-    room = distortion * variance - own
+    room = options.distortion * variance - error
     if room <= 0:
         raise AuditError(
-            f"its own error is {own / variance:.4g} of the variance, no less than {distortion:g}",
+            f"its own error is {error / variance:.4g} of the variance, no less than "
+            f"{options.distortion:g}",
             where=coder.dictionary.sae,
             hint="a larger --distortion",
         )
@@ -142,57 +103,68 @@ def choose_width(
 
 
 def fit_activations(
-    coder: Coder, activations: Tensor, start: int, stop: int, *, bin_width: float | None,
-    distortion: float | None, joint: Iterable[tuple[int, ...]] = (),
-    observer: Observer = SILENT,
+    coder: Coder, activations: Tensor, options: ScoreOptions, *, first: int = 0,
+    joint: Iterable[tuple[int, ...]] = (), observer: Observer = SILENT,
 ) -> Fitted:  # fmt: skip
-    """Fit prices on activations ``start:stop``, read once.
+    """Fit prices on activations, read once.
 
     Args:
         coder: the SAE.
-        activations: ``[N, d]``.
-        start, stop: which of them.
-        bin_width, distortion: as for `choose_width`.
-        joint: sets of features (live row numbers) whose on/off patterns to count.
+        activations: ``[N, d_in]`` of any float dtype.
+        options: as for `choose_width`.
+        first: number of the first activation.
+        joint: sets of live features whose on/off patterns to count.
         observer: is told how far it is.
 
     Raises:
         AuditError: activations that are not finite, or too few of them.
     """
-    pilot = coder.encode(activations[start : min(stop, start + PILOT)], start)
-    width = choose_width(coder, pilot, bin_width=bin_width, distortion=distortion)
-    del pilot
-    counts = Counts(Grid(width.value, anchors(coder.dictionary, coder.units.live)))
-    sets = {features: torch.zeros(2 ** len(features), dtype=torch.float64) for features in joint}
-    for number, (low, high) in enumerate(spans(stop - start, WINDOW)):
-        rows = activations[start + low : start + high]
-        codes = coder.encode(rows, start + low).codes
+    width = choose_width(coder, make_window(coder, activations[:PILOT], first), options)
+    counts = Counts(Grid(width.value, coder.thresholds))
+    live = coder.units.live
+    rows = {f: torch.searchsorted(live, live.new_tensor(f)) for f in joint}
+    tables = {f: torch.zeros(2 ** len(f), dtype=torch.float64) for f in rows}
+    for number, (start, stop) in enumerate(spans(len(activations), WINDOW)):
+        codes = coder.encode(activations[start:stop], first + start).codes
         token, index = (codes > 0).nonzero().unbind(1)
         counts.add(index, codes[token, index], len(codes), half=number % 2)
-        for features, table in sets.items():
-            on = (codes[:, list(features)] > 0).long().cpu()
+        for features, table in tables.items():
+            on = (codes[:, rows[features]] > 0).long().cpu()
             pattern = (on * 2 ** torch.arange(len(features))).sum(1)
             table += torch.bincount(pattern, minlength=len(table))
-        observer.step("pricing", high / (stop - start))
-    prices = _three(counts)
+        observer.step("pricing", stop / len(activations))
+    prices = _at_three_widths(counts)
     mean = float(prices[0].samples.sum()) / max(coder.units.count, 1)
     if mean < MIN_SAMPLES:
         raise AuditError(
-            f"too few tokens: on {stop - start:,} a feature fires {mean:.2g} times on average, "
+            f"too few tokens: on {len(activations):,} a feature fires {mean:.2g} times on average, "
             f"and at least {MIN_SAMPLES} are needed to price values",
             where=coder.dictionary.sae,
             hint="more activations",
         )
-    return Fitted(prices, width, sets)
+    return Fitted(prices, width, tables)
 
 
-def _three(counts: Counts) -> tuple[Prices, Prices, Prices]:
+def _at_three_widths(counts: Counts) -> tuple[Prices, Prices, Prices]:
     return Prices(counts, FINE), Prices(counts, FINE // 2), Prices(counts, FINE // 4)
+
+
+class _Histogram(NamedTuple):
+    """One live feature's histogram, in unit-row codes."""
+
+    row: int
+    """Its live row."""
+    frequency: float
+    """Share of tokens on which it fires."""
+    step: float
+    """Width of a bin; 0 where there is one."""
+    centres: list[float]
+    heights: list[float]
 
 
 def fit_histograms(
     dictionary: Dictionary, live: Tensor, statistics_: dict[int, FeatureStatistics], where: str,
-    *, width: Width | None,
+    width: Width | None,
 ) -> Fitted:  # fmt: skip
     """Fit prices on an export's histograms, taken as flat within each of their bins.
 
@@ -213,44 +185,58 @@ def fit_histograms(
             where=where,
             hint="are these statistics of another SAE?",
         )
-    norms = dictionary.norms[live.cpu()].tolist()
-    found: list[tuple[int, float, list[float], list[float]]] = []
-    for at, (feature, norm) in enumerate(zip(live.tolist(), norms, strict=True)):
-        one = statistics_.get(feature)
-        if one is None or not sum(one.bin_heights):
-            continue
-        if not all(map(math.isfinite, (*one.bin_centres, *one.bin_heights, one.frac_nonzero))):
-            raise AuditError(f"feature {feature}'s histogram is not finite", where=where)
-        if min(one.bin_heights) < 0:
-            raise AuditError(f"feature {feature}'s histogram has negative counts", where=where)
-        centres = [c * norm for c in one.bin_centres]
-        step = centres[1] - centres[0] if len(centres) > 1 else 0.0
-        found.append((at, step, centres, list(one.bin_heights)))
-    totals = [
-        (sum(heights) / one.frac_nonzero, one.frac_nonzero)
-        for at, _, _, heights in found
-        if (one := statistics_[int(live[at])]).frac_nonzero > 0
-    ]
-    if not totals:
-        raise AuditError("no feature's frequency and histogram", where=where)
-    often = [n for n, frac in totals if frac >= 1e-3] or [n for n, _ in totals]
-    tokens = max(statistics.median(often), *(sum(heights) for *_, heights in found))
-    steps = [step for _, step, _, _ in found if step > 0]
+    norms = dictionary.norms[live.cpu()]
+    histograms = list(_histograms(live, norms, statistics_, where))
+    tokens = _token_count(histograms, where)
     if width is None:
+        steps = [histogram.step for histogram in histograms if histogram.step > 0]
         if not steps:
             raise AuditError("histograms of one bin", where=where, hint="--bin-width W")
         width = Width(statistics.median(steps), "histograms")
-    counts = Counts(Grid(width.value, anchors(dictionary, live)))
+    thresholds = unit_thresholds(dictionary, live)
+    counts = Counts(Grid(width.value, thresholds))
     counts.tokens = tokens
-    for number, (at, step, centres, heights) in enumerate(found):
-        points = min(max(1, math.ceil(4 * FINE * step / width.value)), 4096)
-        offset = (torch.arange(points, dtype=torch.float64) + 0.5) / points - 0.5
-        value = torch.tensor(centres, dtype=torch.float64)[:, None] + step * offset
-        weight = torch.tensor(heights, dtype=torch.float64)[:, None].expand_as(value) / points
-        index = torch.full((value.numel(),), at, dtype=torch.int64)
-        keep = (weight > 0).reshape(-1)
-        counts.add(
-            index[keep], value.reshape(-1)[keep], 0, half=number % 2,
-            weight=weight.reshape(-1)[keep],
-        )  # fmt: skip
-    return Fitted(_three(counts), width, {})
+    for number, histogram in enumerate(histograms):
+        _spread(counts, histogram, half=number % 2)
+    return Fitted(_at_three_widths(counts), width, {})
+
+
+def _histograms(
+    live: Tensor, norms: Tensor, statistics_: dict[int, FeatureStatistics], where: str
+) -> Iterator[_Histogram]:
+    for row, (feature, norm) in enumerate(zip(live.tolist(), norms.tolist(), strict=True)):
+        of_feature = statistics_.get(feature)
+        if of_feature is None or not sum(of_feature.bin_heights):
+            continue
+        heights, frequency = list(of_feature.bin_heights), of_feature.frac_nonzero
+        if not all(map(math.isfinite, (*of_feature.bin_centres, *heights, frequency))):
+            raise AuditError(f"feature {feature}'s histogram is not finite", where=where)
+        if min(heights) < 0:
+            raise AuditError(f"feature {feature}'s histogram has negative counts", where=where)
+        centres = [centre * norm for centre in of_feature.bin_centres]
+        step = centres[1] - centres[0] if len(centres) > 1 else 0.0
+        yield _Histogram(row, frequency, step, centres, heights)
+
+
+def _token_count(histograms: list[_Histogram], where: str) -> float:
+    """Tokens that histograms are from: the median of what features that fire often imply."""
+    implied = [(sum(h.heights) / h.frequency, h.frequency) for h in histograms if h.frequency > 0]
+    if not implied:
+        raise AuditError("no feature's frequency and histogram", where=where)
+    often = [tokens for tokens, frequency in implied if frequency >= SELDOM]
+    median = statistics.median(often or [tokens for tokens, _ in implied])
+    return max(median, *(sum(h.heights) for h in histograms))
+
+
+def _spread(counts: Counts, histogram: _Histogram, *, half: int) -> None:
+    """Count a histogram's samples, each bin's spread evenly over its width."""
+    row, _, step, centres, heights = histogram
+    points = min(max(1, math.ceil(4 * FINE * step / counts.grid.width)), MOST_POINTS)
+    offset = (torch.arange(points, dtype=torch.float64) + 0.5) / points - 0.5
+    value = torch.tensor(centres, dtype=torch.float64)[:, None] + step * offset
+    weight = torch.tensor(heights, dtype=torch.float64)[:, None].expand_as(value) / points
+    index = torch.full((value.numel(),), row, dtype=torch.int64)
+    filled = (weight > 0).reshape(-1)
+    counts.add(
+        index[filled], value.reshape(-1)[filled], 0, half=half, weight=weight.reshape(-1)[filled]
+    )

@@ -193,6 +193,7 @@ def test_a_range_coder_needs_as_many_bits() -> None:
     constriction = pytest.importorskip("constriction", reason="constriction is not installed")
     from saeaudit import open as open_sae
     from saeaudit.audit.codes import Coder
+    from saeaudit.audit.score.options import ScoreOptions
     from saeaudit.audit.score.prices import fit_activations
     from saeaudit.sources.activations import read_activations, sample_activations
 
@@ -200,7 +201,7 @@ def test_a_range_coder_needs_as_many_bits() -> None:
     assert files is not None
     x = read_activations(files[0], 384)
     coder = Coder(open_sae("sample"), "cpu")
-    fitted = fit_activations(coder, x, 1000, len(x), bin_width=None, distortion=None)
+    fitted = fit_activations(coder, x[1000:], ScoreOptions(), first=1000)
     prices = fitted.prices[0]
     codes = coder.encode(x[:400], 0).codes
     on = (codes > 0).to(torch.int32).numpy()

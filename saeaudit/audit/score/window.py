@@ -1,0 +1,104 @@
+"""Some tokens at once, with all that is measured on them: made once, and then only read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from saeaudit.audit.codes import Coder, active_codes
+from saeaudit.audit.score.choose import Group
+from saeaudit.core.codes.fits import Fit, Supports
+from saeaudit.core.codes.quantise import FINE, Grid
+from saeaudit.core.codes.sparse import batches
+from saeaudit.core.rows import UnitRows, spans
+
+GRAM_PLACES = 4096
+"""Places (tokens times active features) whose rows are held at once."""
+GROUP_PLACES = 1024
+"""Places in one group of tokens whose alternatives are looked for together."""
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """B tokens: activations, the SAE's codes of them, and the errors of codes on its supports."""
+
+    first: int
+    """Number of the first token."""
+    x: Tensor
+    """``[B, d_in]`` activations."""
+    rows: Tensor
+    """``[B, k]`` int64 live rows of the active features, -1 at empty places."""
+    codes: Tensor
+    """``[B, k]`` float64 unit-row codes, largest first."""
+    target: Tensor
+    """``[B, d]`` float64: what the decoder's rows must add up to."""
+    worth: Tensor
+    """``[B]``: what a squared error against the target is worth in the activations' scale."""
+    gram: Tensor
+    """``[B, k, k]``: inner products of each support's unit rows."""
+    moment: Tensor
+    """``[B, k]``: their inner products with the target."""
+    enter: Tensor
+    """``[n]`` bool: live features that may enter a code."""
+
+    @cached_property
+    def _size(self) -> Tensor:
+        return self.target.square().sum(1)
+
+    @cached_property
+    def errors(self) -> Tensor:
+        """``[B]``: squared errors of the SAE's codes, in the activations' scale."""
+        return self.errors_of(self.codes)
+
+    def errors_of(self, codes: Tensor) -> Tensor:
+        """``[B]``: squared errors of any unit-row codes ``[B, k]`` on these supports."""
+        quadratic = (codes[:, None, :] @ self.gram @ codes[:, :, None]).view(-1)
+        error = self._size - 2 * (self.moment * codes).sum(1) + quadratic
+        return error.clamp(min=0) * self.worth
+
+    def quantised_errors(self, grid: Grid) -> Tensor:
+        """``[B]``: squared errors with every code at the centre of its bin."""
+        flat = self.rows.clamp(min=0).reshape(-1)
+        bins = grid.fine(flat, self.codes.reshape(-1)).div(FINE, rounding_mode="floor")
+        centres = grid.centre(flat, bins).view_as(self.codes)
+        return self.errors_of(centres * (self.rows >= 0))
+
+    def groups(self, tokens: range) -> Iterator[Tensor]:
+        """Tokens of a range by like support size, as int64 places in the window."""
+        within = range(max(self.first, tokens.start), min(self.first + len(self.x), tokens.stop))
+        numbers = torch.tensor(within, dtype=torch.int64, device=self.rows.device)
+        places = numbers - self.first
+        sizes = (self.rows[places] >= 0).sum(1)
+        for order in batches(sizes, GROUP_PLACES):
+            yield places[order]
+
+    def fit_tokens(self, units: UnitRows, places: Tensor) -> tuple[Fit, Group]:
+        """Least squares of some tokens on their supports, and the SAE's codes of them."""
+        width = int((self.rows[places] >= 0).sum(1).max())
+        rows, codes = self.rows[places, :width], self.codes[places, :width]
+        fit = Fit(Supports(units, rows), self.target[places])
+        decoded = (codes[:, None, :] @ fit.supports.vectors).squeeze(1)
+        return fit, Group(rows, codes, (fit.target - decoded).square().sum(1))
+
+
+def make_window(coder: Coder, activations: Tensor, first: int) -> Window:
+    """Encode activations ``[B, d_in]`` of any float dtype, the first of which has number `first`.
+
+    Raises:
+        AuditError: one is not finite, or has codes that are not finite.
+    """
+    encoded = coder.encode(activations, first)
+    codes, rows = active_codes(encoded.codes)
+    grams, moments = [], []
+    for start, stop in spans(len(rows), max(1, GRAM_PLACES // max(rows.shape[1], 1))):
+        fit = Fit(Supports(coder.units, rows[start:stop]), encoded.target[start:stop])
+        grams.append(fit.supports.gram)
+        moments.append(fit.moment)
+    return Window(
+        first, encoded.x, rows, codes, encoded.target, encoded.worth,
+        torch.cat(grams), torch.cat(moments), coder.enter,
+    )  # fmt: skip
