@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from saeaudit.errors import AuditError
 
 if TYPE_CHECKING:
+    from saeaudit.audit.mediators.inputs import MediatorInputs
     from saeaudit.audit.mediators.options import MediatorOptions
     from saeaudit.audit.mediators.run import mediators
     from saeaudit.audit.open import open_target as open
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AuditError",
     "Dictionary",
+    "MediatorInputs",
     "MediatorOptions",
     "ScanOptions",
     "ScoreInputs",
@@ -43,6 +45,7 @@ _WHERE = {
     "open": ("saeaudit.audit.open", "open_target"),
     "scan": ("saeaudit.audit.scan.run", "scan"),
     "mediators": ("saeaudit.audit.mediators.run", "mediators"),
+    "MediatorInputs": ("saeaudit.audit.mediators.inputs", "MediatorInputs"),
     "MediatorOptions": ("saeaudit.audit.mediators.options", "MediatorOptions"),
     "score": ("saeaudit.audit.score.run", "score"),
     "ScoreInputs": ("saeaudit.audit.score.inputs", "ScoreInputs"),

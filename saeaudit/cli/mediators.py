@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from saeaudit.cli import options
-from saeaudit.errors import AuditError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from saeaudit.sources.target import Local
 
 
 def mediators(
@@ -78,6 +71,7 @@ def mediators(
     """
     arguments = {key: value for key, value in locals().items() if key not in ("debug", "quiet")}
     from saeaudit.audit.device import pick_device
+    from saeaudit.audit.mediators.inputs import MediatorSources, read_inputs
     from saeaudit.audit.mediators.options import MediatorOptions
     from saeaudit.audit.mediators.run import mediators as run
     from saeaudit.audit.open import input_files, open_single
@@ -87,7 +81,6 @@ def mediators(
     from saeaudit.formats.output import destination
     from saeaudit.formats.reading import read_records
     from saeaudit.records import Verdict
-    from saeaudit.sources.activations import read_activations, read_tokens, sample_activations
     from saeaudit.sources.target import resolve
 
     place = destination(output)
@@ -102,42 +95,20 @@ def mediators(
     )
     people = console(quiet=quiet)
     note = Watcher(people).note
-    found = resolve(target, sae or (), offline=offline, note=note)
+    saes = resolve(target, sae or (), offline=offline, note=note)
     encoders = {name: resolve(name, offline=offline, note=note) for name in encoder or ()}
     place.spare([
-        *input_files(found), *input_files(chain(*encoders.values())), scan, activations, tokens,
+        *input_files(saes), *input_files(chain(*encoders.values())), scan, activations, tokens,
         explanations, *(codes or ()),
     ])  # fmt: skip
-    dictionary = open_single(found, target)
-    if activations is None and scan is None:
-        bundled = sample_activations(target)
-        if bundled is None:
-            raise AuditError(
-                "nothing to look at",
-                where=target,
-                hint="--activations FILE, or --scan FILE for what a scan found (`saeaudit scan "
-                f"{target} | saeaudit mediators {target} --scan -`)",
-            )
-        activations, tokens = bundled[0], tokens or bundled[1]
-    said = _texts(explanations, dictionary)
-    matrix: Tensor | None = None
-    texts: list[str] | None = None
-    others: dict[str, Callable[[int, int], Tensor] | None] = {}
-    if activations is not None:
-        matrix = read_activations(activations, _width(dictionary))
-        count = min(len(matrix), max_tokens or len(matrix))
-        if count < len(matrix):
-            note(f"the first {count:,} of {len(matrix):,} activations; --max-tokens 0 takes all")
-        texts = read_tokens(tokens, len(matrix)) if tokens else None
-        others = _others(dictionary, matrix[:count], codes or [], encoders, chosen)
-    findings = list(read_records(scan, "--scan", "the output of saeaudit scan")) if scan else []
-    table = MediatorsTable(people, said)
+    dictionary = open_single(saes, target)
+    findings = list(read_records(scan, "--scan", "the output of saeaudit scan")) if scan else None
+    sources = MediatorSources(activations, tokens, findings, codes or (), encoders)
+    table = MediatorsTable(people, _texts(explanations, dictionary))
     with place.opened() as writer, watching(people, bar=not no_progress) as observer:
+        inputs = read_inputs(dictionary, sources, chosen, observer)
         writer.record(run_record("mediators", arguments, chosen.device))
-        for record in run(
-            dictionary, matrix, chosen, findings=findings, tokens=texts, codes=others,
-            observer=observer,
-        ):  # fmt: skip
+        for record in run(dictionary, inputs, chosen, observer):
             writer.record(record)
             table.record(record)
         writer.record(Verdict(passed=True, rules=(), new_findings=0, known_findings=0))
@@ -155,45 +126,3 @@ def _texts(explanations: str, dictionary: Any) -> dict[int, str]:
         return {}
     labels = load_explanations(path, dictionary.d_sae).labels
     return {feature: said.description for feature, said in labels.items()}
-
-
-def _width(dictionary: Any) -> int:
-    encoder = dictionary.encoder
-    return dictionary.d_in if encoder is None else int(encoder.shape[0])
-
-
-def _others(
-    dictionary: Any, activations: Tensor, files: list[str], targets: dict[str, list[Local]],
-    chosen: Any,
-) -> dict[str, Callable[[int, int], Tensor] | None]:  # fmt: skip
-    """Other encoders' codes by name; None for those pursued here."""
-    import torch
-
-    from saeaudit.audit.codes import make_encoder
-    from saeaudit.audit.mediators.run import PURSUITS
-    from saeaudit.audit.open import open_single
-    from saeaudit.sources.activations import check_codes, read_codes
-
-    out: dict[str, Callable[[int, int], Tensor] | None] = {}
-    for name in files:
-        if name in PURSUITS:
-            out[name] = None
-        else:
-            out[name] = read_codes(Path(name), len(activations), dictionary.d_sae)
-    for name, found in targets.items():
-        other = open_single(found, name)
-        if (other.d_sae, other.d_in) != (dictionary.d_sae, dictionary.d_in):
-            raise AuditError(
-                f"{other.d_sae} features x {other.d_in}; {dictionary.sae} has "
-                f"{dictionary.d_sae} x {dictionary.d_in}",
-                where=f"--encoder {name}",
-                hint="codes are compared on one decoder",
-            )
-        made = make_encoder(other, device=chosen.device, dtype=torch.float64)
-
-        def encode(start: int, stop: int, made: Any = made, name: str = name) -> Tensor:
-            x = activations[start:stop].to(chosen.device, torch.float64)
-            return check_codes(made.codes(x), f"--encoder {name}", start)
-
-        out[name] = encode
-    return out

@@ -9,6 +9,7 @@ from torch.overrides import TorchFunctionMode
 
 from saeaudit import AuditError
 from saeaudit import open as open_sae
+from saeaudit.audit.mediators.inputs import MediatorInputs
 from saeaudit.audit.mediators.options import MediatorOptions
 from saeaudit.audit.mediators.run import mediators
 from saeaudit.audit.scan.options import ScanOptions
@@ -164,7 +165,7 @@ def test_activations_on_a_device(command: str, monkeypatch: pytest.MonkeyPatch) 
             options = ScoreOptions(max_tokens=5, canonicalise=True, bin_width=0.3, device=device)
             return [dump(record) for record in score(dictionary, ScoreInputs(x), options)]
         chosen = MediatorOptions(swaps=2, max_tokens=6, device=device)
-        return [dump(record) for record in mediators(dictionary, x, chosen)]
+        return [dump(record) for record in mediators(dictionary, MediatorInputs(x), chosen)]
 
     expected = run("cpu")
     with pretend_cuda(monkeypatch):

@@ -10,6 +10,7 @@ import torch
 
 from saeaudit import AuditError
 from saeaudit import open as open_sae
+from saeaudit.audit.mediators.inputs import MediatorInputs
 from saeaudit.audit.mediators.options import MediatorOptions
 from saeaudit.audit.mediators.run import mediators
 from saeaudit.audit.scan.run import scan
@@ -26,8 +27,11 @@ def looked(dictionary, x=None, findings=(), **options):
     codes = options.pop("codes", None)
     records = list(
         mediators(
-            dictionary, None if x is None else torch.as_tensor(x), MediatorOptions(**options),
-            findings=findings, codes=codes,
+            dictionary,
+            MediatorInputs(
+                None if x is None else torch.as_tensor(x), findings=findings, codes=codes or {}
+            ),
+            MediatorOptions(**options),
         )
     )  # fmt: skip
     for record in records:
@@ -316,12 +320,14 @@ def test_batches_and_budgets_change_nothing() -> None:
     small = Budget(swap_cells=Size(1 << 14, 1 << 14))
     dictionary = open_sae("sample")
     x = read_activations(sample_activations("sample")[0], 384)[:9]
-    together = [dump(r) for r in mediators(dictionary, x, MediatorOptions())]
+    together = [dump(r) for r in mediators(dictionary, MediatorInputs(x), MediatorOptions())]
     apart = []
     for n in range(9):
         apart += [
             dump(r).replace('"token":0', f'"token":{n}')
-            for r in mediators(dictionary, x[n : n + 1], MediatorOptions(budget=small))
+            for r in mediators(
+                dictionary, MediatorInputs(x[n : n + 1]), MediatorOptions(budget=small)
+            )
             if r.type in ("token", "mediator")
         ]
     assert together[1:-1] == apart

@@ -12,6 +12,7 @@ import torch
 
 from saeaudit import AuditError
 from saeaudit import open as open_sae
+from saeaudit.audit.mediators.inputs import MediatorInputs
 from saeaudit.audit.mediators.options import MediatorOptions
 from saeaudit.audit.mediators.run import mediators
 from saeaudit.audit.scan.run import scan
@@ -292,7 +293,7 @@ def test_joint_gates_of_an_exchange() -> None:
     encoder[2] = 0
     dictionary = sae(rows, encoder)
     findings = [r for r in scan(dictionary) if r.type in ("pair", "triple")]
-    records = list(mediators(dictionary, findings=findings))
+    records = list(mediators(dictionary, MediatorInputs(findings=findings)))
     x = codes[:, [0, 1]] @ rows[:2] + codes[:, [3]] @ rows[[3]]
     choices, _, _ = scored(dictionary, x, mediators=records, bin_width=0.1)
     choice = next(c for c in choices if [z.feature for z in c.codes] == [0, 1])
@@ -309,7 +310,7 @@ def test_mediators_given_are_the_ones_that_are_priced() -> None:
     assert files is not None
     dictionary, x = open_sae("sample"), read_activations(files[0], 384)
     options = MediatorOptions(epsilons=(0.0,), max_tokens=6, max_alternatives=2)
-    records = list(mediators(dictionary, x, options))
+    records = list(mediators(dictionary, MediatorInputs(x), options))
     choices, summary, _ = scored(dictionary, x, mediators=records)
     assert 0 < len(choices) <= 6
     assert all(c.priced <= 2 < c.alternatives for c in choices)
@@ -327,7 +328,9 @@ def test_records_of_a_feature_that_is_not_live_are_refused() -> None:
     rows[5] = 0
     dictionary = sae(rows, np.eye(6, 6)[:, [0, 0, 1, 2, 3, 4]])
     pairs = [r for r in scan(dictionary) if r.type == "pair"]
-    example = next(r for r in mediators(dictionary, findings=pairs) if r.type == "mediator")
+    example = next(
+        r for r in mediators(dictionary, MediatorInputs(findings=pairs)) if r.type == "mediator"
+    )
     dead = replace(example, exchange=(0, 5))
     x = np.abs(np.random.default_rng(0).normal(size=(400, 6)))
     with pytest.raises(AuditError, match="feature 5, which is not live"):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from saeaudit.audit.mediators.batch import Batch, Comparison, ModeSwaps
 from saeaudit.records import (
     MOVED,
     EncoderSummary,
@@ -20,21 +20,6 @@ from saeaudit.records import (
 
 INVOLVED = 20
 """Most exchanges in the summary."""
-
-
-class Compared(NamedTuple):
-    """One encoder's codes for some tokens, each ``[B]``."""
-
-    l0: Tensor
-    """Active features."""
-    error: Tensor
-    """Squared error."""
-    refit: Tensor
-    """Squared error of least squares on the same support."""
-    agreement: Tensor
-    """Jaccard index of its support and the SAE's own."""
-    better: Tensor
-    """Whether its error is less than that of the SAE's own codes."""
 
 
 class Tally:
@@ -51,55 +36,51 @@ class Tally:
         self._gap = 0.0
         self._gaps = 0
 
-    def activations(self, x: Tensor) -> None:
-        """Take activations ``[m, d]``, for their variance."""
+    def add_activations(self, x: Tensor) -> None:
+        """Add activations ``[m, d_in]``, for their variance."""
         x = x.to(torch.float64)
         self._tokens += len(x)
         self._squares += float(x.square().sum())
         self._sum = x.sum(0) if self._sum is None else self._sum + x.sum(0)
 
-    def alternatives(
-        self, mode: Mode, count: Tensor, unsigned: Tensor, passing: Tensor, moved: Tensor,
-        sizes: Tensor | None,
-    ) -> None:  # fmt: skip
-        """Take ``[B, E]`` counts, ``[B, E, k]`` passing features and ``[B, k]`` shares moved.
+    def add_batch(self, batch: Batch) -> None:
+        """Add tokens: the SAE's codes, their alternatives, and the best exchanges."""
+        comparison = batch.compare_encoder()
+        self.add_comparison("encoder", comparison)
+        inexact = comparison.error > 0
+        gaps = comparison.refit[inexact] / comparison.error[inexact]
+        self._gap += float(gaps.sum())
+        self._gaps += len(gaps)
+        for mode, swaps in batch.modes.items():
+            log2 = torch.log2(1 + swaps.count.to(torch.float64))
+            if mode == "accuracy":
+                log2[:, 0] = batch.log2_sizes
+            self._add_mode(mode, swaps, batch.moved, log2)
+        self._involved.update(zip(*batch.best_exchanges(), strict=True))
 
-        `sizes` ``[B]`` replaces log2(1 + count) at the least tolerance, where given.
-        """
-        share = torch.where(passing, moved[:, None, :], -1.0)
-        largest = (
-            share.amax(2) if share.shape[2] else torch.full_like(count, -1.0, dtype=moved.dtype)
-        )
+    def _add_mode(self, mode: Mode, swaps: ModeSwaps, moved: Tensor, log2: Tensor) -> None:
+        """Add counts, and ``[B, E]`` sizes in log2."""
+        share = torch.where(swaps.passing, moved[:, None, :], -1.0)
+        largest = share.amax(2) if share.shape[2] else torch.full_like(log2, -1.0)
         steps = torch.tensor(MOVED, dtype=largest.dtype, device=largest.device)
-        log2 = torch.log2(1 + count.to(torch.float64))
-        if sizes is not None:
-            log2[:, 0] = sizes
         new = {
-            "any": (count > 0).sum(0),
-            "unsigned": (unsigned > 0).sum(0),
+            "any": (swaps.count > 0).sum(0),
+            "unsigned": (swaps.unsigned > 0).sum(0),
             "moved": (largest[:, :, None] >= steps).sum(0),
-            "count": count.sum(0).to(torch.float64),
+            "count": swaps.count.sum(0).to(torch.float64),
             "log2": log2.sum(0),
         }
-        old = self._modes.get(mode)
-        self._modes[mode] = {k: v + old[k] for k, v in new.items()} if old else new
+        sums = self._modes.get(mode)
+        self._modes[mode] = {key: new[key] + sums[key] for key in new} if sums else new
 
-    def compared(self, name: str, codes: Compared) -> None:
-        """Take one encoder's codes for some tokens."""
-        sums = self._encoders.setdefault(name, dict.fromkeys(Compared._fields, 0.0))
-        for key, value in codes._asdict().items():
+    def add_comparison(self, name: str, comparison: Comparison) -> None:
+        """Add one encoder's codes for some tokens."""
+        sums = self._encoders.setdefault(name, dict.fromkeys(Comparison._fields, 0.0))
+        for key, value in comparison._asdict().items():
             sums[key] += float(value.sum())
-        if name == "encoder":
-            some = codes.error > 0
-            self._gap += float((codes.refit[some] / codes.error[some]).sum())
-            self._gaps += int(some.sum())
-
-    def involve(self, removed: list[int], added: list[int]) -> None:
-        """Take the best exchanges of some tokens."""
-        self._involved.update(zip(removed, added, strict=True))
 
     def summary(self) -> MediatorsSummary:
-        """Return the summary of everything taken."""
+        """Return the summary of everything added."""
         n = self._tokens
         variance = self._squares
         if self._sum is not None:
@@ -115,15 +96,15 @@ class Tally:
             )
             for name, sums in sorted(self._encoders.items(), key=lambda item: item[0] != "encoder")
         )
-        own = encoders[0] if encoders else None
+        encoder = encoders[0] if encoders else None
         ordered = sorted(self._involved.items(), key=lambda item: (-item[1], item[0]))
         return MediatorsSummary(
             sae=self._sae,
             tokens=n,
             exchanges=self._examples,
-            mean_l0=own.mean_l0 if own else None,
-            fvu_encoder=own.fvu if own else None,
-            fvu_refit=own.fvu_refit if own else None,
+            mean_l0=encoder.mean_l0 if encoder else None,
+            fvu_encoder=encoder.fvu if encoder else None,
+            fvu_refit=encoder.fvu_refit if encoder else None,
             refit_gap=self._gap / self._gaps if self._gaps else None,
             non_unique=tuple(
                 NonUnique(

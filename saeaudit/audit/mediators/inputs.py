@@ -1,0 +1,137 @@
+"""What alternatives are looked for on, and where a run's files hold it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from saeaudit.audit.codes import make_encoder
+from saeaudit.audit.mediators.options import MediatorOptions
+from saeaudit.audit.observer import SILENT, Observer
+from saeaudit.audit.open import open_single
+from saeaudit.dictionary import Dictionary
+from saeaudit.errors import AuditError
+from saeaudit.records import Record
+from saeaudit.sources.activations import (
+    check_codes,
+    read_activations,
+    read_codes,
+    read_tokens,
+    sample_activations,
+)
+from saeaudit.sources.target import Local
+
+PURSUITS = {"omp": False, "nnomp": True}
+"""Built-in pursuits by name: whether codes are non-negative."""
+
+Codes = Callable[[int, int], Tensor]
+"""Codes ``[stop - start, F]`` of the activations ``start:stop``."""
+
+
+@dataclass(frozen=True, eq=False)
+class MediatorInputs:
+    """What one SAE's alternatives are looked for on: activations, a scan's findings, or both."""
+
+    activations: Tensor | None = None
+    """``[N, d_in]`` of any float dtype, possibly memory-mapped."""
+    tokens: Sequence[str] | None = None
+    """Text of each activation."""
+    findings: Sequence[Record] = ()
+    """Records of a scan, of which those of this SAE count."""
+    codes: Mapping[str, Codes | None] = field(default_factory=dict)
+    """Other encoders' codes by name; None for the pursuits of `PURSUITS`."""
+
+
+@dataclass(frozen=True)
+class MediatorSources:
+    """Where the inputs of a run are."""
+
+    activations: Path | None = None
+    """A file; the bundled ones where None, there is no scan and the SAE has any."""
+    tokens: Path | None = None
+    scan: Sequence[Record] | None = None
+    """Records of `saeaudit scan`."""
+    codes: Sequence[str] = ()
+    """Files of other codes of the same activations, or names of `PURSUITS`."""
+    encoders: Mapping[str, Sequence[Local]] = field(default_factory=dict)
+    """Targets whose encoders are compared, and what each was resolved to."""
+
+
+def read_inputs(
+    dictionary: Dictionary, sources: MediatorSources, options: MediatorOptions,
+    observer: Observer = SILENT,
+) -> MediatorInputs:  # fmt: skip
+    """Read what alternatives are looked for on.
+
+    Args:
+        dictionary: an opened SAE.
+        sources: where it is.
+        options: say how many activations, and on which device other encoders compute.
+        observer: is told where activations are left out.
+
+    Raises:
+        AuditError: nothing to look at, or something named is not there, damaged, or of another
+            SAE.
+    """
+    findings = sources.scan or ()
+    path, texts = sources.activations, sources.tokens
+    if path is None and sources.scan is None:
+        bundled = sample_activations(dictionary.sae)
+        if bundled is None:
+            raise AuditError(
+                "nothing to look at",
+                where=dictionary.sae,
+                hint="--activations FILE, or --scan FILE for what a scan found (`saeaudit scan "
+                f"{dictionary.sae} | saeaudit mediators {dictionary.sae} --scan -`)",
+            )
+        path, texts = bundled[0], texts or bundled[1]
+    if path is None:
+        return MediatorInputs(findings=findings)
+    encoder = dictionary.encoder
+    width = dictionary.d_in if encoder is None else int(encoder.shape[0])
+    activations = read_activations(path, width)
+    count = min(len(activations), options.max_tokens or len(activations))
+    if count < len(activations):
+        observer.note(
+            f"the first {count:,} of {len(activations):,} activations; --max-tokens 0 takes all"
+        )
+    tokens = read_tokens(texts, len(activations)) if texts else None
+    activations = activations[:count]
+    codes = _codes(dictionary, activations, sources, options.device)
+    return MediatorInputs(activations, tokens, findings, codes)
+
+
+def _codes(
+    dictionary: Dictionary, activations: Tensor, sources: MediatorSources, device: str
+) -> dict[str, Codes | None]:
+    codes: dict[str, Codes | None] = {
+        name: None
+        if name in PURSUITS
+        else read_codes(Path(name), len(activations), dictionary.d_sae)
+        for name in sources.codes
+    }
+    for target, saes in sources.encoders.items():
+        other = open_single(saes, target)
+        if (other.d_sae, other.d_in) != (dictionary.d_sae, dictionary.d_in):
+            raise AuditError(
+                f"{other.d_sae} features x {other.d_in}; {dictionary.sae} has "
+                f"{dictionary.d_sae} x {dictionary.d_in}",
+                where=f"--encoder {target}",
+                hint="codes are compared on one decoder",
+            )
+        codes[target] = _encoder_codes(other, activations, device, f"--encoder {target}")
+    return codes
+
+
+def _encoder_codes(dictionary: Dictionary, activations: Tensor, device: str, where: str) -> Codes:
+    encoder = make_encoder(dictionary, device=device, dtype=torch.float64)
+
+    def encode(start: int, stop: int) -> Tensor:
+        x = activations[start:stop].to(device, torch.float64)
+        return check_codes(encoder.codes(x), where, start)
+
+    return encode
