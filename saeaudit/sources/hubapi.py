@@ -103,7 +103,7 @@ def _list(
     files: dict[str, RemoteFile] = {}
     folders: set[str] = set()
     entries = 0
-    for page in _pages(url, Patience(uri, note, 5 * silence())):
+    for page in _pages(url, Patience(uri, note, 4 * silence())):
         entries += len(page)
         if entries > MAX_ENTRIES:
             raise unexpected(url, f"a listing of more than {MAX_ENTRIES:,} entries", uri)

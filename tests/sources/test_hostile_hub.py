@@ -92,7 +92,7 @@ def world(
 def test_one_line_and_nothing_else(
     scenario: str, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "0.4" if _is_slow(scenario) else "10")
+    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "0.2" if _is_slow(scenario) else "10")
     before = world.outside()
     world.play(scenario)
     began = time.monotonic()
