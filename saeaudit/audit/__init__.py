@@ -1,4 +1,5 @@
 """Records from dictionaries: a folder a subcommand, and the rooms that they share.
 
-Generators of typed records that know no terminal and no file.
+In each folder run.py yields typed records and knows no terminal and no file; inputs.py, where there
+is one, reads the files that a run names.
 """

@@ -18,14 +18,14 @@ from saeaudit.sources.target import Local, Remote
 from saeaudit.weights.interface import family_of
 
 
-def list_all(found: Sequence[Local]) -> Iterator[ListingRecord]:
+def list_all(saes: Sequence[Local]) -> Iterator[ListingRecord]:
     """Describe resolved targets without fetching anything."""
-    for local in found:
+    for local in saes:
         yield _listing(local, local.remote)
 
 
 def fetch_all(
-    found: Sequence[Local],
+    saes: Sequence[Local],
     *,
     decoder_only: bool = False,
     exports: Sequence[Kind] = (),
@@ -35,7 +35,7 @@ def fetch_all(
     """Fetch resolved targets one after the other, several files at a time.
 
     Args:
-        found: the SAEs.
+        saes: resolved targets.
         decoder_only: leave the encoder on the hub where the layout allows it.
         exports: what to fetch from Neuronpedia beside the weights.
         offline: open no socket.
@@ -44,7 +44,7 @@ def fetch_all(
     Yields:
         A listing record for each SAE that is now here and opens; an error record for the others.
     """
-    for local in found:
+    for local in saes:
         try:
             yield _fetch(local, decoder_only, observer)
             for kind in exports:
@@ -100,7 +100,7 @@ def _listing(local: Local, remote: Remote | None) -> ListingRecord:
             local.sae, str(local.file), (str(local.file),), local.file.stat().st_size,
             family_of(local.file).name, cached=True,
         )  # fmt: skip
-    here = all(remote.repo.local(name).is_file() for name in remote.files)
+    cached = all(remote.repo.local(name).is_file() for name in remote.files)
     return ListingRecord(
-        local.sae, remote.uri, remote.files, remote.bytes, remote.listed.format, cached=here
+        local.sae, remote.uri, remote.files, remote.bytes, remote.listed.format, cached=cached
     )

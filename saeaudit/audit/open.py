@@ -61,23 +61,23 @@ def open_target(
         TargetError: it names none, or several.
         WeightsError: the file is damaged or holds nothing usable.
     """
-    return open_single(resolve(str(target), sae, offline=offline), str(target))
+    return open_single(resolve(str(target), sae, offline=offline, note=note), str(target))
 
 
-def open_single(found: Sequence[Local], target: str) -> Dictionary:
+def open_single(saes: Sequence[Local], target: str) -> Dictionary:
     """Open the one SAE that a target was resolved to.
 
     Raises:
         TargetError: there are several.
         WeightsError: the file is damaged or holds nothing usable.
     """
-    if len(found) > 1:
+    if len(saes) > 1:
         raise TargetError(
-            f"names {len(found)} SAEs: {found[0].sae}, {found[1].sae}, …",
+            f"names {len(saes)} SAEs: {saes[0].sae}, {saes[1].sae}, …",
             where=target,
             hint="open them one by one",
         )
-    return open_local(found[0])
+    return open_local(saes[0])
 
 
 def _checked(path: Path, digest: str) -> str:

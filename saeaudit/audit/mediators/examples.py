@@ -72,9 +72,9 @@ def _example(
     target = fold_rows(decoder[list(support)].to(torch.float64))
     rows = decoder[after].to(torch.float64)
     codes = torch.linalg.lstsq(rows.T, target[:, None]).solution[:, 0].clamp(min=0)
-    rest = target - fold_rows(rows * codes[:, None])
+    residual = target - fold_rows(rows * codes[:, None])
     norms = dictionary.norms[list(support)]
-    size, error = float(fold(target * target)), float(fold(rest * rest))
+    size, error = float(fold(target * target)), float(fold(residual * residual))
     alternative = tuple(
         Code(f, float(z)) for f, z in sorted(zip(after, codes.tolist(), strict=True)) if z > 0
     )

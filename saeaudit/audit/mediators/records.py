@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -67,7 +68,7 @@ def _token_records(batch: Batch, texts: list[str | None]) -> Iterator[TokenRecor
             l0=l0,
             encoder_error=error,
             refit_error=refit,
-            alternatives=tuple(one for mode in alternatives for one in mode),
+            alternatives=tuple(chain.from_iterable(alternatives)),
             best_error_ratio=ratio if ratio == ratio else None,
             log2_size=log2_size,
         )
@@ -104,59 +105,45 @@ def _solve(swaps: ModeSwaps, token: Tensor, place: Tensor) -> Solved:
     vectors = supports.vectors[token]
     cross = (vectors @ added[:, :, None]).squeeze(2)
     moment = (fit.target[token] * added).sum(1)
-    start = torch.ones_like(cross, dtype=torch.bool)
-    codes = fit.exchange(token, place, cross, moment).solve(start)
+    positive = torch.ones_like(cross, dtype=torch.bool)
+    codes = fit.exchange(token, place, cross, moment).solve(positive)
     every = torch.arange(len(token), device=token.device)
     vectors[every, place] = added
-    rest = fit.target[token] - (codes[:, None, :] @ vectors).squeeze(1)
+    residual = fit.target[token] - (codes[:, None, :] @ vectors).squeeze(1)
     rows = supports.rows[token].clone()
     rows[every, place] = row
-    return Solved(token, place, row, rows, codes, rest.square().sum(1))
+    return Solved(token, place, row, rows, codes, residual.square().sum(1))
 
 
 def _mediator_records(
     batch: Batch, mode: Mode, solved: Solved, codes: list[tuple[Code, ...]],
     texts: list[str | None],
 ) -> Iterator[MediatorRecord]:  # fmt: skip
-    dictionary, units = batch.coder.dictionary, batch.coder.units
-    swaps, token = batch.modes[mode], solved.token
-    columns = zip(
-        token.tolist(), batch.numbers[token].tolist(), batch.l0[token].tolist(),
-        _least_epsilons(batch, swaps, solved),
-        units.live[batch.supports.rows[token, solved.place]].tolist(),
-        units.live[solved.row].tolist(), _listed_codes(units, solved.rows, solved.codes),
-        solved.error.tolist(), swaps.reference[token].tolist(), batch.worth[token].tolist(),
-        batch.moved[token, solved.place].tolist(), strict=True,
-    )  # fmt: skip
-    for (
-        case,
-        number,
-        l0,
-        epsilon,
-        out,
-        into,
-        alternative,
-        error,
-        reference,
-        worth,
-        moved,
-    ) in columns:
+    units, swaps = batch.coder.units, batch.modes[mode]
+    removed = units.live[batch.supports.rows[solved.token, solved.place]].tolist()
+    added = units.live[solved.row].tolist()
+    alternatives = _listed_codes(units, solved.rows, solved.codes)
+    epsilons = _least_epsilons(batch, swaps, solved)
+    moved = batch.moved[solved.token, solved.place].tolist()
+    errors = solved.error.tolist()
+    for n, case in enumerate(solved.token.tolist()):
+        reference, worth = float(swaps.reference[case]), float(batch.worth[case])
         yield MediatorRecord(
-            sae=dictionary.sae,
-            token=number,
+            sae=batch.coder.dictionary.sae,
+            token=int(batch.numbers[case]),
             text=texts[case],
-            l0=l0,
+            l0=int(batch.l0[case]),
             mode=mode,
-            epsilon=epsilon,
-            removed=(out,),
-            added=(into,),
+            epsilon=epsilons[n],
+            removed=(removed[n],),
+            added=(added[n],),
             codes=codes[case],
-            alternative=alternative,
-            error=error * worth,
+            alternative=alternatives[n],
+            error=errors[n] * worth,
             reference_error=reference * worth,
-            error_ratio=error / reference if reference else None,
-            moved=moved,
-            attainable=attainable(dictionary, alternative),
+            error_ratio=errors[n] / reference if reference else None,
+            moved=moved[n],
+            attainable=attainable(batch.coder.dictionary, alternatives[n]),
             valid=None,
             exchange=(),
         )

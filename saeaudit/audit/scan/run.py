@@ -12,7 +12,7 @@ from saeaudit.audit.describe import describe_dictionary
 from saeaudit.audit.many import audit_all
 from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.audit.scan.options import ScanOptions
-from saeaudit.audit.scan.search import Found, search
+from saeaudit.audit.scan.search import SearchResult, search
 from saeaudit.core.cosines import triples
 from saeaudit.core.cosines.chance import random_row_max, welch_bound
 from saeaudit.core.cosines.maxima import order_statistic, unique_below
@@ -110,15 +110,15 @@ def scan(
     units = UnitRows(dictionary.weights.decoder, live, dictionary.norms[live])
     requested = _requested(dictionary, units, options)
     name = screen or choose_screen(options, large=dictionary.weights.decoder.numel() > SMALL)
-    found = search(dictionary.sae, units, options, name, observer)
-    yield from _groups(dictionary.sae, units, found.pairs)
-    pairs, pairs_cut = _pairs(dictionary, units, found.pairs, options.max_findings)
+    result = search(dictionary.sae, units, options, name, observer)
+    yield from _groups(dictionary.sae, units, result.pairs)
+    pairs, pairs_cut = _pairs(dictionary, units, result.pairs, options.max_findings)
     yield from pairs
-    findings = found.triples
+    findings = result.triples
     kept = findings.features[: options.max_findings]
     yield from _triples(dictionary.sae, units, findings, len(kept), requested)
     cut = pairs_cut or len(kept) < len(findings.features)
-    yield _summary(dictionary.sae, units, found, options, complete=not cut)
+    yield _summary(dictionary.sae, units, result, options, complete=not cut)
 
 
 def _requested(dictionary: Dictionary, units: UnitRows, options: ScanOptions) -> Tensor:
@@ -207,33 +207,33 @@ def _encoder_cosines(dictionary: Dictionary, i: Tensor, j: Tensor) -> list[float
     used, back = torch.unique(torch.cat([i, j]), return_inverse=True)
     directions = dictionary.encoder[:, used].T.contiguous()
     a, b = back[: len(i)], back[len(i) :]
-    out: list[float | None] = []
+    cosines: list[float | None] = []
     for start, stop in spans(len(i), 256):
         x, y = directions[a[start:stop]].double(), directions[b[start:stop]].double()
         norms = fold(x * x).sqrt() * fold(y * y).sqrt()
         cosine = round9((fold(x * y) / norms).clamp(-1, 1))
-        out += [float(c) if c == c else None for c in cosine.tolist()]
-    return out
+        cosines += [float(c) if c == c else None for c in cosine.tolist()]
+    return cosines
 
 
 def _triples(
-    sae: str, units: UnitRows, found: triples.Triples, kept: int, requested: Tensor
+    sae: str, units: UnitRows, dependent: triples.Triples, kept: int, requested: Tensor
 ) -> Iterator[TripleRecord]:
     """Triple records sorted by features: the first `kept` findings, and the requested ones."""
-    first = triples.Triples(*(column[:kept] for column in found))
+    first = triples.Triples(*(column[:kept] for column in dependent))
     done = {tuple(rows) for rows in first.features.sort(dim=1).values.tolist()}
     named = {tuple(rows) for rows in requested.tolist()}
-    rest = torch.tensor(sorted(named - done), dtype=torch.int64).view(-1, 3)
+    unlisted = torch.tensor(sorted(named - done), dtype=torch.int64).view(-1, 3)
     records = list(_triple_records(sae, units, first, named))
-    records += _triple_records(sae, units, triples.describe(units, rest), named)
+    records += _triple_records(sae, units, triples.describe(units, unlisted), named)
     yield from sorted(records, key=lambda record: record.features)
 
 
 def _triple_records(
-    sae: str, units: UnitRows, found: triples.Triples, named: set[tuple[int, ...]]
+    sae: str, units: UnitRows, dependent: triples.Triples, named: set[tuple[int, ...]]
 ) -> Iterator[TripleRecord]:
-    columns = (column.tolist() for column in found)
-    live = units.live[found.features].tolist()
+    columns = (column.tolist() for column in dependent)
+    live = units.live[dependent.features].tolist()
     for rows, a, b, residual, single, cosines, features in zip(*columns, live, strict=True):
         defined = math.isfinite(a) and math.isfinite(b)
         pattern = sign_pattern(a, b) if defined else None
@@ -256,11 +256,11 @@ def _triple_records(
 
 
 def _summary(
-    sae: str, units: UnitRows, found: Found, options: ScanOptions, *, complete: bool
+    sae: str, units: UnitRows, result: SearchResult, options: ScanOptions, *, complete: bool
 ) -> ScanSummary:
-    pairs, row_max = found.pairs, found.row_max
+    pairs, row_max = result.pairs, result.row_max
     components = len(torch.unique(pairs.component))
-    in_triples = torch.unique(found.triples.features)
+    in_triples = torch.unique(result.triples.features)
     coherence = float(row_max.max())
     control = {key: random_row_max(units.count, units.width, q) for key, q in QUANTILES.items()}
     bins = (row_max * 64).long().clamp(max=63)
@@ -268,7 +268,7 @@ def _summary(
         sae=sae,
         pairs=pairs.duplicates,
         antipodal_pairs=pairs.antipodal,
-        triples=len(found.triples.features),
+        triples=len(result.triples.features),
         features_in_pairs=int(pairs.member.sum()),
         features_in_triples=len(in_triples),
         duplicate_fraction=(units.count - components) / units.count,
@@ -276,7 +276,7 @@ def _summary(
         random_control=Quantiles(**control),
         coherence=coherence,
         welch_bound=welch_bound(units.count, units.width),
-        babel=found.babel,
+        babel=result.babel,
         unique_below_k=unique_below(coherence),
         max_cosine=MaxCosine(
             quantiles=Quantiles(
@@ -288,7 +288,7 @@ def _summary(
         certificate=Certificate(
             screen=options.screen,
             slack=SLACK_LIMIT,
-            edge_floor=found.edge_floor,
+            edge_floor=result.edge_floor,
             strong_floor=triples.strong_cosine(options.max_residual, options.min_gain),
         ),
     )

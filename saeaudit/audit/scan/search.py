@@ -24,8 +24,8 @@ from saeaudit.records import Babel
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a search found, all of it on the CPU."""
+class SearchResult:
+    """Pairs, triples and the figures of a sweep, all on the CPU."""
 
     pairs: Pairs
     triples: triples.Triples
@@ -36,7 +36,7 @@ class Found:
 
 def search(
     sae: str, units: UnitRows, options: ScanOptions, name: ScreenName, observer: Observer = SILENT
-) -> Found:
+) -> SearchResult:
     """Search; where a device's memory does not suffice, again with less of it.
 
     Raises:
@@ -48,7 +48,7 @@ def search(
         budgets += [streamed, replace(streamed, tile=1024), replace(streamed, tile=256)]
     for budget in budgets:
         try:
-            return _once(sae, replace(units, budget=budget), options, name, observer)
+            return _search(sae, replace(units, budget=budget), options, name, observer)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
         except (MemoryError, torch.AcceleratorError) as error:
@@ -64,16 +64,16 @@ def _first_line(error: BaseException) -> str:
     return (str(error.args[0] if error.args else "") or type(error).__name__).splitlines()[0]
 
 
-def _once(
+def _search(
     sae: str, units: UnitRows, options: ScanOptions, name: ScreenName, observer: Observer
-) -> Found:
+) -> SearchResult:
     rho, gamma, tau = options.max_residual, options.min_gain, options.min_cosine
     device = torch.device(options.device)
     units = place_rows(units, device)
     screens = make_screens(units, name, device)
     screen = screens.quick
-    wanted = triples.edge_floor(units.width, rho, gamma)
-    floor = min(wanted, _listing_floor(screen, wanted))
+    edge_floor = triples.edge_floor(units.width, rho, gamma)
+    floor = min(edge_floor, _listing_floor(screen, edge_floor))
     finder = PairFinder(screen, tau)
     store = EdgeStore(
         screen,
@@ -100,12 +100,12 @@ def _once(
     row_max = row_maxima(screens, edges, ranked, estimate)
     _check_certificate(sae, screen, row_max, estimate)
     sums = [babel(screens, ranked, row_max, k) for k in (1, 8, 32)]
-    return Found(
+    return SearchResult(
         pairs.cpu(),
         triples.Triples(*(column.cpu() for column in findings)),
         row_max.cpu(),
         Babel(*sums),
-        wanted,
+        edge_floor,
     )
 
 
@@ -127,7 +127,7 @@ def _check_certificate(sae: str, screen: Screen, row_max: Tensor, estimate: Tens
         )
 
 
-def _listing_floor(screen: Screen, wanted: float) -> float:
+def _listing_floor(screen: Screen, edge_floor: float) -> float:
     """Threshold from which a sweep's hits are kept, so that they cover nearly every row's maximum.
 
     A guess from 64 rows that only affects speed: rows that it fails are computed whole.
@@ -140,4 +140,4 @@ def _listing_floor(screen: Screen, wanted: float) -> float:
     most = max(1, min(values.numel() - 1, len(rows) * min(64, screen.units.budget.edges // count)))
     above = torch.histc(values, 8192, 0.0, 1.0).flip(0).cumsum(0)
     affordable = 1.0 - int((above <= most).sum()) / 8192 + screen.slack
-    return min(max(affordable, 2 * screen.slack), wanted)
+    return min(max(affordable, 2 * screen.slack), edge_floor)

@@ -178,8 +178,8 @@ class Chooser:
         rows, target, limit = group.rows, fit.target, group.error
         shrinking = torch.arange(len(before), device=before.device)
         for _ in range(STEPS if rows.shape[1] else 0):
-            there = Fit(Supports(self.units, rows[shrinking]), target[shrinking])
-            candidates = self._next_codes(there, limit[shrinking], enter)
+            fits = Fit(Supports(self.units, rows[shrinking]), target[shrinking])
+            candidates = self._next_codes(fits, limit[shrinking], enter)
             cost, _, _ = measures(prices, candidates.rows, candidates.codes)
             least = torch.full((len(shrinking),), math.inf, dtype=cost.dtype, device=cost.device)
             least.scatter_reduce_(0, candidates.token, cost, "amin")

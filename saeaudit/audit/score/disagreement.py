@@ -57,11 +57,11 @@ class Disagreement:
         self.coverage = sum(i in labels for i in live) / max(len(live), 1)
         firsts = list(labels)
         texts = [labels[i] for i in firsts] + [pair[1] for pair in explanations.second.values()]
-        self._at = {feature: at for at, feature in enumerate(firsts)}
+        self._place = {feature: place for place, feature in enumerate(firsts)}
         self.method, self._similar = _similar(texts, method, model, offline)
         self.random = self._random_pairs(len(firsts))
         seconds = range(len(firsts), len(texts))
-        ones = [self._at[i] for i in explanations.second]
+        ones = [self._place[i] for i in explanations.second]
         self.self_ = sorted(1 - s for s in self._similar.pairs(ones, list(seconds)))
         if len(self.self_) >= SELF_PAIRS:
             self.calibrated_by = "self"
@@ -79,22 +79,22 @@ class Disagreement:
 
     def text(self, feature: int) -> str | None:
         """A feature's explanation."""
-        found = self.explanations.labels.get(feature)
-        return found.description if found else None
+        explanation = self.explanations.labels.get(feature)
+        return explanation.description if explanation else None
 
     def of(self, leaving: Sequence[int], entering: Sequence[int]) -> list[float | None]:
         """Disagreement of each pair of features; None where one of them has no explanation."""
         known = [
             n for n, pair in enumerate(zip(leaving, entering, strict=True))
-            if pair[0] in self._at and pair[1] in self._at
+            if pair[0] in self._place and pair[1] in self._place
         ]  # fmt: skip
-        found = self._similar.pairs(
-            [self._at[leaving[n]] for n in known], [self._at[entering[n]] for n in known]
+        similarities = self._similar.pairs(
+            [self._place[leaving[n]] for n in known], [self._place[entering[n]] for n in known]
         )
-        out: list[float | None] = [None] * len(leaving)
-        for n, similarity in zip(known, found, strict=True):
-            out[n] = 1 - similarity
-        return out
+        disagreements: list[float | None] = [None] * len(leaving)
+        for n, similarity in zip(known, similarities, strict=True):
+            disagreements[n] = 1 - similarity
+        return disagreements
 
     def percentile(self, disagreement: float) -> float | None:
         """Share of random pairs that disagree no more than this."""
@@ -145,5 +145,5 @@ def _sentences(texts: list[str], model: str, offline: bool) -> torch.Tensor:
 
     with untracked():
         loaded = SentenceTransformer(model, device="cpu", local_files_only=offline)
-    found = loaded.encode(texts, convert_to_tensor=True, show_progress_bar=False, batch_size=128)
-    return torch.as_tensor(found).to(torch.float64).cpu()
+    vectors = loaded.encode(texts, convert_to_tensor=True, show_progress_bar=False, batch_size=128)
+    return torch.as_tensor(vectors).to(torch.float64).cpu()
