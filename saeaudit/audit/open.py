@@ -24,13 +24,18 @@ def open_local(local: Local) -> Dictionary:
     """
     local = local.bring()
     weights, paths = read_weights(local.file)
-    with ThreadPoolExecutor(1) as pool:
-        digests = pool.map(_digest, paths)
-        norms = row_norms(weights.decoder)
-        files = tuple(
-            FileRead(local.shown(path), path.stat().st_size, digest)
-            for path, digest in zip(paths, map(_checked, paths, digests), strict=True)
-        )
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            digests = pool.map(_digest, paths)
+            norms = row_norms(weights.decoder)
+            files = tuple(
+                FileRead(local.shown(path), path.stat().st_size, digest)
+                for path, digest in zip(paths, map(_checked, paths, digests), strict=True)
+            )
+    except OSError as error:  # it has vanished meanwhile
+        raise WeightsError(
+            f"cannot be read: {error.strerror or error}", where=str(local.file)
+        ) from error
     uri = local.remote.uri if local.remote else local.sae
     return validate(local.sae, weights, Source(uri, files, local.revision), norms)
 

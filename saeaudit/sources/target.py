@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -23,11 +24,16 @@ from saeaudit.sources.http import Note
 from saeaudit.sources.hub import Repo, is_offline, open_repo
 from saeaudit.sources.partial import decoder_path
 from saeaudit.sources.releases import Release, known_releases
+from saeaudit.untrusted import VALUES, parse_yaml, read_text
 from saeaudit.weights.interface import WEIGHT_SUFFIXES, Listed, find_listed, find_weights, natural
 
 URI = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?(?:/(?P<path>.+?))?/?")
 Opening = Callable[[str, str | None], Repo]
 """Opens a repository at a revision; whether online, and who hears of waits, is settled in it."""
+
+
+LONGEST_GLOB = 1_000
+"""Characters of a pattern, which becomes a regular expression."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +59,11 @@ class Local:
 
     @property
     def size(self) -> int:
-        """Bytes of its weight file, here or on the hub."""
-        return self.remote.bytes if self.remote else self.file.stat().st_size
+        """Bytes of its weight file, here or on the hub; 0 where opening it will fail."""
+        try:
+            return self.remote.bytes if self.remote else self.file.stat().st_size
+        except OSError:
+            return 0
 
     def bring(self, progress: Bytes | None = None) -> Local:
         """Fetch what is not here yet; an earlier decoder-only copy will do."""
@@ -104,11 +113,12 @@ def resolve(
         AuditError: the hub cannot answer.
     """
     opening = partial(open_repo, offline=is_offline(offline), note=note)
+    _check_globs(globs)
     if target in SAMPLES:
         found = [("", Local(target, sample_root() / SAMPLES[target], sample_root()))]
     elif target.startswith("hf://"):
         found = _hub(target, opening, revision)
-    elif Path(target).exists():
+    elif _exists(target):
         root = target.rstrip("/") or "/"
         found = [
             (name or Path(target).name, Local(f"{root}/{name}" if name else target, file))
@@ -130,8 +140,23 @@ def resolve(
     return sorted(kept.values(), key=lambda local: natural(local.sae))
 
 
+def _exists(target: str) -> bool:
+    try:
+        return Path(target).exists()
+    except OSError as error:  # a folder above it is closed, or the name is too long
+        raise TargetError(f"cannot be read: {error.strerror}", where=target[:200]) from error
+
+
 def _matches(name: str, globs: Sequence[str]) -> bool:
     return not globs or any(fnmatch.fnmatchcase(name, glob) for glob in globs)
+
+
+def _check_globs(globs: Sequence[str]) -> None:
+    for glob in globs:
+        if len(glob) > LONGEST_GLOB:
+            raise TargetError(
+                f"a pattern of {len(glob):,} characters; at most {LONGEST_GLOB:,}", where="--sae"
+            )
 
 
 def _hub(uri: str, opening: Opening, revision: str | None) -> list[tuple[str, Local]]:
@@ -253,15 +278,18 @@ def _saelens(target: str, opening: Opening) -> list[tuple[str, Local]] | None:
     registry = Path(spec.origin).parent / "pretrained_saes.yaml"
     if not registry.is_file():
         return None
-    import yaml
-
-    content = yaml.load(registry.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    content = parse_yaml(read_text(registry), str(registry), values=VALUES)  # a large package file
     name, _, sae = target.partition("/")
     release = content.get(name) if isinstance(content, dict) else None
     if not isinstance(release, dict):
         return None
-    saes = {str(row["id"]): str(row["path"]) for row in release.get("saes", []) if "path" in row}
-    made = Release(name, f"hf://{release['repo_id']}", str(release.get("model", "")), saes=saes)
+    rows = release.get("saes")
+    saes = {
+        str(row["id"]): str(row["path"])
+        for row in (rows if isinstance(rows, list) else ())
+        if isinstance(row, dict) and {"id", "path"} <= row.keys()
+    }
+    made = Release(name, f"hf://{release.get('repo_id')}", str(release.get("model", "")), saes=saes)
     if sae and sae not in saes:
         close = difflib.get_close_matches(sae, saes, n=1, cutoff=0.4)
         raise TargetError(
@@ -275,7 +303,10 @@ def _saelens(target: str, opening: Opening) -> list[tuple[str, Local]] | None:
 def _nearest(target: str) -> str:
     names = [*SAMPLES, *known_releases()]
     parent = Path(target).parent
-    if parent.is_dir():
-        names += [str(parent / p.name) if str(parent) != "." else p.name for p in parent.iterdir()]
-    close = difflib.get_close_matches(target, names, n=1, cutoff=0.6)
+    try:
+        beside = [entry.name for entry in itertools.islice(parent.iterdir(), 10_000)]
+    except (OSError, ValueError):  # no such folder, a closed one, or no name of a folder
+        beside = []
+    names += [str(parent / name) if str(parent) != "." else name for name in beside]
+    close = difflib.get_close_matches(target[:300], names, n=1, cutoff=0.6)
     return f"did you mean {close[0]}?" if close else ""

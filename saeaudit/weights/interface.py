@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple, Protocol
 
 from saeaudit.dictionary import Weights
-from saeaudit.errors import TargetError, WeightsError
+from saeaudit.errors import AuditError, TargetError, WeightsError
 from saeaudit.weights.tensors import read_tensors
 
 
@@ -78,7 +79,10 @@ SKIPPED = ("examples.safetensors", "sparsity.safetensors", "activation_whitening
 
 def on_disk(file: PurePath) -> bool:
     """Whether a file is there, on this machine."""
-    return Path(file).is_file()
+    try:
+        return Path(file).is_file()
+    except OSError:  # its folder is closed
+        return False
 
 
 def family_of(file: PurePath, present: Present = on_disk) -> Family:
@@ -125,6 +129,8 @@ def read_weights(file: Path) -> Loaded:
         WeightsError: not weights, damaged, refused, or of shapes that contradict each other.
     """
     try:
+        if file.is_dir():
+            raise WeightsError("a folder that cannot be listed", where=str(file))
         return family_of(file).read(file)
     except OSError as error:
         raise WeightsError(f"cannot be read: {error.strerror or error}", where=str(file)) from error
@@ -140,22 +146,18 @@ def find_weights(root: Path) -> list[tuple[str, Path]]:
 
     Returns:
         ``(id, weight file)`` in natural order of id; the id is relative to `root`, without the
-        file's name where its family fixes that, and empty for `root` itself.
+        file's name where its family fixes that, and empty for `root` itself. What cannot be read
+        is listed too, folders included: opening it says why.
 
     Raises:
         TargetError: nothing there, or nothing that looks like weights.
     """
-    if root.is_file():
-        return [("", root)]
     if not root.is_dir():
-        raise TargetError("no such file or folder", where=str(root))
+        if not root.exists():
+            raise TargetError("no such file or folder", where=str(root))
+        return [("", root)]
     found = []
-    for file in sorted(root.rglob("*")):
-        hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
-        if hidden or file.suffix.lower() not in WEIGHT_SUFFIXES or file.name in SKIPPED:
-            continue
-        if not file.is_file():
-            continue
+    for file in _candidates(root):
         family = family_of(file)
         if family.name == "plain" and not _may_be_dictionary(file):
             continue
@@ -173,21 +175,36 @@ def find_weights(root: Path) -> list[tuple[str, Path]]:
     return sorted(found, key=lambda item: natural(item[0]))
 
 
+def _candidates(root: Path) -> list[Path]:
+    """What may be weights by its name, and folders that cannot be listed; sorted.
+
+    Hidden files and folders are left out, and links to folders are not followed.
+    """
+    found: list[Path] = []
+    for folder, folders, names in os.walk(root, onerror=lambda e: found.append(Path(e.filename))):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            suffix = PurePath(name).suffix.lower()
+            if suffix in WEIGHT_SUFFIXES and name not in SKIPPED and not name.startswith("."):
+                found.append(Path(folder, name))
+    return sorted(found)
+
+
 def _may_be_dictionary(file: Path) -> bool:
     """False for readable files without a decoder (activations, token ids), which are no error."""
     from saeaudit.weights.plain import decoder_name
 
     try:
         tensors, _ = read_tensors(file)
-    except WeightsError:
-        return True  # damaged: reported when it is opened
+    except AuditError:
+        return True  # damaged or closed: reported when it is opened
     return decoder_name(tensors) is not None
 
 
 def natural(text: str) -> list[tuple[int, int, str]]:
     """Sort key with numbers in numeric order: layer_2 before layer_10."""
     return [
-        (0, int(part), "") if part.isdigit() else (1, 0, part)
+        (0, int(part), "") if part.isdecimal() and len(part) < 4000 else (1, 0, part)
         for part in re.split(r"(\d+)", text)
         if part
     ]
