@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench peer-test clean
+.PHONY: demo test lint bench fuzz peer-test clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -35,6 +35,10 @@ lint: $(VENV)/.installed  ## style and types
 bench: $(VENV)/.installed  ## time a scan against its peers
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python bench/scan.py
+
+MINUTES ?= 0.2
+fuzz: $(VENV)/.installed  ## hostile inputs, for MINUTES a target; TARGET=npz for one of them
+	$(BIN)/python -m tests.fuzz $(TARGET) --minutes $(MINUTES)
 
 clean:  ## remove what make made
 	rm -rf $(VENV) .venv-peer demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

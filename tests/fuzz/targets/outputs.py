@@ -1,0 +1,112 @@
+"""Names and labels from outside, in everything that saeaudit writes."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import re
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+from saeaudit.errors import AuditError
+from saeaudit.formats.interface import Format, output
+from saeaudit.records import parse
+from tests.fuzz.engine import Case
+from tests.fuzz.mutate import TEXTS, chance, dumped
+from tests.fuzz.oracle import promised, unclean
+from tests.fuzz.seeds import record_rows
+
+ALPHABET = "a :#[]%\\/\"'<>&\t\n\r\x00\x07\x1b\x7f\x85\x9b\u200b\u202e\u2028\u2066\ud800\ufffeé✓"
+OURS = re.compile(r"::(error|warning|notice) title=[^:\n]*::")
+"""The commands that --format github means."""
+
+
+class Outputs(NamedTuple):
+    """Records full of hostile texts, in every format."""
+
+    name: str = "escape"
+
+    def make(self, rng: random.Random) -> Case:
+        words = [hostile(rng) for _ in range(8)]
+        rows = [
+            _filled(rng, row, words)
+            for row in record_rows(rng.choice(("scan", "score", "mediators")))
+        ]
+        rows.insert(2, {"type": "error", "sae": words[0], "reason": words[1], "hint": words[2]})
+        return {
+            "records.jsonl": "".join(dumped(r) + "\n" for r in rows).encode(
+                "utf-8", "surrogatepass"
+            )
+        }
+
+    def run(self, folder: Path) -> None:
+        lines = (folder / "records.jsonl").read_bytes().decode("utf-8", "surrogatepass").split("\n")
+        records = [_parse(line) for line in lines if line]
+        for form in get_args(Format):
+            binary = io.BytesIO()
+            with redirect_stdout(io.TextIOWrapper(binary, "utf-8")):
+                with output(None, form) as writer:
+                    for record in records:
+                        writer.record(record)
+                check(binary.getvalue().decode("utf-8"), form)
+        for line in lines[:3]:
+            raise_clean(line)
+
+
+def _parse(line: str) -> Any:
+    """A record; lone surrogates come from elsewhere, as JSON cannot carry them."""
+    plain = re.sub(r"[\ud800-\udfff]", "?", line)
+    return parse(plain)
+
+
+def check(text: str, form: str) -> None:
+    """Refuse output that a terminal or a CI system obeys."""
+    for line in text.split("\n"):
+        said = line.replace("::", "", 2) if form == "github" and OURS.match(line) else line
+        dirt = unclean(said)
+        promised(not dirt, f"{form} is clean", f"{dirt}: {line[:500]!a}")
+    if form == "jsonl":
+        for line in text.split("\n"):
+            if line:
+                json.loads(line)
+
+
+def raise_clean(text: str) -> None:
+    """Refuse an error whose line is not clean or not one."""
+    for error in (AuditError(text), AuditError("what", where=text), AuditError("what", hint=text)):
+        dirt = unclean(error.line())
+        promised(not dirt, "an error's line is clean", f"{dirt}: {error.line()[:500]!a}")
+
+
+def hostile(rng: random.Random) -> str:
+    """A short text of characters and words that somebody obeys."""
+    pieces = [rng.choice((*ALPHABET, *TEXTS)) for _ in range(rng.randint(1, 6))]
+    return "".join(pieces)
+
+
+def _filled(rng: random.Random, value: Any, words: list[str], key: str = "") -> Any:
+    """A record in which texts that come from outside are replaced."""
+    if isinstance(value, dict):
+        return {k: _filled(rng, inner, words, k) for k, inner in value.items()}
+    if isinstance(value, list):
+        return [_filled(rng, inner, words, key) for inner in value]
+    outside = key in (
+        "sae",
+        "uri",
+        "path",
+        "text",
+        "reason",
+        "hint",
+        "removed",
+        "added",
+        "name",
+        "format",
+    )
+    if isinstance(value, str) and outside and chance(rng, 0.8):
+        return words[0] if key == "sae" else rng.choice(words)
+    return value
+
+
+TARGETS = (Outputs(),)
