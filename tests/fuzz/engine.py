@@ -29,13 +29,13 @@ Case = Mapping[str, bytes]
 """One input: the files that the target is given, by their path in a folder."""
 
 LIMIT_SECONDS = 5.0
-"""No input may take longer."""
+"""No input may take longer, times left out in which the machine was busy with other work."""
 LIMIT_BYTES = 1 << 30
 """No input may make the process grow by more."""
 ADDRESS_BYTES = 6 << 30
 """Growth of the address space at which allocation fails: the machine lives on."""
 GRACE_SECONDS = 1.5
-"""The machine may be busy: an input is a hang when it is late by this as well, twice."""
+"""Given to the child for everything around an input."""
 LASTING = ("hang", "memory")
 """Faults after which a process is of no more use."""
 
@@ -94,18 +94,27 @@ class _Child:
             What is wrong, and whether the input was refused by an AuditError.
         """
         self._pipe.send(what)
-        if not self._pipe.poll(seconds):
+        start = time.monotonic() - self._held_up()
+        while not self._pipe.poll(0.5):
+            if time.monotonic() - self._held_up() - start < seconds:
+                continue
             stack = Path(self._stack.name).read_text(encoding="utf-8", errors="replace")
             detail = f"no answer within {seconds:g} s\n{stack}"
             return Fault("hang", where_it_stood(stack), detail), False
         try:
             fault, refused = self._pipe.recv()
-        except EOFError:
+        except (EOFError, OSError):
             self._process.join()
             code = self._process.exitcode or 0
             name = signal.Signals(-code).name if code < 0 else f"exit {code}"
             return Fault(f"killed by {name}", "", "the interpreter ended"), False
         return fault, refused
+
+    def _held_up(self) -> float:
+        """Seconds for which the child could have run, had there been a free core."""
+        with contextlib.suppress(OSError, IndexError):
+            return int(Path(f"/proc/{self._process.pid}/schedstat").read_text().split()[1]) / 1e9
+        return 0.0
 
     def end(self) -> None:
         self._process.kill()
@@ -139,6 +148,8 @@ def _serve(target: Target, pipe: Connection, stack: str) -> None:
             faulthandler.dump_traceback_later(LIMIT_SECONDS, file=stream)
             fault, refused = judge(target.run, folder)
             faulthandler.cancel_dump_traceback_later()
+            stream.seek(0)
+            stream.truncate()
             grown = _peak_bytes() - peak
             if grown > LIMIT_BYTES and fault is None:
                 fault = Fault("memory", "", f"the process grew by {grown >> 20:,} MiB")
