@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import multiprocessing
+import os
 import random
 import resource
 import shutil
@@ -98,7 +99,7 @@ class _Child:
         while not self._pipe.poll(0.5):
             if time.monotonic() - self._held_up() - start < seconds:
                 continue
-            stack = Path(self._stack.name).read_text(encoding="utf-8", errors="replace")
+            stack = self._standing()
             detail = f"no answer within {seconds:g} s\n{stack}"
             return Fault("hang", where_it_stood(stack), detail), False
         try:
@@ -109,6 +110,12 @@ class _Child:
             name = signal.Signals(-code).name if code < 0 else f"exit {code}"
             return Fault(f"killed by {name}", "", "the interpreter ended"), False
         return fault, refused
+
+    def _standing(self) -> str:
+        """What the child is at."""
+        os.kill(self._process.pid, signal.SIGUSR1)
+        time.sleep(0.5)
+        return Path(self._stack.name).read_text(encoding="utf-8", errors="replace")
 
     def _held_up(self) -> float:
         """Seconds for which the child could have run, had there been a free core."""
@@ -126,7 +133,7 @@ class _Child:
 def _serve(target: Target, pipe: Connection, stack: str) -> None:
     """Try inputs until the parent goes away; each in an empty folder, all in one process.
 
-    What the process is at after `LIMIT_SECONDS` is written into the file `stack`.
+    What the process is at is written into the file `stack` when the parent signals so.
     """
     _limit_address_space()
     peak = _peak_bytes()
@@ -134,6 +141,7 @@ def _serve(target: Target, pipe: Connection, stack: str) -> None:
         tempfile.TemporaryDirectory(prefix="saeaudit-fuzz-") as scratch,
         Path(stack).open("w", encoding="utf-8") as stream,
     ):
+        faulthandler.register(signal.SIGUSR1, stream)
         while True:
             try:
                 what = pipe.recv()
@@ -145,11 +153,7 @@ def _serve(target: Target, pipe: Connection, stack: str) -> None:
                 folder = Path(scratch) / "input"
                 shutil.rmtree(folder, ignore_errors=True)
                 write_case(folder, target.make(random.Random(what)))
-            faulthandler.dump_traceback_later(LIMIT_SECONDS, file=stream)
             fault, refused = judge(target.run, folder)
-            faulthandler.cancel_dump_traceback_later()
-            stream.seek(0)
-            stream.truncate()
             grown = _peak_bytes() - peak
             if grown > LIMIT_BYTES and fault is None:
                 fault = Fault("memory", "", f"the process grew by {grown >> 20:,} MiB")

@@ -81,8 +81,8 @@ def record_rows(command: str) -> list[Any]:
     return rows if len(rows) < 20 else [*rows[:16], *rows[-3:]]
 
 
-def call(folder: Path, *arguments: str) -> None:
-    """Run saeaudit in this process and in a folder.
+def call(folder: Path, *arguments: str) -> str:
+    """Run saeaudit in this process and in a folder; returns what it wrote on standard output.
 
     Raises:
         AuditError: exit status 2; the last line of standard error.
@@ -109,3 +109,5 @@ def call(folder: Path, *arguments: str) -> None:
         promised(not dirt, "standard error is clean", f"{dirt}: {line[:1000]!a}")
     if status == 2:
         raise AuditError(said.strip().split("\n")[-1])
+    out.flush()
+    return binary.getvalue().decode("utf-8")

@@ -7,12 +7,14 @@ import os
 import random
 from contextlib import chdir
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
+from saeaudit.formats.interface import Format
 from saeaudit.sources.target import resolve
 from tests.fuzz.engine import Case, write_case
 from tests.fuzz.mutate import SIZES, TEXTS, chance, mutate_bytes, mutate_lines
-from tests.fuzz.seeds import SAE, call, record_rows, records, sae_files
+from tests.fuzz.seeds import FEATURES, SAE, TOKENS, call, record_rows, records, sae_files
+from tests.fuzz.targets.outputs import check, hostile
 from tests.fuzz.targets.tables import numbers
 
 
@@ -81,6 +83,61 @@ class Activations(NamedTuple):
         call(folder, *self.arguments, "-o", "out.jsonl")
 
 
+class Statistics(NamedTuple):
+    """An export's firing rates and histograms, which a score is priced by."""
+
+    name: str = "statistics"
+
+    def make(self, rng: random.Random) -> Case:
+        rows = [
+            {"index": str(n), "frac_nonzero": 0.25, "freq_hist_data_bar_values": [0.5, 1.5],
+             "freq_hist_data_bar_heights": [3, 1]} for n in range(FEATURES)
+        ]  # fmt: skip
+        for _ in range(rng.choice((0, 1, 3))):
+            _misnumber(rng, rng.choice(rows))
+        return {"features/batch-0.jsonl": mutate_lines(rng, rows, changed=1)}
+
+    def run(self, folder: Path) -> None:
+        write_case(folder, sae_files())
+        call(folder, "score", SAE, "--features", "features", "-o", "out.jsonl")
+
+
+class Labels(NamedTuple):
+    """Names of files, tokens and explanations that a terminal or a CI system would obey."""
+
+    name: str = "labels"
+
+    def make(self, rng: random.Random) -> Case:
+        texts = [{"index": n, "description": hostile(rng)} for n in range(FEATURES)]
+        tokens = [hostile(rng).replace("\n", " ") for _ in range(TOKENS)]
+        command = rng.choice(("scan", "score", "mediators"))
+        form = "jsonl" if command == "mediators" else rng.choice(get_args(Format))
+        told = {"command": command, "form": form, "name": _file_name(rng)}
+        return {
+            "explanations.jsonl": "".join(json.dumps(text) + "\n" for text in texts).encode(),
+            "tokens.txt": "\n".join(tokens).encode("utf-8", "replace"),
+            "told.json": json.dumps(told).encode(),
+        }
+
+    def run(self, folder: Path) -> None:
+        told = json.loads((folder / "told.json").read_bytes())
+        honest = sae_files()
+        files = {k.replace(SAE, told["name"], 1): v for k, v in honest.items() if "/" in k}
+        write_case(folder, files | {"a.safetensors": honest["activations.safetensors"]})
+        beside = ("--activations", "a.safetensors", "--explanations", "explanations.jsonl",
+                  "--tokens", "tokens.txt")  # fmt: skip
+        form = () if told["command"] == "mediators" else ("--format", told["form"])
+        more = () if told["command"] == "scan" else beside
+        written = call(folder, told["command"], f"./{told['name']}", *form, *more)
+        check(written, told["form"])
+
+
+def _file_name(rng: random.Random) -> str:
+    """A name that a file can have."""
+    name = hostile(rng).replace("/", ":").replace("\0", "##[").encode("utf-8", "replace")[:200]
+    return name.decode("utf-8", "surrogateescape").strip(".") or "::error::"
+
+
 PIECES = (
     "hf://", "hf:/", "owner/repo", "owner", "repo", "@", "@main", "@" + "a" * 40, "/", "//", "..",
     ".", "~", "sample", "sample/stitched", "gemma-scope-2b-pt-res", "/layer_16/width_16k/canonical",
@@ -127,5 +184,7 @@ TARGETS = (
                               "--tokens", "tokens.txt")),
     Activations("score", ("score", SAE, "--activations", "activations.safetensors",
                           "--tokens", "tokens.txt")),
+    Statistics(),
+    Labels(),
     Names(),
 )  # fmt: skip

@@ -177,6 +177,9 @@ def network(folder: Path, respond: Respond) -> Iterator[tuple[Path, list[Any]]]:
     Raises:
         BrokenPromiseError: a file appeared elsewhere, or a command would have slept too long.
     """
+    from huggingface_hub import close_session
+
+    close_session()  # cookies and connections of the last input
     jail = folder / "a" / "b" / "c"
     jail.mkdir(parents=True)
     before = _tree(folder)
