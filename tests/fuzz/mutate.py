@@ -27,6 +27,8 @@ RAW = (
     + "]", '"\\ud800"', '"\\u0000"', "'x'", "", "0x10", "1_000", "-", '"',
 )  # fmt: skip
 """JSON, and what is nearly JSON, to stand in a value's place."""
+BIG = "[" + "[]," * 4_500_000 + "0]"
+"""13 MB that may become a gigabyte."""
 
 
 def chance(rng: random.Random, share: float) -> bool:
@@ -155,7 +157,7 @@ def _odd(rng: random.Random, value: Any, raw: dict[str, str]) -> Any:
     if kind == 3:
         return {rng.choice(TEXTS): value}
     mark = f"@raw {len(raw)}@"
-    raw[mark] = rng.choice(RAW)
+    raw[mark] = BIG if chance(rng, 0.003) else rng.choice(RAW)
     return mark
 
 

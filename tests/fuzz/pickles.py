@@ -146,6 +146,27 @@ def random_state(rng: random.Random, depth: int = 0) -> Any:
     return Keep(rng.randrange(6), made) if chance(rng, 0.3) else made
 
 
+def bomb(rng: random.Random) -> Any:
+    """A small pickle that stands for something large: shared, deep, expanded, claimed."""
+    kind = rng.randrange(5)
+    state: Any = tensor("0", (12, 5))
+    if kind == 0:  # each level holds the one below twice
+        for level in range(rng.choice((10, 25, 60))):
+            state = {"a": Keep(level, state), "b": Shared(level)}
+    elif kind == 1:
+        for _ in range(rng.choice((100, 900))):
+            state = {"a": state} if chance(rng, 0.7) else [state]
+    elif kind == 2:
+        shape = rng.choice(((1 << 40, 5), (1 << 20, 1 << 20), (1 << 62, 4), (12, 1 << 33)))
+        state = {"W_dec": tensor("0", shape, count=60, strides=(0, 0))}
+    elif kind == 3:
+        inner = [{f"{n}.{m}": tensor("0", (12, 5)) for m in range(100)} for n in range(100)]
+        state = {str(n): one for n, one in enumerate(inner)}
+    else:
+        state = {"W_dec": state, "x": Call("builtins bytearray", (rng.choice((1 << 31, 1 << 36)),))}
+    return state
+
+
 def _random_tensor(rng: random.Random) -> Call:
     shape = [rng.choice((0, 1, 5, 12, 12, 5, 3)) for _ in range(rng.choice((0, 1, 2, 2, 2, 3)))]
     if chance(rng, 0.2) and shape:

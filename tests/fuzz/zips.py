@@ -6,7 +6,7 @@ import bz2
 import lzma
 import random
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tests.fuzz.mutate import chance, mutate_bytes, nearby, packed
 
@@ -30,6 +30,8 @@ class Member:
     extra: bytes = b""
     local: dict[str, int] = field(default_factory=dict)
     """Fields of the local header that say something else, by the names in `LOCAL`."""
+    content: bytes | None = None
+    """Packed, where that is not what `method` makes of `data`."""
     central: dict[str, int] = field(default_factory=dict)
     """... and of the central directory, by the names in `CENTRAL`."""
 
@@ -55,7 +57,7 @@ def archive(
     """An archive of these members; `end` overrides fields of its last record."""
     out, directory = bytearray(before), bytearray()
     for member in members:
-        content = compressed(member.data, member.method)
+        content = member.content or compressed(member.data, member.method)
         true = {
             "made_by": 20, "version": 20, "method": member.method, "crc": zlib.crc32(member.data),
             "packed": len(content), "unpacked": len(member.data), "name_length": len(member.name),
@@ -74,11 +76,22 @@ def _fields(layout: tuple[tuple[str, int], ...], values: dict[str, int]) -> byte
     return b"".join(packed(values.get(name, 0), width) for name, width in layout)
 
 
+def bomb(name: bytes, head: bytes, megabytes: int) -> Member:
+    """A member of `head` and this many megabytes of zeros, deflated and with the right checksum."""
+    deflate = zlib.compressobj(1, wbits=-15)
+    start = deflate.compress(head) + deflate.flush(zlib.Z_FULL_FLUSH)
+    block = deflate.compress(bytes(1 << 20)) + deflate.flush(zlib.Z_FULL_FLUSH)
+    content = start + block * megabytes + deflate.flush()
+    crc = zlib.crc32(head)
+    for _ in range(megabytes):
+        crc = zlib.crc32(bytes(1 << 20), crc)
+    true = {"crc": crc, "unpacked": len(head) + (megabytes << 20)}
+    return Member(name, b"", DEFLATED, b"", true, content, dict(true))
+
+
 def mutate_members(rng: random.Random, members: list[Member]) -> bytes:
     """An archive of members of which some lie, are packed oddly, doubled or left out."""
-    chosen = [
-        Member(m.name, m.data, m.method, m.extra, dict(m.local), dict(m.central)) for m in members
-    ]
+    chosen = [replace(m, local=dict(m.local), central=dict(m.central)) for m in members]
     for member in chosen:
         if chance(rng, 0.3):
             member.method = rng.choice((STORED, DEFLATED, DEFLATED, BZIP2, LZMA, ZSTD, DEFLATE64))

@@ -8,6 +8,7 @@ import random
 import tempfile
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -136,7 +137,17 @@ def npz(rng: random.Random) -> bytes:
         np.save(stream, array)
         data = npy(rng) if chance(rng, 0.1) else stream.getvalue()
         members.append(zips.Member(name, data))
+    if chance(rng, 0.01):
+        members += [replace(m, local=dict(m.local), central=dict(m.central)) for m in _bombs()]
     return zips.mutate_members(rng, members)
+
+
+@cache
+def _bombs() -> tuple[zips.Member, ...]:
+    """Vectors of 600 MB each: one is within a limit of 1 GB, three are not."""
+    head = npy_bytes("{'descr': '<f4', 'fortran_order': False, 'shape': (157286400,)}", b"")
+    names = (b"b_enc.npy", b"b_dec.npy", b"threshold.npy")
+    return tuple(zips.bomb(name, head, 600) for name in names)
 
 
 # --- safetensors --------------------------------------------------------------------------------
@@ -202,6 +213,8 @@ def _state_pickles() -> tuple[bytes, ...]:
 def _state(rng: random.Random) -> bytes:
     if chance(rng, 0.5):
         return pickles.mutate_pickle(rng, rng.choice(_state_pickles()), _state_pickles())
+    if chance(rng, 0.1):
+        return pickles.dump(pickles.bomb(rng))
     made = pickles.dump(pickles.random_state(rng))
     return pickles.mutate_pickle(rng, made, _state_pickles()) if chance(rng, 0.3) else made
 
