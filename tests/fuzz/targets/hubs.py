@@ -24,6 +24,7 @@ from tests.fuzz.server import Answer, Request, Respond, Server, ranged
 from tests.fuzz.targets.weights import npz, safetensors
 
 COMMIT = "c" * 40
+NOWHERE = "http://127.0.0.1:9"
 LONGEST_WAIT = 300.0
 """Seconds that a command may sleep in all: Retry-After is honoured up to five minutes."""
 HEADERS = ("ETag", "X-Linked-Etag", "X-Linked-Size", "X-Repo-Commit", "Location", "Link",
@@ -171,8 +172,12 @@ def _misname(rng: random.Random, value: Any) -> None:
 
 
 @contextmanager
-def network(folder: Path, respond: Respond) -> Iterator[tuple[Path, list[Any]]]:
+def network(folder: Path, respond: Respond, *, bucket: bool = False) -> Iterator[None]:
     """Everything that is fetched comes from `respond` and goes below ``folder/a/b/c``.
+
+    Args:
+        folder: of the input.
+        respond: the hub, or with `bucket` Neuronpedia's host; the other is not there.
 
     Raises:
         BrokenPromiseError: a file appeared elsewhere, or a command would have slept too long.
@@ -190,8 +195,9 @@ def network(folder: Path, respond: Respond) -> Iterator[tuple[Path, list[Any]]]:
         promised(slept[0] <= LONGEST_WAIT, "waits of five minutes at most", f"{slept[0]:,.0f} s")
 
     with Server(respond) as server:
+        hub, exports = (NOWHERE, server.url) if bucket else (server.url, NOWHERE)
         settings = {
-            "HF_ENDPOINT": server.url, "SAEAUDIT_NEURONPEDIA_URL": server.url,
+            "HF_ENDPOINT": hub, "SAEAUDIT_NEURONPEDIA_URL": exports,
             "HF_HUB_CACHE": str(jail / "hub"), "SAEAUDIT_CACHE": str(jail / "own"),
             "HF_HOME": str(jail / "home"), "HOME": str(jail), "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_HUB_DOWNLOAD_TIMEOUT": "1", "HF_HUB_ETAG_TIMEOUT": "1", "HF_TOKEN": "hf_secret",
@@ -200,7 +206,7 @@ def network(folder: Path, respond: Respond) -> Iterator[tuple[Path, list[Any]]]:
         }  # fmt: skip
         with mock.patch.dict(os.environ, settings), mock.patch.object(time, "sleep", sleep):
             try:
-                yield jail, slept
+                yield
             finally:
                 outside = [p for p in _tree(folder) - before if not p.startswith("a/b/c/")]
                 promised(not outside, "writes in the cache only", f"{sorted(outside)[:5]}")
