@@ -21,6 +21,8 @@ from tests.fuzz.seeds import record_rows
 ALPHABET = "a :#[]%\\/\"'<>&\t\n\r\x00\x07\x1b\x7f\x85\x9b\u200b\u202e\u2028\u2066\ud800\ufffeé✓"
 OURS = re.compile(r"::(error|warning|notice) title=[^:\n]*::")
 """The commands that --format github means."""
+OUTSIDE = ("uri", "path", "text", "reason", "hint", "removed", "added", "name", "format")
+"""Fields of records that hold texts from outside, beside `sae`."""
 
 
 class Outputs(NamedTuple):
@@ -92,20 +94,10 @@ def _filled(rng: random.Random, value: Any, words: list[str], key: str = "") -> 
         return {k: _filled(rng, inner, words, k) for k, inner in value.items()}
     if isinstance(value, list):
         return [_filled(rng, inner, words, key) for inner in value]
-    outside = key in (
-        "sae",
-        "uri",
-        "path",
-        "text",
-        "reason",
-        "hint",
-        "removed",
-        "added",
-        "name",
-        "format",
-    )
-    if isinstance(value, str) and outside and chance(rng, 0.8):
-        return words[0] if key == "sae" else rng.choice(words)
+    if key == "sae":
+        return words[0]
+    if isinstance(value, str) and key in OUTSIDE and chance(rng, 0.8):
+        return rng.choice(words)
     return value
 
 
