@@ -161,7 +161,7 @@ class Names(NamedTuple):
             "target": rng.choice((text(5), "sample", f"hf://owner/repo{text(3)}")),
             "globs": globs, "revision": rng.choice((None, None, "main", text(2))),
         }  # fmt: skip
-        return {"typed.json": json.dumps(typed).encode(), f"{SAE}/{'a' * 200}/x.npy": b"x"}
+        return {"typed.json": json.dumps(typed).encode(), "x.npy": b"x"}
 
     def run(self, folder: Path) -> None:
         typed = json.loads((folder / "typed.json").read_bytes())
