@@ -62,6 +62,13 @@ class Keep(NamedTuple):
     value: Any
 
 
+class Nested(NamedTuple):
+    """A value in a dictionary in a dictionary ..., so many levels deep."""
+
+    levels: int
+    value: Any
+
+
 def dump(value: Any) -> bytes:
     """A pickle of protocol 2 of plain values and of the classes above."""
     return PROTOCOL + _ops(value) + b"."
@@ -76,6 +83,8 @@ def _ops(value: Any) -> bytes:
         return b"(" + b"".join(parts) + b"tQ"
     if isinstance(value, Shared):
         return b"j" + struct.pack("<I", value.number)
+    if isinstance(value, Nested):
+        return (b"}(" + _text("a")) * value.levels + _ops(value.value) + b"u" * value.levels
     if isinstance(value, Keep):
         return _ops(value.value) + b"r" + struct.pack("<I", value.number)
     if isinstance(value, dict):
@@ -154,8 +163,7 @@ def bomb(rng: random.Random) -> Any:
         for level in range(rng.choice((10, 25, 60))):
             state = {"a": Keep(level, state), "b": Shared(level)}
     elif kind == 1:
-        for _ in range(rng.choice((100, 900))):
-            state = {"a": state} if chance(rng, 0.7) else [state]
+        state = Nested(rng.choice((50, 900, 20_000)), state)
     elif kind == 2:
         shape = rng.choice(((1 << 40, 5), (1 << 20, 1 << 20), (1 << 62, 4), (12, 1 << 33)))
         state = {"W_dec": tensor("0", shape, count=60, strides=(0, 0))}
