@@ -9,6 +9,8 @@ from contextlib import chdir
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
+import numpy as np
+
 from saeaudit.formats.interface import Format
 from saeaudit.sources.target import resolve
 from tests.fuzz.engine import Case, write_case
@@ -69,7 +71,8 @@ class Activations(NamedTuple):
         count = rng.choice((1, 2, 40, 40, 40))
         matrix = numbers(rng, (count, 5))
         if chance(rng, 0.3):
-            matrix = matrix * matrix.dtype.type(rng.choice((0, 1e-30, 1e30, 1e4)))
+            with np.errstate(all="ignore"):
+                matrix = matrix * matrix.dtype.type(rng.choice((0, 1e-30, 1e30, 1e4)))
         tokens = b"".join(
             rng.choice(TEXTS).encode("utf-8", "replace") + b"\n" for _ in range(count)
         )

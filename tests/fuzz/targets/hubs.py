@@ -200,7 +200,7 @@ def network(folder: Path, respond: Respond, *, bucket: bool = False) -> Iterator
             "HF_ENDPOINT": hub, "SAEAUDIT_NEURONPEDIA_URL": exports,
             "HF_HUB_CACHE": str(jail / "hub"), "SAEAUDIT_CACHE": str(jail / "own"),
             "HF_HOME": str(jail / "home"), "HOME": str(jail), "HF_HUB_DISABLE_TELEMETRY": "1",
-            "HF_HUB_DOWNLOAD_TIMEOUT": "1", "HF_HUB_ETAG_TIMEOUT": "1", "HF_TOKEN": "hf_secret",
+            "HF_HUB_DOWNLOAD_TIMEOUT": "0.3", "HF_HUB_ETAG_TIMEOUT": "1", "HF_TOKEN": "hf_secret",
             "NO_PROXY": "*", "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
             "HF_HUB_VERBOSITY": "critical",
         }  # fmt: skip
