@@ -147,12 +147,10 @@ def _serve(target: Target, pipe: Connection, stack: str) -> None:
                 what = pipe.recv()
             except EOFError:
                 return
-            if isinstance(what, Path):
-                folder = what
-            else:
-                folder = Path(scratch) / "input"
-                shutil.rmtree(folder, ignore_errors=True)
-                write_case(folder, target.make(random.Random(what)))
+            folder = Path(scratch) / "input"
+            shutil.rmtree(folder, ignore_errors=True)
+            kept = isinstance(what, Path)
+            write_case(folder, read_case(what) if kept else target.make(random.Random(what)))
             fault, refused = judge(target.run, folder)
             grown = _peak_bytes() - peak
             if grown > LIMIT_BYTES and fault is None:
