@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from saeaudit import AuditError, mediators
+from saeaudit import AuditError, MediatorInputs, mediators
 from saeaudit import scan as scan_sae
 from saeaudit.audit.checks import check_codes, check_findings
 from saeaudit.records import Code, MediatorRecord, Record, Run, TokenRecord, dump
@@ -62,7 +62,7 @@ def test_findings(scanned, kind: str, change: dict[str, Any], message: str) -> N
     records = list(scanned)
     records[number] = replace(records[number], **change)
     refused(lambda: check_findings(records, DICTIONARY), f"--scan, line {number + 1}: .*{message}")
-    refused(lambda: list(mediators(DICTIONARY, findings=records)), message)
+    refused(lambda: list(mediators(DICTIONARY, MediatorInputs(findings=records))), message)
 
 
 def test_findings_of_this_sae_are_taken_from_those_of_several(scanned) -> None:
@@ -83,7 +83,7 @@ def coded() -> tuple[Any, list[Record]]:
     dictionary = sae(rows.astype(np.float64))
     x = torch.from_numpy(np.abs(rng.normal(size=(5, 4))) @ np.eye(4))
     findings = [r for r in scan_sae(dictionary) if r.type == "pair"]
-    records = list(mediators(dictionary, x, findings=findings))
+    records = list(mediators(dictionary, MediatorInputs(x, findings=findings)))
     tokens = {r.token for r in records if isinstance(r, MediatorRecord)}
     assert len(tokens) >= 3 and None in tokens
     assert len(check_codes([RUN, *records], dictionary, 5)) == len(records)

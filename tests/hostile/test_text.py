@@ -193,7 +193,7 @@ def test_more_tokens_than_activations_is_an_error(tmp_path: Path, cli: Cli) -> N
     [
         ("a.jsonl", b'{"index": 0, "description": "a"}\n' + b"[" * 1_000_000, "nested"),
         ("a.jsonl", b'{"index": 0, "index": 1, "description": "a"}', "same key twice"),
-        ("a.jsonl", b'{"index": -1, "description": "a"}', "explains feature -1 of 5"),
+        ("a.jsonl", b'{"index": -1, "description": "a"}', "row 1 has no index"),
         ("a.jsonl", b'{"index": 1e999, "description": "a"}', "a.jsonl"),
         ("a.jsonl", b"\xff", "line 1 is not UTF-8"),
         ("a.csv", b'index,description\n0,"a\n' + b"b" * 200_000, "field larger"),

@@ -9,7 +9,7 @@ import pytest
 
 import saeaudit
 from saeaudit import AuditError
-from saeaudit.audit.many import scan_all
+from saeaudit.audit.scan.run import scan_all
 from saeaudit.policy.baseline import make_baseline, read_baseline
 from saeaudit.policy.config import load_config
 from saeaudit.policy.rules import Rule, names, parse_rule, value_of

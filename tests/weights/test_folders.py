@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from saeaudit.audit.search import ScanOptions
-from saeaudit.audit.session import scan_all
 
 from saeaudit import AuditError
+from saeaudit.audit.scan.options import ScanOptions
+from saeaudit.audit.scan.run import scan_all
 from saeaudit.records import ErrorRecord, ScanSummary, Verdict
 from saeaudit.sources.target import resolve
 from saeaudit.weights.interface import find_weights, natural

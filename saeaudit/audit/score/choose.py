@@ -94,7 +94,8 @@ class Chooser:
     Two orthogonal rows; the first fires ten times as often as the second. The same value is shorter
     to say on the first:
 
-    >>> from saeaudit.core.codelength import Counts, Grid
+    >>> from saeaudit.core.codes.codelength import Counts
+    >>> from saeaudit.core.codes.quantise import Grid
     >>> ones = torch.ones(2, dtype=torch.float64)
     >>> units = UnitRows(torch.eye(2), torch.arange(2), ones)
     >>> counts = Counts(Grid(0.5, 0 * ones))
