@@ -12,9 +12,16 @@ from saeaudit.errors import WeightsError
 if TYPE_CHECKING:
     from torch import Tensor
 
-Architecture = Literal["standard", "jumprelu", "topk", "batchtopk", "gated", "decoder-only"]
+Architecture = Literal[
+    "standard", "jumprelu", "topk", "batchtopk", "gated", "groupmax", "matching_pursuit",
+    "unknown", "decoder-only",
+]  # fmt: skip
+"""The encoder's formula; "unknown" where the file has an encoder and no formula here fits it."""
 
 Normalise = Literal["none", "layer_norm", "constant_norm"]
+
+MOST_FEATURES = 2_097_151
+"""Largest F: a triple is keyed by one 64-bit number below F^3."""
 
 COLLAPSED_RATIO = 1e-3
 """A row is collapsed when its norm is below this share of the norms' 99th percentile."""
@@ -63,7 +70,11 @@ class Weights:
     subtract_b_dec: bool = False
     """Whether the encoder sees ``x - b_dec``."""
     k: int | None = None
-    """Active features a token, for TopK."""
+    """Active features a token, for TopK; groups, for GroupMax; most steps of a pursuit."""
+    residual_limit: float = 0.0
+    """A matching pursuit ends where less than this norm is left of the activation; 0: never."""
+    ends_on_repeat: bool = True
+    """Whether a matching pursuit ends at the first step that takes no new feature."""
     b_gate: Tensor | None = None
     """``[F]``, gated encoders only."""
     b_mag: Tensor | None = None
@@ -80,8 +91,26 @@ class Weights:
     """Whether features compete by their pre-activation times their decoder norm (TopK)."""
     maps_elsewhere: bool = False
     """A transcoder: the decoder writes to another space than the encoder reads."""
+    codes_unavailable: str | None = None
+    """Why this file's activations cannot be encoded, where its reader knows a reason."""
     notes: tuple[str, ...] = field(default=())
     """What a user should know about how the file was read, a line each."""
+
+
+TRANSCODER = "a transcoder: what it decodes is not what it reads, so an activation has no error"
+
+NEEDED: dict[Architecture, tuple[str, ...]] = {
+    "standard": (),
+    "jumprelu": ("threshold",),
+    "topk": ("k",),
+    "batchtopk": ("threshold",),
+    "gated": ("b_gate", "b_mag", "r_mag"),
+    "groupmax": ("k",),
+    "matching_pursuit": (),
+    "unknown": (),
+    "decoder-only": (),
+}
+"""What an encoder's formula takes beside its matrix."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +150,26 @@ class Dictionary:
         """Encoder ``[d_in, F]`` in the file's dtype, or None."""
         return self.weights.encoder() if self.weights.encoder else None
 
+    @property
+    def codes_unavailable(self) -> str | None:
+        """The one reason why activations cannot be encoded, in a line; None where they can.
+
+        >>> saeaudit.open("sample").codes_unavailable is None
+        True
+        """
+        weights = self.weights
+        if weights.codes_unavailable is not None:
+            return weights.codes_unavailable
+        if weights.maps_elsewhere:
+            return TRANSCODER
+        if weights.encoder is None:
+            return "there is no encoder in this file"
+        missing = [name for name in NEEDED[weights.architecture] if getattr(weights, name) is None]
+        if missing:
+            lacking = " and no ".join(missing)
+            return f"a {weights.architecture} encoder, but the file has no {lacking}"
+        return None
+
     def live(self, *, include_collapsed: bool = False) -> Tensor:
         """Indices ``[n]`` int64 of the rows that findings are made of, ascending."""
         import torch
@@ -143,19 +192,20 @@ def validate(sae: str, weights: Weights, source: Source, norms: Tensor) -> Dicti
         norms: ``[F]`` float64 row norms of the decoder, not finite where a row is not.
 
     Raises:
-        WeightsError: fewer than two features, biases of another length, or no usable row.
+        WeightsError: fewer than two features or more than `MOST_FEATURES`, vectors of another
+            length, k below 1, or no usable row.
     """
     count, width = weights.decoder.shape
     if count == 0 or width == 0:
         raise WeightsError(f"the decoder is empty: shape [{count}, {width}]", where=sae)
-    for name, tensor, length in (
-        ("b_enc", weights.b_enc, count),
-        ("threshold", weights.threshold, count),
-        ("b_gate", weights.b_gate, count),
-        ("b_mag", weights.b_mag, count),
-        ("r_mag", weights.r_mag, count),
-        ("b_dec", weights.b_dec, width),
-    ):
+    if count > MOST_FEATURES:
+        raise WeightsError(
+            f"{count:,} features; at most {MOST_FEATURES:,} can be audited at once", where=sae
+        )
+    if weights.k is not None and weights.k < 1:
+        raise WeightsError(f"k is {weights.k}; it must be at least 1", where=sae)
+    for name in ("b_enc", "threshold", "b_gate", "b_mag", "r_mag", "b_dec"):
+        tensor, length = getattr(weights, name), width if name == "b_dec" else count
         if tensor is not None and tuple(tensor.shape) != (length,):
             raise WeightsError(
                 f"{name} has shape {list(tensor.shape)} where [{length}] belongs to a decoder of "

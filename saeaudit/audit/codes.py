@@ -38,14 +38,8 @@ class Coder:
         """Load both.
 
         Raises:
-            AuditError: no encoder, or a transcoder.
+            AuditError: codes cannot be had from the file.
         """
-        if dictionary.weights.maps_elsewhere:
-            raise AuditError(
-                "a transcoder: what it decodes is not what it reads, so an activation has no error",
-                where=dictionary.sae,
-                hint="--scan shows the exchanges of its dictionary",
-            )
         self.dictionary, self.device = dictionary, device
         # In float64 the same bits come out whatever the batch and the machine.
         exact = 16 * dictionary.d_sae * dictionary.d_in <= EXACT_BYTES
@@ -137,16 +131,18 @@ def make_encoder(
         dtype: what to compute in.
 
     Raises:
-        AuditError: the file holds no encoder.
+        AuditError: codes cannot be had from the file: no encoder, a transcoder, a formula that is
+            not known.
     """
-    weights = dictionary.weights
-    if weights.architecture == "decoder-only" or dictionary.encoder is None:
+    weights, reason = dictionary.weights, dictionary.codes_unavailable
+    if reason is not None or dictionary.encoder is None:
+        fetchable = weights.encoder is None and dictionary.source.revision
         raise AuditError(
-            "there is no encoder in this file",
+            reason or "there is no encoder in this file",
             where=dictionary.sae,
             hint=f"saeaudit fetch {dictionary.source.uri} brings the whole SAE"
-            if dictionary.source.revision
-            else "",
+            if fetchable
+            else "saeaudit scan shows what its decoder holds",
         )
 
     def ready(tensor: Tensor | None) -> Tensor | None:
@@ -168,4 +164,6 @@ def make_encoder(
         output_scale=weights.output_scale,
         normalise=weights.normalise,
         norm_scaled=weights.norm_scaled,
+        residual_limit=weights.residual_limit,
+        ends_on_repeat=weights.ends_on_repeat,
     )

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.dictionary import Dictionary
 from saeaudit.records import DictionaryRecord, FileRecord, SourceRecord
 
 
-def describe_dictionary(dictionary: Dictionary) -> DictionaryRecord:
-    """Return the dictionary's own record."""
+def tell_notes(dictionary: Dictionary, observer: Observer) -> None:
+    """Say what a user should know about how a file was read; every command that opens one does."""
+    unavailable = dictionary.weights.codes_unavailable
+    no_codes = (f"no codes: {unavailable}",) if unavailable else ()
+    for line in (*dictionary.weights.notes, *no_codes):
+        observer.note(f"{dictionary.sae}: {line}")
+
+
+def describe_dictionary(dictionary: Dictionary, observer: Observer = SILENT) -> DictionaryRecord:
+    """Return the dictionary's own record; the observer is told what a user should know about it."""
+    tell_notes(dictionary, observer)
+    weights = dictionary.weights
     usable = dictionary.norms[dictionary.norms.isfinite() & (dictionary.norms > 0)]
     files = [FileRecord(f.path, f.bytes, f.sha256) for f in dictionary.source.files]
     source = SourceRecord(
@@ -21,11 +32,16 @@ def describe_dictionary(dictionary: Dictionary) -> DictionaryRecord:
     return DictionaryRecord(
         sae=dictionary.sae,
         source=source,
-        format=dictionary.weights.format,
-        architecture=dictionary.weights.architecture,
+        format=weights.format,
+        architecture=weights.architecture,
         d_in=dictionary.d_in,
         d_sae=dictionary.d_sae,
         dtype=dictionary.dtype,
+        k=weights.k,
+        centred=weights.subtract_b_dec,
+        maps_elsewhere=weights.maps_elsewhere,
+        codes_unavailable=dictionary.codes_unavailable,
+        notes=weights.notes,
         norm_min=float(usable.min()),
         norm_max=float(usable.max()),
         zero_rows=tuple(dictionary.zero_rows.tolist()),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from saeaudit.audit.describe import tell_notes
 from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.audit.open import open_local
 from saeaudit.errors import AuditError
@@ -76,8 +77,7 @@ def _fetch(local: Local, decoder_only: bool, observer: Observer) -> ListingRecor
             observer.note(f"{local.sae}: fetching the whole file, because {error}")
     if remote is not None:
         remote.repo.fetch(remote.files, observer.arrived)
-    for line in open_local(local).weights.notes:
-        observer.note(f"{local.sae}: {line}")
+    tell_notes(open_local(local), observer)
     return _listing(local, remote)
 
 

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 
-from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.audit.open import open_local
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
@@ -24,14 +23,12 @@ from saeaudit.sources.target import Local
 def audit_all(
     saes: Sequence[Local],
     audit: Callable[[Dictionary], Iterator[Record]],
-    observer: Observer = SILENT,
 ) -> Iterator[Record]:
     """Audit resolved targets one after the other; the next is fetched and read meanwhile.
 
     Args:
         saes: in the order to report them.
         audit: yields the records of one.
-        observer: is told what a user should read about how a file was taken.
 
     Yields:
         Each SAE's records, an error record for one that cannot be audited, and a verdict last.
@@ -40,8 +37,6 @@ def audit_all(
     for sae, opening in _opened_ahead(saes):
         try:
             dictionary = opening.result()
-            for line in dictionary.weights.notes:
-                observer.note(f"{sae.sae}: {line}")
             for record in audit(dictionary):
                 findings += _is_finding(record)
                 yield record

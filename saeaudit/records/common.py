@@ -93,6 +93,16 @@ class DictionaryRecord:
     """Number of features (decoder rows) in the file."""
     dtype: str
     """Element type of the decoder on disk."""
+    k: int | None
+    """Active features a token, for TopK encoders that say so; else null."""
+    centred: bool
+    """Whether the encoder sees the activation less the decoder's bias."""
+    maps_elsewhere: bool
+    """A transcoder: the decoder writes to another space than the encoder reads."""
+    codes_unavailable: str | None
+    """Why activations cannot be encoded (no encoder, a transcoder, an unknown formula), or null."""
+    notes: tuple[str, ...]
+    """What a user should know about how the file was read, a line each."""
     norm_min: float
     """Least Euclidean norm of the rows that are finite and not zero."""
     norm_max: float

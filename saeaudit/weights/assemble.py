@@ -28,6 +28,8 @@ class Names(NamedTuple):
     r_mag: tuple[str, ...] = ("r_mag",)
 
 
+EXPECTS_SCALED = "the encoder expects activations scaled to a mean norm of sqrt(d)"
+
 LINEAR = Names(
     decoder=("decoder.weight", "decoder_linear.weight"),
     encoder=("encoder.weight", "encoder_linear.weight"),
@@ -78,19 +80,23 @@ def assemble(
         for field in ("b_enc", "b_dec", "b_gate", "b_mag", "r_mag")
     }
     threshold = vector(tensors, names.threshold)
-    per_feature = [v for v in (vectors["b_enc"], vectors["b_gate"], threshold) if v is not None]
+    per_feature = [
+        v
+        for v in (vectors["b_enc"], vectors["b_gate"], threshold)
+        if v is not None and v.ndim == 1 and len(v) > 1
+    ]
     oriented = orient(
         flattened(tensors[name]),
         next((tensors[n] for n in names.encoder if n in tensors), None),
         features_last=features_last,
-        feature_length=features or next((len(v) for v in per_feature if v.ndim), None),
+        feature_length=features or next((len(v) for v in per_feature), None),
         width_length=width or _length(vectors["b_dec"], flat=len(tensors[name].shape) == 3),
         name=name,
         where=where,
         maps_elsewhere=maps_elsewhere,
     )
-    if threshold is not None and threshold.ndim == 0:
-        threshold = threshold.expand(oriented.features)
+    if threshold is not None and threshold.numel() == 1:  # shared by all features
+        threshold = threshold.reshape(()).expand(oriented.features)
     if len(tensors[name].shape) == 3:
         vectors["b_dec"] = None  # one bias a layer, or of one layer only
     return Weights(
@@ -110,11 +116,13 @@ def assemble(
 
 
 def vector(tensors: Mapping[str, Stored], names: tuple[str, ...]) -> Tensor | None:
-    """The first of the named tensors that is there, if it is a vector or a scalar."""
-    for name in names:
-        if name in tensors and len(tensors[name].shape) <= 1:
-            return tensors[name].load()
-    return None
+    """The first of the named tensors that is there; axes of length 1 are dropped from a vector."""
+    stored = next((tensors[name] for name in names if name in tensors), None)
+    if stored is None:
+        return None
+    loaded = stored.load()
+    flat = loaded.ndim > 1 and max(loaded.shape) == loaded.numel()
+    return loaded.reshape(-1) if flat else loaded
 
 
 def flattened(stored: Stored) -> Stored:
@@ -127,7 +135,7 @@ def flattened(stored: Stored) -> Stored:
 
 
 def _length(value: Tensor | None, *, flat: bool) -> int | None:
-    return len(value) if value is not None and value.ndim and not flat else None
+    return len(value) if value is not None and value.ndim == 1 and not flat else None
 
 
 def scalar(tensors: Mapping[str, Stored], name: str) -> float | None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,13 @@ def test_orientation_and_codes(name: str, tmp_path: Path) -> None:
     assert np.array_equal(loaded.weights.decoder.numpy(), DEC)
     assert loaded.weights.encoder is not None
     assert np.array_equal(loaded.weights.encoder().numpy(), ENC)
-    encoder = make_encoder(saeaudit.open(tmp_path), dtype=torch.float64)
+    dictionary = saeaudit.open(tmp_path)
+    if loaded.weights.maps_elsewhere:
+        with pytest.raises(AuditError, match="a transcoder"):
+            make_encoder(dictionary)
+        own = replace(loaded.weights, maps_elsewhere=False)  # the formula all the same
+        dictionary = replace(dictionary, weights=own)
+    encoder = make_encoder(dictionary, dtype=torch.float64)
     x = torch.from_numpy(X)
     z = encoder.codes(x)
     assert z.shape == (len(X), F)
@@ -92,6 +99,14 @@ def test_normalisation_is_undone(normalise: str) -> None:
     eye = torch.eye(D, dtype=torch.float64)
     both = torch.cat([eye, -eye], 1)
     encoder = Encoder("standard", both, both.T.contiguous(), normalise=normalise)
-    assert torch.allclose(encoder.decode(encoder.codes(x), x), x, atol=1e-9)
+    z = encoder.codes(x)
+    # SAELens divides by layer_norm's scale + 1e-5 and multiplies by the scale alone.
+    scale = (x - x.mean(1, keepdim=True)).std(1, keepdim=True)
+    lost = scale / (scale + 1e-5) if normalise == "layer_norm" else torch.ones_like(scale)
+    mean = x.mean(1, keepdim=True) if normalise == "layer_norm" else torch.zeros_like(scale)
+    assert torch.allclose(encoder.decode(z, x), (x - mean) * lost + mean, atol=1e-9)
+    target, worth = encoder.target(x)
+    error = (target - z @ encoder.w_dec).square().sum(1) * worth
+    assert torch.allclose(error, (x - encoder.decode(z, x)).square().sum(1), atol=1e-12)
     with pytest.raises(ValueError, match="needs the activations"):
         encoder.decode(encoder.codes(x))

@@ -50,7 +50,7 @@ def mediators(
     """
     options = options or MediatorOptions()
     findings = check_findings(inputs.findings, dictionary)
-    yield describe_dictionary(dictionary)
+    yield describe_dictionary(dictionary, observer)
     examples = 0
     for example in exchanges(dictionary, findings):
         if example.moved >= options.min_moved:

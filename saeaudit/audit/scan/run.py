@@ -73,7 +73,7 @@ def scan_all(
                 check(record)
             yield record
 
-    return audit_all(saes, audit, observer)
+    return audit_all(saes, audit)
 
 
 def scan(
@@ -99,7 +99,7 @@ def scan(
             strongly correlated rows than can be searched.
     """
     options = options or ScanOptions()
-    yield describe_dictionary(dictionary)
+    yield describe_dictionary(dictionary, observer)
     live = dictionary.live(include_collapsed=options.include_collapsed)
     if len(live) < 2:
         raise AuditError(

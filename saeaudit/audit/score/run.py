@@ -58,7 +58,7 @@ def score_all(
         inputs = read_inputs(dictionary, sources, observer)
         return score(dictionary, inputs, options, observer)
 
-    return audit_all(saes, audit, observer)
+    return audit_all(saes, audit)
 
 
 def score(
@@ -86,7 +86,7 @@ def score(
             that is not finite or of another SAE.
     """
     options = options or ScoreOptions()
-    yield describe_dictionary(dictionary)
+    yield describe_dictionary(dictionary, observer)
     if inputs.features is not None:
         plan = _plan_histograms(dictionary, inputs, options, observer)
     else:
