@@ -20,7 +20,7 @@ class Encoder(NamedTuple):
     """One SAE's encoder and decoder, on one device and in one dtype."""
 
     architecture: str
-    """"standard", "jumprelu", "topk", "batchtopk" or "gated"."""
+    """A key of `FORMULAS`."""
     w_enc: Tensor
     """``[d_in, F]``."""
     w_dec: Tensor
@@ -34,7 +34,11 @@ class Encoder(NamedTuple):
     subtract_b_dec: bool = False
     """Whether the encoder sees ``x - b_dec``."""
     k: int | None = None
-    """Active features a token, for TopK."""
+    """Active features a token, for TopK; groups, for GroupMax; most steps of a pursuit."""
+    residual_limit: float = 0.0
+    """A matching pursuit ends where less than this norm is left of the activation; 0: never."""
+    ends_on_repeat: bool = True
+    """Whether a matching pursuit ends at the first step that takes no new feature."""
     b_gate: Tensor | None = None
     """``[F]``, gated only."""
     b_mag: Tensor | None = None
@@ -86,19 +90,22 @@ class Encoder(NamedTuple):
         Returns:
             ``t [N, d]`` and ``w [N]`` with ``|decode(z, x) - x|^2 = w |z W_dec - t|^2``.
         """
-        seen, _, scale = self._standardised(x)
-        target = seen * self.output_scale
+        _, shift, scale = self._standardised(x)
+        target = (x - shift) / scale.clamp(min=torch.finfo(x.dtype).tiny) * self.output_scale
         if self.b_dec is not None:
             target = target - self.b_dec
         return target, (scale[:, 0] / self.output_scale).square()
 
     def _standardised(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Normalised activations, and the shift and scale ``[N, 1]`` that undo it."""
+        """Normalised activations, and the shift and scale ``[N, 1]`` that undo it.
+
+        SAELens adds a constant to layer_norm's scale when it encodes, and none when it decodes.
+        """
         zero, one = x.new_zeros(len(x), 1), x.new_ones(len(x), 1)
         if self.normalise == "layer_norm":
             mean = x.mean(-1, keepdim=True)
-            scale = (x - mean).std(-1, keepdim=True) + SAELENS_LAYER_NORM_EPS
-            return (x - mean) / scale, mean, scale
+            scale = (x - mean).std(-1, keepdim=True)
+            return (x - mean) / (scale + SAELENS_LAYER_NORM_EPS), mean, scale
         if self.normalise == "constant_norm":
             scale = x.norm(dim=-1, keepdim=True) / math.sqrt(x.shape[-1])
             return x / scale, zero, scale
@@ -154,11 +161,46 @@ def gated(encoder: Encoder, x: Tensor) -> Tensor:
     return magnitude * (shared + encoder.b_gate > 0)
 
 
+def groupmax(encoder: Encoder, x: Tensor) -> Tensor:
+    """The largest pre-activation in each of k groups of neighbouring features, then ReLU."""
+    if encoder.k is None:
+        raise ValueError("a GroupMax encoder without k")
+    pre = pre_activations(encoder, x).relu()
+    values, place = pre.view(len(pre), encoder.k, -1).max(dim=-1)
+    first = torch.arange(encoder.k, device=x.device) * (pre.shape[-1] // encoder.k)
+    return torch.zeros_like(pre).scatter_(-1, first + place, values)
+
+
+def matching_pursuit(encoder: Encoder, x: Tensor) -> Tensor:
+    """Step by step, as much as there is of the row most aligned with what is left (tied weights).
+
+    A row may be taken again: its code grows. Follows SAELens, which tests both ends after a step.
+    """
+    rows, residual = encoder.w_dec, x
+    codes = x.new_zeros(len(x), len(rows))
+    ended = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    for _ in range(x.shape[1] if encoder.k is None else encoder.k):
+        best = (residual @ rows.T).argmax(dim=1)
+        value = (residual * rows[best]).sum(1).relu().masked_fill(ended, 0)
+        before = codes != 0
+        codes = codes.scatter_add(1, best[:, None], value[:, None])
+        residual = residual - value[:, None] * rows[best]
+        if encoder.ends_on_repeat:
+            ended |= ((codes != 0) == before).all(dim=1)
+        if encoder.residual_limit > 0:
+            ended |= residual.norm(dim=1) < encoder.residual_limit
+        if bool(ended.all()):
+            break
+    return codes
+
+
 FORMULAS: dict[str, Callable[[Encoder, Tensor], Tensor]] = {
     "standard": standard,
     "jumprelu": jumprelu,
     "topk": topk,
     "batchtopk": batchtopk,
     "gated": gated,
+    "groupmax": groupmax,
+    "matching_pursuit": matching_pursuit,
 }
 """Architecture → formula."""
