@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
+from dataclasses import replace
 from pathlib import Path, PurePath
+from typing import Any
 
 from saeaudit.weights.assemble import Names, assemble
 from saeaudit.weights.interface import Loaded, Present
@@ -14,6 +17,9 @@ CROSS_LAYER = (
     "a cross-layer decoder [F, {layers}, {width}]: each feature's rows for all layers are audited "
     "as one of width {flat}"
 )
+
+TRANSCODERS = re.compile(r"(models--google--)?gemma-scope-\w+-\w+-transcoders")
+"""The release's name, as a folder or in the hub's cache."""
 
 
 class GemmaScope:
@@ -34,13 +40,20 @@ class GemmaScope:
         return file.parent
 
     def read(self, file: Path) -> Loaded:
-        """Read params.npz; some files spell the matrices w_enc and w_dec."""
+        """Read params.npz; some files spell the matrices w_enc and w_dec.
+
+        It does not say what it is of: only its release does, by the repository's name for
+        transcoders and by a folder for the SAEs of embeddings, which see them divided by sqrt(d).
+        """
         tensors, _ = read_tensors(file)
-        elsewhere = "transcoder" in str(file)
+        elsewhere = any(TRANSCODERS.fullmatch(part) for part in file.parts)
         weights = assemble(
             self.name, str(file), tensors, Names(), "jumprelu",
             maps_elsewhere=elsewhere, notes=(ELSEWHERE,) if elsewhere else (),
         )  # fmt: skip
+        if file.parent.match("embedding/width_*/average_l0_*"):
+            scale = 1 / math.sqrt(weights.decoder.shape[1])
+            weights = replace(weights, input_scale=scale, output_scale=scale)
         return Loaded(weights, (file,))
 
 
@@ -68,8 +81,8 @@ class GemmaScope2:
         config = read_json(config_file) if config_file.is_file() else {}
         decoder = tensors.get("w_dec") or tensors.get("W_dec")
         cross_layer = decoder is not None and len(decoder.shape) == 3
-        elsewhere = cross_layer or config.get("type", "sae") != "sae" or "transcoder" in str(file)
-        elsewhere = elsewhere or "affine_skip_connection" in tensors
+        skips = "affine_skip_connection" in tensors
+        elsewhere = cross_layer or skips or _reads_another(config, file)
         notes = []
         if cross_layer and decoder is not None:
             _, layers, width = decoder.shape
@@ -81,3 +94,10 @@ class GemmaScope2:
             maps_elsewhere=elsewhere, notes=tuple(notes),
         )  # fmt: skip
         return Loaded(weights, (file, *((config_file,) if config else ())))
+
+
+def _reads_another(config: dict[str, Any], file: Path) -> bool:
+    """Whether it is a transcoder; without a configuration the release's folder of its site says."""
+    if config:
+        return bool(config.get("type", "sae") != "sae")
+    return file.parent.parent.name in ("transcoder", "transcoder_all")

@@ -9,9 +9,18 @@ from typing import Any
 from saeaudit.dictionary import Architecture
 from saeaudit.errors import WeightsError
 from saeaudit.untrusted import finite
-from saeaudit.weights.assemble import LINEAR, Names, assemble, multiplied, number_of, positive
+from saeaudit.weights.assemble import (
+    EXPECTS_SCALED,
+    LINEAR,
+    Names,
+    assemble,
+    multiplied,
+    number_of,
+    positive,
+)
 from saeaudit.weights.gemma_scope import ELSEWHERE
 from saeaudit.weights.interface import Loaded, Present
+from saeaudit.weights.published import published_scale
 from saeaudit.weights.tensors import Stored, read_json, read_tensors
 
 
@@ -104,7 +113,7 @@ class LlamaScopeR1:
         elsewhere = config.get("hook_point_in") != config.get(
             "hook_point_out", config.get("hook_point_in")
         )
-        scale, notes = _scale(config, width)
+        scale, notes = _scale(config, width, published_scale(file))
         weights = assemble(
             self.name,
             str(file),
@@ -144,11 +153,15 @@ def _architecture(config: dict[str, Any], tensors: dict[str, Stored]) -> Archite
     return "topk" if "topk" in str(config.get("act_fn", "relu")) else "standard"
 
 
-def _scale(config: dict[str, Any], width: int | None) -> tuple[float, tuple[str, ...]]:
+def _scale(
+    config: dict[str, Any], width: int | None, published: float | None
+) -> tuple[float, tuple[str, ...]]:
     norms = config.get("dataset_average_activation_norm")
     norm = finite(norms.get("in")) if isinstance(norms, dict) else None
     if config.get("norm_activation") == "dataset-wise" and width and norm and norm > 0:
         return math.sqrt(width) / norm, ()
+    if published is not None:
+        return published, ()
     if config.get("norm_activation") in (None, "inference", "none"):
         return 1.0, ()
-    return 1.0, ("activations were normalised dataset-wise by a norm that is not in the file",)
+    return 1.0, (EXPECTS_SCALED,)

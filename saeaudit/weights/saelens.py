@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, NamedTuple
+
+from torch import Tensor
 
 from saeaudit.dictionary import Architecture, Normalise
-from saeaudit.errors import WeightsError
-from saeaudit.untrusted import whole
-from saeaudit.weights.assemble import Names, assemble, multiplied, positive
+from saeaudit.untrusted import finite
+from saeaudit.weights.assemble import (
+    EXPECTS_SCALED,
+    Names,
+    assemble,
+    multiplied,
+    number_of,
+    positive,
+)
 from saeaudit.weights.gemma_scope import ELSEWHERE
 from saeaudit.weights.interface import Loaded, Present
-from saeaudit.weights.tensors import read_json, read_tensors
+from saeaudit.weights.published import published_normalisation, published_scale
+from saeaudit.weights.tensors import Stored, read_json, read_tensors
 
 ARCHITECTURES: dict[str, Architecture] = {
     "standard": "standard",
@@ -24,8 +33,15 @@ ARCHITECTURES: dict[str, Architecture] = {
     "skip_transcoder": "standard",
     "jumprelu_transcoder": "jumprelu",
     "jumprelu_skip_transcoder": "jumprelu",
+    "matching_pursuit": "matching_pursuit",
 }
 """Its architecture names, and which encoder formula each one means."""
+
+NO_CODES = {
+    "abstopk": "an AbsTopK encoder, whose codes may be negative",
+    "temporal": "a temporal encoder, whose codes depend on the tokens before",
+}
+"""Architectures that are scanned by their decoder, and why they have no codes here."""
 
 NORMALISE: dict[str, Normalise] = {
     "none": "none",
@@ -33,6 +49,9 @@ NORMALISE: dict[str, Normalise] = {
     "constant_norm_rescale": "constant_norm",
     "layer_norm": "layer_norm",
 }
+
+WHITENED = "the decoder is of whitened activations: angles in it are not those of the model's space"
+SCALER = "activation_scaler.json"
 
 
 class SaeLens:
@@ -45,8 +64,8 @@ class SaeLens:
         return file.name == "sae_weights.safetensors" and present(file.parent / "cfg.json")
 
     def beside(self, file: PurePath) -> tuple[PurePath, ...]:
-        """Its configuration."""
-        return (file.parent / "cfg.json",)
+        """Its configuration, and in checkpoints the scale of the activations."""
+        return (file.parent / "cfg.json", file.parent / SCALER)
 
     def home(self, file: PurePath) -> PurePath:
         """Its folder."""
@@ -54,31 +73,42 @@ class SaeLens:
 
     def read(self, file: Path) -> Loaded:
         """Read the weights, taking d_in and d_sae from cfg.json as the arbiter of orientation."""
-        config_file = file.parent / "cfg.json"
+        config_file, scaler_file = file.parent / "cfg.json", file.parent / SCALER
         config, where = read_json(config_file), str(config_file)
+        scaler = read_json(scaler_file) if scaler_file.is_file() else {}
         tensors, _ = read_tensors(file)
-        name = _architecture_name(config, where)
+        name = str(config.get("architecture") or "standard")
         elsewhere = "transcoder" in name
-        normalise, notes = _normalise(config, where)
-        if elsewhere:
-            notes += (ELSEWHERE,)
+        formula, no_formula = _formula(config, name)
+        scaling = _scaling(config, scaler, file)
+        unscaled = _scale_rows(config, tensors)
+        tied = name == "matching_pursuit" and "W_dec" in tensors
+        if tied:
+            tensors["W_enc"] = _transposed(tensors["W_dec"])
+        centred = bool(config.get("apply_b_dec_to_input", _before_6(config))) and not elsewhere
+        if tied and not centred:
+            tensors.pop("b_dec", None)  # then the library does not add it either
         weights = assemble(
             self.name,
             str(file),
             tensors,
             Names(threshold=("threshold", "topk_threshold")),
-            ARCHITECTURES[name],
+            formula,
             features=_features(config, where),
             width=positive(config, "d_out", where) or positive(config, "d_in", where),
             maps_elsewhere=elsewhere,
-            subtract_b_dec=bool(config.get("apply_b_dec_to_input", _before_6(config)))
-            and not elsewhere,
-            k=_k(config),
+            subtract_b_dec=centred,
+            k=_k(config, formula, where),
+            residual_limit=_number(config, "residual_threshold", 0.0, where),
+            ends_on_repeat=bool(config.get("stop_on_duplicate_support", True)),
             norm_scaled=bool(config.get("rescale_acts_by_decoder_norm", False)),
-            normalise=normalise,
-            notes=notes,
+            normalise=scaling.normalise,
+            input_scale=scaling.factor,
+            output_scale=scaling.factor,
+            codes_unavailable=no_formula or scaling.unavailable or unscaled,
+            notes=scaling.notes + ((ELSEWHERE,) if elsewhere else ()),
         )
-        return Loaded(weights, (file, config_file))
+        return Loaded(weights, (file, config_file, *((scaler_file,) if scaler else ())))
 
 
 def _features(config: dict[str, Any], where: str) -> int | None:
@@ -94,33 +124,89 @@ def _before_6(config: dict[str, Any]) -> bool:
     return not major.isdigit() or int(major) < 6
 
 
-def _architecture_name(config: dict[str, Any], where: str) -> str:
-    name = str(config.get("architecture") or "standard")
-    activation = config.get("activation_fn") or config.get("activation_fn_str")
-    if name == "standard" and activation == "topk":
-        name = "topk"
+def _formula(config: dict[str, Any], name: str) -> tuple[Architecture, str | None]:
+    """The encoder's formula, or "unknown" and why codes cannot be had.
+
+    Before 6.0 the activation function stands beside the architecture and need not be its usual one.
+    """
+    activation = config.get("activation_fn") or config.get("activation_fn_str") or "relu"
+    if name in NO_CODES:
+        return "unknown", NO_CODES[name]
     if name not in ARCHITECTURES:
-        raise WeightsError(
-            f"unknown architecture {name!r}",
-            where=where,
-            hint=f"known: {', '.join(sorted(ARCHITECTURES))}",
-        )
-    return name
+        return "unknown", f"the architecture {name!r} is not known"
+    if name in ("standard", "topk") and activation == "topk":
+        return "topk", None
+    if activation not in ("relu", "topk") or (activation == "topk" and name != "topk"):
+        return "unknown", f"the activation function {activation!r} of a {name} encoder is not known"
+    return ARCHITECTURES[name], None
 
 
-def _k(config: dict[str, Any]) -> int | None:
+def _k(config: dict[str, Any], formula: Architecture, where: str) -> int | None:
+    """Features a token of TopK, or steps; BatchTopK's k is a mean, and need not be whole."""
+    if formula == "matching_pursuit":
+        return positive(config, "max_iterations", where)
+    if formula != "topk":
+        return None
     kwargs = config.get("activation_fn_kwargs")
-    return whole(config.get("k", kwargs.get("k") if isinstance(kwargs, dict) else None))
+    value = config.get("k", kwargs.get("k") if isinstance(kwargs, dict) else None)
+    return positive({"k": value}, "k", where)
 
 
-def _normalise(config: dict[str, Any], where: str) -> tuple[Normalise, tuple[str, ...]]:
-    """How activations are normalised, and what a user should know about it."""
+class _Scaling(NamedTuple):
+    """What is done to activations before they are encoded."""
+
+    normalise: Normalise = "none"
+    factor: float = 1.0
+    unavailable: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def _scaling(config: dict[str, Any], scaler: dict[str, Any], file: Path) -> _Scaling:
     given = config.get("normalize_activations")
     name = {"None": "none", "False": "none", "True": "expected_average_only_in"}.get(
         str(given), str(given)
     )
+    name = published_normalisation(file) or name
+    if name == "covariance_whitening" or scaler.get("has_whitening"):
+        reason = "the encoder sees whitened activations, and the whitening is not folded in"
+        return _Scaling(unavailable=reason, notes=(WHITENED,))
     if name not in NORMALISE:
-        return "none", (f"activations were normalised by {name!r}: codes cannot be computed",)
+        return _Scaling(unavailable=f"activations are normalised by {name!r}, which is not known")
     if name == "expected_average_only_in":
-        return "none", ("the encoder expects activations scaled to a mean norm of sqrt(d)",)
-    return NORMALISE[name], ()
+        factor = finite(scaler.get("scaling_factor")) or published_scale(file)
+        if factor is not None and factor > 0:
+            return _Scaling(factor=factor)
+        return _Scaling(notes=(EXPECTS_SCALED,))
+    return _Scaling(NORMALISE[name])
+
+
+def _scale_rows(config: dict[str, Any], tensors: dict[str, Stored]) -> str | None:
+    """Multiply decoder rows by the scales that fine-tuning gave the codes, where it gave any.
+
+    Returns why that is not certain, or None.
+    """
+    name = next((n for n in ("finetuning_scaling_factor", "scaling_factor") if n in tensors), None)
+    rows = tensors.get("W_dec")
+    if name is None or rows is None:
+        return None
+    scales = tensors.pop(name).load()
+    if bool((scales == 1).all()):
+        return None
+    if tuple(scales.shape) != rows.shape[:1]:
+        return f"{name} has shape {list(scales.shape)} where {list(rows.shape[:1])} belongs"
+    if not config.get("finetuning_scaling_factor"):
+        return "scaling_factor is not one, but cfg.json does not say that it is used"
+
+    def scaled() -> Tensor:
+        return rows.load() * scales[:, None]
+
+    tensors["W_dec"] = Stored(rows.shape, rows.dtype, scaled)
+    return None
+
+
+def _number(config: dict[str, Any], key: str, default: float, where: str) -> float:
+    return number_of(config, key, where) if config.get(key) else default
+
+
+def _transposed(stored: Stored) -> Stored:
+    return Stored(stored.shape[::-1], stored.dtype, lambda: stored.load().T)

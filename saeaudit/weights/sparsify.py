@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePath
+from typing import Any
 
+from saeaudit.dictionary import Architecture
 from saeaudit.weights.assemble import Names, assemble, multiplied, positive
 from saeaudit.weights.gemma_scope import ELSEWHERE
 from saeaudit.weights.interface import Loaded, Present
@@ -11,7 +13,7 @@ from saeaudit.weights.tensors import read_json, read_tensors
 
 
 class Sparsify:
-    """W_dec [F, d], encoder.weight [F, d]; TopK of ReLU((x - b_dec) W_enc + bias)."""
+    """W_dec [F, d], encoder.weight [F, d]; TopK or GroupMax of ReLU((x - b_dec) W_enc + bias)."""
 
     name = "sparsify"
 
@@ -35,20 +37,33 @@ class Sparsify:
         elsewhere = bool(config.get("transcode") or config.get("skip_connection"))
         width = positive(config, "d_in", where)
         latents = config.get("num_latents") or multiplied(config, "d_in", where)
-        notes: tuple[str, ...] = (ELSEWHERE,) if elsewhere else ()
-        if config.get("activation") == "groupmax":
-            notes += ("groupmax activation: codes cannot be computed",)
+        features = positive({"num_latents": latents}, "num_latents", where)
+        formula, unavailable = _formula(config, features)
         weights = assemble(
             self.name,
             str(file),
             tensors,
             Names(encoder=("encoder.weight",), b_enc=("encoder.bias",)),
-            "topk",
-            features=positive({"num_latents": latents}, "num_latents", where),
+            formula,
+            features=features,
             width=None if elsewhere else width,
             maps_elsewhere=elsewhere,
             subtract_b_dec=not config.get("transcode", False),
             k=positive(config, "k", where),
-            notes=notes,
+            codes_unavailable=unavailable,
+            notes=(ELSEWHERE,) if elsewhere else (),
         )
         return Loaded(weights, (file, config_file))
+
+
+def _formula(config: dict[str, Any], features: int | None) -> tuple[Architecture, str | None]:
+    """The encoder's formula, or "unknown" and why codes cannot be had."""
+    activation, k = config.get("activation", "topk"), config.get("k")
+    if config.get("signed"):
+        return "unknown", "a signed encoder, whose codes may be negative"
+    if activation == "groupmax" and isinstance(k, int) and k > 0 and features:
+        uneven = f"GroupMax with {k} groups, which do not divide the {features} features"
+        return "groupmax", uneven if features % k else None
+    if activation == "topk":
+        return "topk", None
+    return "unknown", f"the activation {activation!r} is not known"

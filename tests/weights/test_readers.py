@@ -240,8 +240,6 @@ def broken(name: str, path: Path) -> Path:
     elif name == "saelens config is a list":
         file = saelens(path, NEW_CONFIG)
         (path / "cfg.json").write_text("[]")
-    elif name == "saelens architecture":
-        return saelens(path, {**NEW_CONFIG, "architecture": "quantum"})
     elif name == "three axes":
         np.save(path / "a.npy", np.zeros((2, 3, 4), np.float32))
         return path / "a.npy"
@@ -262,7 +260,6 @@ def broken(name: str, path: Path) -> Path:
         ("no decoder", "no W_dec"),
         ("saelens config of another", "fits neither way"),
         ("saelens config is a list", "an object was expected"),
-        ("saelens architecture", "unknown architecture 'quantum'"),
         ("three axes", "a matrix"),
         ("two candidates", "no obvious decoder"),
     ],
