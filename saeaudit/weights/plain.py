@@ -2,13 +2,14 @@
 
 Understood: a lone matrix [F, d]; W_dec [F, d] with W_enc; nn.Linear layers `decoder.weight`
 [d, F] and `encoder.weight` [F, d], perhaps numbered (`decoder.0.weight`) or nested
-(`state_dict.decoder.weight`).
+(`state_dict.decoder.weight`); the state dictionaries of dictionary_learning and overcomplete.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from saeaudit.dictionary import Architecture, Weights
 from saeaudit.errors import WeightsError
 from saeaudit.untrusted import whole
+from saeaudit.weights import dictionary_learning, overcomplete
 from saeaudit.weights.assemble import scalar
 from saeaudit.weights.interface import Loaded, Present
 from saeaudit.weights.orient import matrix, orient
@@ -27,14 +29,24 @@ DECODERS = (
     (re.compile(r"(?:^|\.)(?:[Ww]_dec|W_D)$"), False),
     (re.compile(rf"(?:^|\.)decoder(?:_linear)?\.{_LINEAR}$"), True),
     (re.compile(r"(?:^|\.)(?:decoder|dictionary)$"), False),
+    (re.compile(r"(?:^|\.)dictionary\.(?:_weights|Relax)$"), False),
 )
 """Names of decoders, and whether such a tensor is stored [d, F]."""
+CENTRE = "pre_bias"
+"""What a decoder's bias is called where the encoder subtracts it."""
+LOGARITHMS = ("log_threshold", "log_jumprelu_threshold")
 NAMES = {
     "encoder": r"(?:[Ww]_enc|W_E|encoder(?:_linear)?\.(?:\d+\.)?weight)",
     "b_enc": r"(?:b_enc|encoder(?:_linear)?\.(?:\d+\.)?bias|latent_bias)",
-    "b_dec": r"(?:b_dec|decoder(?:_linear)?\.(?:\d+\.)?bias|decoder_bias|pre_bias|bias)",
-    "threshold": r"threshold",
+    "b_dec": rf"(?:b_dec|decoder(?:_linear)?\.(?:\d+\.)?bias|decoder_bias|{CENTRE}|bias)",
+    "threshold": "threshold",
+    "b_gate": r"(?:b_gate|gate_bias)",
+    "b_mag": r"(?:b_mag|mag_bias)",
+    "r_mag": "r_mag",
 }
+SHOWN: dict[Architecture, str] = {
+    "standard": "ReLU", "jumprelu": "JumpReLU", "topk": "TopK", "gated": "gated",
+}  # fmt: skip
 
 
 def decoder_name(tensors: Mapping[str, Stored]) -> str | None:
@@ -70,48 +82,32 @@ class Plain:
     def read(self, file: Path) -> Loaded:
         """Read a state dictionary or a lone matrix."""
         tensors, scalars = read_tensors(file)
+        where = str(file)
         name = decoder_name(tensors)
         if name is None:
             if len(tensors) == 1:
                 ((only, stored),) = tensors.items()
-                matrix(stored, only or "the array", str(file))
+                matrix(stored, only or "the array", where)
             raise WeightsError(
                 f"no obvious decoder among {_listing(tensors)}",
-                where=str(file),
+                where=where,
                 hint="name it W_dec [F, d] or decoder.weight [d, F]",
             )
-        where = str(file)
         prefix = _prefix(name)
-        parts = {part: _sibling(tensors, prefix, pattern) for part, pattern in NAMES.items()}
-        threshold = parts["threshold"]
-        per_feature = [
-            p for p in (parts["b_enc"], threshold) if p is not None and len(p.shape) == 1
-        ]
-        b_dec = parts["b_dec"]
-        linear = next((last for pattern, last in DECODERS if pattern.search(name)), False)
-        shown = name or "the array"
-        matrix(tensors[name], shown, where)
-        oriented = orient(
-            tensors[name],
-            parts["encoder"],
-            features_last=linear,
-            feature_length=per_feature[0].shape[0] if per_feature else None,
-            width_length=b_dec.shape[0] if b_dec is not None and len(b_dec.shape) == 1 else None,
-            name=shown,
-            where=where,
-        )
-        k = _k(tensors, scalars)
-        weights = Weights(
-            format=_format(scalars.get("saeaudit.format"), self.name),
-            decoder=oriented.decoder(),
-            architecture=_architecture(oriented.encoder is not None, threshold, k),
-            encoder=oriented.encoder,
-            b_enc=_vector(parts["b_enc"]),
-            b_dec=_vector(b_dec),
-            threshold=_expanded(threshold, oriented.features),
-            k=k,
-            notes=_notes(oriented.features, oriented.width, lone=len(tensors) == 1 and not linear),
-        )
+        inside = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        name = name.removeprefix(prefix)
+        library = dictionary_learning.recognise(inside)
+        if library is not None:
+            weights = dictionary_learning.build(library, inside, where)
+            weights = replace(weights, notes=weights.notes + _unread(tensors, inside, prefix))
+        elif overcomplete.is_overcomplete(name):
+            weights = overcomplete.read_overcomplete(inside, where)
+        else:
+            kind = _format(scalars.get("saeaudit.format"), self.name)
+            weights = _plain(kind, name, inside, _k(tensors, scalars), where)
+            if weights.encoder is not None:
+                read = [n for n in inside if n == name or _is_known(n)]
+                weights = replace(weights, notes=weights.notes + _unread(tensors, read, prefix))
         return Loaded(weights, (file,))
 
 
@@ -121,9 +117,62 @@ def _format(given: Any, default: str) -> str:
     return given if named else default
 
 
+def _plain(
+    kind: str, name: str, tensors: Mapping[str, Stored], k: int | None, where: str
+) -> Weights:
+    parts = {part: _named(tensors, pattern) for part, pattern in NAMES.items()}
+    threshold = _threshold(tensors, parts["threshold"])
+    vectors = [part for part in (parts["b_enc"], threshold) if part is not None]
+    b_dec = parts["b_dec"]
+    linear = next((last for pattern, last in DECODERS if pattern.search(name)), False)
+    shown = name or "the array"
+    matrix(tensors[name], shown, where)
+    oriented = orient(
+        tensors[name],
+        parts["encoder"],
+        features_last=linear,
+        feature_length=next((max(v.shape) for v in vectors if _is_vector(v)), None),
+        width_length=b_dec.shape[0] if b_dec is not None and _is_vector(b_dec) else None,
+        name=shown,
+        where=where,
+    )
+    b_gate, b_mag, r_mag = (_vector(parts[gate]) for gate in ("b_gate", "b_mag", "r_mag"))
+    gated = not (b_gate is None and b_mag is None and r_mag is None)
+    architecture = _architecture(oriented.encoder is not None, gated, threshold, k)
+    centred = CENTRE in tensors
+    lone = len(tensors) == 1 and not linear
+    return Weights(
+        format=kind,
+        decoder=oriented.decoder(),
+        architecture=architecture,
+        encoder=oriented.encoder,
+        b_enc=_vector(parts["b_enc"]),
+        b_dec=_vector(b_dec),
+        threshold=_expanded(threshold, oriented.features),
+        b_gate=b_gate,
+        b_mag=b_mag,
+        r_mag=r_mag,
+        subtract_b_dec=centred,
+        k=k,
+        notes=_notes(oriented.features, oriented.width, lone=lone)
+        + _assumed(architecture, centred=centred),
+    )
+
+
 def _listing(tensors: Mapping[str, Stored]) -> str:
     some = [f"{name or 'array'} {list(t.shape)}" for name, t in sorted(tensors.items())[:6]]
     return ", ".join(some) + (" …" if len(tensors) > 6 else "")
+
+
+def _is_known(name: str) -> bool:
+    patterns = (*NAMES.values(), *LOGARITHMS, "k", "top_k")
+    return any(re.fullmatch(pattern, name) for pattern in patterns)
+
+
+def _unread(tensors: Iterable[str], read: Iterable[str], prefix: str) -> tuple[str, ...]:
+    """Which tensors beside an encoder's own may mean that codes are to be had otherwise."""
+    unread = sorted(set(tensors) - {prefix + name for name in read})
+    return (f"in the file and not used: {', '.join(unread[:6])}",) if unread else ()
 
 
 def _prefix(decoder: str) -> str:
@@ -131,20 +180,32 @@ def _prefix(decoder: str) -> str:
     return decoder[: match.start()] if match else ""
 
 
-def _sibling(tensors: Mapping[str, Stored], prefix: str, pattern: str) -> Stored | None:
-    named = [name for name in tensors if re.fullmatch(re.escape(prefix) + pattern, name)]
+def _named(tensors: Mapping[str, Stored], pattern: str) -> Stored | None:
+    named = [name for name in tensors if re.fullmatch(pattern, name)]
     return tensors[named[0]] if len(named) == 1 else None
 
 
+def _threshold(tensors: Mapping[str, Stored], stored: Stored | None) -> Stored | None:
+    """Thresholds as they are, or the exponentials of stored logarithms."""
+    logarithms = next((tensors[name] for name in LOGARITHMS if name in tensors), None)
+    if logarithms is None:
+        return stored
+    return Stored(logarithms.shape, logarithms.dtype, lambda: logarithms.load().exp())
+
+
+def _is_vector(stored: Stored) -> bool:
+    return len(stored.shape) == 1 and stored.shape[0] > 1
+
+
 def _vector(stored: Stored | None) -> Tensor | None:
-    return stored.load() if stored is not None and len(stored.shape) == 1 else None
+    return stored.load() if stored is not None and stored.shape else None
 
 
 def _expanded(stored: Stored | None, features: int) -> Tensor | None:
     if stored is None:
         return None
     loaded = stored.load()
-    return loaded if loaded.ndim else loaded.expand(features)
+    return loaded.reshape(()).expand(features) if loaded.numel() == 1 else loaded
 
 
 def _k(tensors: Mapping[str, Stored], scalars: Mapping[str, Any]) -> int | None:
@@ -158,12 +219,24 @@ def _k(tensors: Mapping[str, Stored], scalars: Mapping[str, Any]) -> int | None:
     return None
 
 
-def _architecture(encoder: bool, threshold: Stored | None, k: int | None) -> Architecture:
+def _architecture(
+    encoder: bool, gated: bool, threshold: Stored | None, k: int | None
+) -> Architecture:
     if not encoder:
         return "decoder-only"
+    if gated:
+        return "gated"
     if k is not None:
         return "topk"
     return "jumprelu" if threshold is not None else "standard"
+
+
+def _assumed(architecture: Architecture, *, centred: bool) -> tuple[str, ...]:
+    """What a file that names no library leaves open, in a line."""
+    if architecture == "decoder-only":
+        return ()
+    how = "less the decoder's bias" if centred else "not centred"
+    return (f"assumed from its tensors: {SHOWN[architecture]}, input {how}",)
 
 
 def _notes(features: int, width: int, *, lone: bool) -> tuple[str, ...]:

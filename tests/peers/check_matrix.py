@@ -20,8 +20,8 @@ REFUSED = {
         r"tanh-relu|^(gated|jumprelu) topk$": "activation",
     },
     "eai-sparsify": {r"skip|transcode": "transcoder", r"signed True": "negative"},
-    "circuit-tracer": {r"^single": "transcoder", r"^clt": "cross-layer"},
-    "overcomplete": {r"": "does not store"},
+    "circuit-tracer": {r"": "transcoder"},
+    "overcomplete": {r"": "do not say"},
     "dictionary-learning": {},
 }
 """What has no codes here: library, pattern of the case's name, and a word of the reason."""

@@ -33,7 +33,16 @@ def add(label: str, model: Any, **options: Any) -> None:
     x = activations()
     with torch.no_grad():
         _, codes, decoded = model(x)
-    cases.add(label, file, model.get_dictionary(), x=x, codes=codes, decoded=decoded, **options)
+    cases.add(
+        label,
+        file,
+        model.get_dictionary(),
+        x=x,
+        codes=codes,
+        decoded=decoded,
+        architecture=label.split()[0],
+        **options,
+    )
 
 
 def main() -> None:
