@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from saeaudit.audit.encoder import make_encoder
+from saeaudit.audit.codes import make_encoder
 
 import saeaudit
 from saeaudit import AuditError

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from saeaudit.audit.encoder import make_encoder
+from saeaudit.audit.codes import make_encoder
 from safetensors.torch import load_file, save_file
 
 import saeaudit
