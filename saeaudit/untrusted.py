@@ -86,7 +86,7 @@ def decode(data: bytes, where: str, limit: int = TEXT) -> str:
     if len(data) > limit:
         raise AuditError(f"more than {limit:,} bytes of text", where=where)
     try:
-        return data.decode("utf-8-sig")
+        return data.removeprefix(codecs.BOM_UTF8).decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise AuditError(f"line {line} is not UTF-8", where=where) from error
