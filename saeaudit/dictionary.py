@@ -25,6 +25,10 @@ MOST_FEATURES = 2_097_151
 
 COLLAPSED_RATIO = 1e-3
 """A row is collapsed when its norm is below this share of the norms' 99th percentile."""
+COLLAPSED_MOST = 0.1
+"""Where more of the usable rows than this are collapsed, the rule is to be doubted."""
+REFERENCE_FACTOR = 100.0
+"""And where that percentile is more than this many times the norms' median."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +174,27 @@ class Dictionary:
             return f"a {weights.architecture} encoder, but the file has no {lacking}"
         return None
 
+    @property
+    def collapsed_fraction(self) -> float:
+        """Collapsed rows as a share of those that are finite and not zero."""
+        return len(self.collapsed_rows) / len(_usable(self.norms))
+
+    @property
+    def collapsed_doubt(self) -> str | None:
+        """Why the collapsed rows may be features after all, or None.
+
+        The rule measures rows by the largest ones: a few huge rows make all others look dead.
+        """
+        if not len(self.collapsed_rows):
+            return None
+        if self.collapsed_fraction > COLLAPSED_MOST:
+            return f"{self.collapsed_fraction:.1%} of the rows that are not zero are collapsed"
+        ordered = _usable(self.norms)
+        reference, median = _percentile(ordered, 99), _percentile(ordered, 50)
+        if reference > REFERENCE_FACTOR * median:
+            return f"the 99th percentile of the norms is {reference / median:,.0f} times the median"
+        return None
+
     def live(self, *, include_collapsed: bool = False) -> Tensor:
         """Indices ``[n]`` int64 of the rows that findings are made of, ascending."""
         import torch
@@ -224,9 +249,17 @@ def validate(sae: str, weights: Weights, source: Source, norms: Tensor) -> Dicti
         )
     if count < 2:
         raise WeightsError("nothing to audit: one feature has no pairs", where=sae)
-    ordered = norms[usable].sort().values
-    reference = float(ordered[-(-99 * len(ordered) // 100) - 1])
-    collapsed = usable & (norms < COLLAPSED_RATIO * reference)
+    collapsed = usable & (norms < COLLAPSED_RATIO * _percentile(_usable(norms), 99))
     return Dictionary(
         sae, weights, source, norms, *(m.nonzero().squeeze(1) for m in (zero, ~finite, collapsed))
     )
+
+
+def _usable(norms: Tensor) -> Tensor:
+    """The norms that are finite and not zero, ascending."""
+    return norms[norms.isfinite() & (norms > 0)].sort().values
+
+
+def _percentile(ordered: Tensor, percent: int) -> float:
+    """A value that occurs, at or below which this many percent lie."""
+    return float(ordered[-(-percent * len(ordered) // 100) - 1])

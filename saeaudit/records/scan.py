@@ -181,6 +181,10 @@ class ScanSummary:
     """Share of the live features that could go: each component of duplicates but one member."""
     live_features: int
     """Features that took part."""
+    collapsed_fraction: float
+    """Share of the rows that are finite and not zero that were left out as collapsed."""
+    collapsed_doubt: str | None
+    """Why collapsed rows may be features after all (--include-collapsed keeps them); or null."""
     random_control: Quantiles
     """`max_cosine` as it would be for random rows of this shape."""
     coherence: float

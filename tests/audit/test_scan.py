@@ -14,9 +14,10 @@ from saeaudit.audit.scan.run import scan
 from saeaudit.core.budget import Budget
 from saeaudit.core.rows import row_norms
 from saeaudit.dictionary import Dictionary, FileRead, Source, Weights, validate
-from saeaudit.records import dump
+from saeaudit.records import ScanSummary, dump
 from tests import oracle
 from tests.dictionaries import make
+from tests.notes import Notes
 
 
 def opened(rows: np.ndarray | torch.Tensor, **weights: object) -> Dictionary:
@@ -169,6 +170,40 @@ def test_unusable_rows_are_listed_and_left_out() -> None:
     kept, summary = audited(rows, include_collapsed=True)
     assert {r.features for r in kept["pair"]} == {(7, 8), (9, 10)}
     assert summary.live_features == 37
+
+
+def test_the_collapsed_rule_is_doubted_where_it_takes_too_much() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(1000, 8)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+
+    def summary(scale: list[float], **options: bool) -> tuple[ScanSummary, list[str]]:
+        scaled = rows.copy()
+        scaled[: len(scale)] *= np.array(scale, np.float32)[:, None]
+        notes = Notes()
+        *_, last = scan(opened(scaled), ScanOptions(**options), observer=notes)
+        return last, notes.lines
+
+    for scale, fraction, doubt in (
+        ([], 0.0, None),
+        ([1e-6] * 100, 0.1, None),
+        ([1e-6] * 101, 0.101, "10.1% of the rows that are not zero are collapsed"),
+        ([1e4] * 20, 0.98, "98.0% of the rows that are not zero are collapsed"),
+        ([1e4] * 5, 0.0, None),
+        ([0] * 500 + [1e-6] * 60, 0.12, "12.0% of"),
+        ([150] * 20 + [0.1] * 50, 0.05, "the 99th percentile of the norms is 150 times the median"),
+        ([150] * 20, 0.0, None),
+        ([90] * 20 + [0.01] * 50, 0.05, None),
+    ):
+        last, notes = summary(scale)
+        assert last.collapsed_fraction == fraction
+        assert (last.collapsed_doubt or "").startswith(doubt or ""), scale
+        assert (last.collapsed_doubt is None) == (doubt is None), scale
+        assert len(notes) == (doubt is not None)
+        assert all("--include-collapsed" in note and doubt in note for note in notes)
+        kept, notes = summary(scale, include_collapsed=True)
+        assert (kept.collapsed_fraction, kept.collapsed_doubt, notes) == (0.0, None, [])
+        assert kept.live_features == 1000 - scale.count(0)
 
 
 def test_a_crowd_of_twins_is_a_group() -> None:

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from saeaudit.audit.codes import make_encoder
 
 import saeaudit
 from saeaudit import AuditError
+from saeaudit.audit.codes import make_encoder
 
 TOLERANCE = 1e-5
 PAGE = Path(__file__).parents[2] / "docs" / "formats.md"

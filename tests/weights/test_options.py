@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from saeaudit.audit.codes import make_encoder
 from safetensors.torch import load_file, save_file
 
 import saeaudit
 from saeaudit import AuditError
+from saeaudit.audit.codes import make_encoder
 from saeaudit.dictionary import MOST_FEATURES, Dictionary
 from saeaudit.weights.interface import find_listed, find_weights
 from tests.weights import layouts

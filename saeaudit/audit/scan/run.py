@@ -100,6 +100,12 @@ def scan(
     """
     options = options or ScanOptions()
     yield describe_dictionary(dictionary, observer)
+    doubt = None if options.include_collapsed else dictionary.collapsed_doubt
+    if doubt:
+        observer.note(
+            f"{dictionary.sae}: {doubt}: they are left out as dead features, which they may not be "
+            "(--include-collapsed keeps them)"
+        )
     live = dictionary.live(include_collapsed=options.include_collapsed)
     if len(live) < 2:
         raise AuditError(
@@ -118,7 +124,7 @@ def scan(
     kept = findings.features[: options.max_findings]
     yield from _triples(dictionary.sae, units, findings, len(kept), requested)
     cut = pairs_cut or len(kept) < len(findings.features)
-    yield _summary(dictionary.sae, units, result, options, complete=not cut)
+    yield _summary(dictionary, units, result, options, complete=not cut)
 
 
 def _requested(dictionary: Dictionary, units: UnitRows, options: ScanOptions) -> Tensor:
@@ -256,16 +262,18 @@ def _triple_records(
 
 
 def _summary(
-    sae: str, units: UnitRows, result: SearchResult, options: ScanOptions, *, complete: bool
-) -> ScanSummary:
+    dictionary: Dictionary, units: UnitRows, result: SearchResult, options: ScanOptions,
+    *, complete: bool,
+) -> ScanSummary:  # fmt: skip
     pairs, row_max = result.pairs, result.row_max
     components = len(torch.unique(pairs.component))
     in_triples = torch.unique(result.triples.features)
     coherence = float(row_max.max())
     control = {key: random_row_max(units.count, units.width, q) for key, q in QUANTILES.items()}
     bins = (row_max * 64).long().clamp(max=63)
+    kept = options.include_collapsed
     return ScanSummary(
-        sae=sae,
+        sae=dictionary.sae,
         pairs=pairs.duplicates,
         antipodal_pairs=pairs.antipodal,
         triples=len(result.triples.features),
@@ -273,6 +281,8 @@ def _summary(
         features_in_triples=len(in_triples),
         duplicate_fraction=(units.count - components) / units.count,
         live_features=units.count,
+        collapsed_fraction=0.0 if kept else dictionary.collapsed_fraction,
+        collapsed_doubt=None if kept else dictionary.collapsed_doubt,
         random_control=Quantiles(**control),
         coherence=coherence,
         welch_bound=welch_bound(units.count, units.width),
