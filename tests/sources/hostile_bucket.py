@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import threading
 import urllib.parse
 from collections.abc import Callable
@@ -104,3 +106,27 @@ class Serving:
         self._bucket.stop.set()
         self._server.shutdown()
         self._server.server_close()
+
+
+SOURCE = "gemma-2-2b/16-gemmascope-res-16k"
+PREFIX = f"v1/{SOURCE}/explanations/"
+
+
+def packed(*rows: object) -> bytes:
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    return gzip.compress(text.encode(), mtime=0)
+
+
+BATCHES = {
+    f"batch-{n}.jsonl.gz": packed(
+        *({"id": f"{n}-{i}", "index": str(100 * n + i), "description": f"the {n} {i}"}
+          for i in range(20))
+    )
+    for n in range(3)
+}  # fmt: skip
+
+
+def honest() -> Bucket:
+    listing = page(*(entry(PREFIX + name, len(body)) for name, body in BATCHES.items()))
+    files = {name: content(body) for name, body in BATCHES.items()}
+    return Bucket(lambda _: content(listing), files)

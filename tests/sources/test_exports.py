@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import gzip
 import json
-import math
 import os
 import shutil
 import threading
@@ -15,40 +14,31 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from saeaudit import AuditError
 from saeaudit.sources import batches, bucket, durable, exports
 from saeaudit.sources.exports import fetch_export
-from saeaudit.sources.neuronpedia import read_explanations, read_features
-from tests.sources.hostile_bucket import Answer, Bucket, Serving, content, entry, html, page
+from saeaudit.sources.neuronpedia import read_explanations
+from tests.sources.hostile_bucket import (
+    BATCHES,
+    PREFIX,
+    SOURCE,
+    Answer,
+    Bucket,
+    Serving,
+    content,
+    entry,
+    honest,
+    html,
+    packed,
+    page,
+)  # fmt: skip
 from tests.sources.test_hub import quick  # noqa: F401
 
-SOURCE = "gemma-2-2b/16-gemmascope-res-16k"
-PREFIX = f"v1/{SOURCE}/explanations/"
+NAME = "batch-1.jsonl.gz"
 Served = Callable[[Bucket], Bucket]
-
-
-def packed(*rows: object) -> bytes:
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    return gzip.compress(text.encode(), mtime=0)
-
-
-BATCHES = {
-    f"batch-{n}.jsonl.gz": packed(
-        *({"id": f"{n}-{i}", "index": str(100 * n + i), "description": f"the {n} {i}"}
-          for i in range(20))
-    )
-    for n in range(3)
-}  # fmt: skip
-
-
-def honest() -> Bucket:
-    listing = page(*(entry(PREFIX + name, len(body)) for name, body in BATCHES.items()))
-    files = {name: content(body) for name, body in BATCHES.items()}
-    return Bucket(lambda _: content(listing), files)
 
 
 @pytest.fixture
@@ -199,8 +189,6 @@ def test_other_files_in_the_bucket_stay_there(serve: Served, tmp_path: Path) -> 
 
 # --- batches ------------------------------------------------------------------------------------
 
-NAME = "batch-1.jsonl.gz"
-
 
 def with_batch(body: bytes, answer: Answer | None = None, size: int | None = None) -> Bucket:
     """A bucket of which one batch is as a test says."""
@@ -308,6 +296,20 @@ def test_sizes_are_limited_in_total(serve: Served, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(exports, "MAX_BATCHES", 2)
     with pytest.raises(AuditError, match=r"lists 3 batches of .* bytes; at most 2 of 64 GiB"):
         fetch_export(SOURCE, "explanations")
+
+
+def test_many_small_bombs_end_too(serve: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "EXPORT_FLOOR", 5 << 20)
+    served = honest()
+    small = gzip.compress(BOMB_ROW * 2)
+    names = [f"batch-{n}.jsonl.gz" for n in range(40)]
+    served.files = dict.fromkeys(names, content(small))
+    listing = page(*(entry(PREFIX + name, len(small)) for name in names))
+    served.listing = lambda _: content(listing)
+    serve(served)
+    with pytest.raises(AuditError, match="unpacks to more than is believed"):
+        fetch_export(SOURCE, "explanations")
+    assert len(served.requests) < 20
 
 
 # --- what is here already -----------------------------------------------------------------------
@@ -424,102 +426,3 @@ def test_an_address_that_is_none(url: str, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("SAEAUDIT_NEURONPEDIA_URL", url)
     with pytest.raises(AuditError, match="SAEAUDIT_NEURONPEDIA_URL: not a web address"):
         fetch_export(SOURCE, "explanations")
-
-
-# --- rows ---------------------------------------------------------------------------------------
-
-
-def explained(tmp_path: Path, *rows: object) -> dict[int, list[Any]]:
-    (tmp_path / "batch-0.jsonl.gz").write_bytes(packed(*rows))
-    return read_explanations(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "index",
-    [-1, 10**9, 10**30, True, 1.0, math.nan, math.inf, "-1", "1.0", "\uff19", "", None, [], {}],
-)
-def test_an_index_that_is_none(index: object, tmp_path: Path) -> None:
-    rows = [{"index": index, "description": "x"}, {"index": "4", "description": "y"}]
-    assert list(explained(tmp_path, *rows)) == [4]
-    (tmp_path / "batch-0.jsonl.gz").write_bytes(packed({"index": index, "frac_nonzero": 0.5}))
-    assert read_features(tmp_path) == {}
-
-
-def test_long_and_broken_texts_are_cut(tmp_path: Path) -> None:
-    row = {"index": 1, "description": "x" * 1_000_000, "typeName": "k" * 1000, "id": [[]],
-           "explanationModelName": {"a": 1}}  # fmt: skip
-    (one,) = explained(tmp_path, row)[1]
-    assert (len(one.description), len(one.kind), one.model) == (1000, 100, "")
-    (one,) = explained(tmp_path, {"index": 1, "description": "half \ud83d of it"})[1]
-    assert one.description == "half ? of it" and one.description.encode()
-
-
-@pytest.mark.parametrize(
-    "embedding",
-    [[1.0] * 10_000, [math.nan], [math.inf, 1], [10**400], [True, 1], ["1"], [[1]], {}, "[1,", 5,
-     "[" * 100_000, json.dumps([1.0] * 10_000), "NaN", "[NaN]"],
-)  # fmt: skip
-def test_an_embedding_that_is_none(embedding: object, tmp_path: Path) -> None:
-    (one,) = explained(tmp_path, {"index": 1, "description": "x", "embedding": embedding})[1]
-    assert one.embedding is None
-
-
-HISTOGRAM = {
-    "index": "1", "frac_nonzero": 0.5, "freq_hist_data_bar_values": [1, 2.5],
-    "freq_hist_data_bar_heights": [3, 4],
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "harm",
-    [
-        {"frac_nonzero": math.nan}, {"frac_nonzero": 1.5}, {"frac_nonzero": -0.1},
-        {"frac_nonzero": 10**400}, {"frac_nonzero": "0.5"}, {"frac_nonzero": [1]},
-        {"freq_hist_data_bar_heights": [3, math.nan]}, {"freq_hist_data_bar_heights": [3, -4]},
-        {"freq_hist_data_bar_heights": [3]}, {"freq_hist_data_bar_heights": "34"},
-        {"freq_hist_data_bar_values": [1, math.inf]}, {"freq_hist_data_bar_values": [1, 10**400]},
-        {"freq_hist_data_bar_values": [1, "2"]}, {"freq_hist_data_bar_values": {"1": 2}},
-        {key: [1] * 20_000 for key in HISTOGRAM if key.startswith("freq")},
-    ],
-)  # fmt: skip
-def test_a_histogram_that_is_none(harm: dict[str, object], tmp_path: Path) -> None:
-    rows = [HISTOGRAM | harm, HISTOGRAM | {"index": "2"}]
-    (tmp_path / "batch-0.jsonl.gz").write_bytes(packed(*rows))
-    assert list(read_features(tmp_path)) == [2]
-
-
-def test_memory_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [{"index": i, "description": str(i), "embedding": [0.5] * 100} for i in range(1000)]
-    allowance = batches.Allowance("here", 10**9, kept=1_240_000)
-    monkeypatch.setattr(batches.Allowance, "of", classmethod(lambda cls, _: allowance))
-    assert len(explained(tmp_path, *rows[:900])) == 900
-    allowance.kept = 1_240_000
-    with pytest.raises(AuditError, match="here: takes more than 2 GiB of memory"):
-        explained(tmp_path, *rows)
-
-
-def test_many_small_bombs_end_too(serve: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "EXPORT_FLOOR", 5 << 20)
-    served = honest()
-    small = gzip.compress(BOMB_ROW * 2)
-    names = [f"batch-{n}.jsonl.gz" for n in range(40)]
-    served.files = dict.fromkeys(names, content(small))
-    listing = page(*(entry(PREFIX + name, len(small)) for name in names))
-    served.listing = lambda _: content(listing)
-    serve(served)
-    with pytest.raises(AuditError, match="unpacks to more than is believed"):
-        fetch_export(SOURCE, "explanations")
-    assert len(served.requests) < 20
-
-
-@pytest.mark.parametrize("kind", ["pipe", "folder", "broken link"])
-def test_what_is_no_file_is_named(kind: str, tmp_path: Path) -> None:
-    place = tmp_path / "batch-0.jsonl"
-    if kind == "pipe":
-        os.mkfifo(place)  # would be waited for
-    elif kind == "folder":
-        place.mkdir()
-    else:
-        place.symlink_to("nowhere")
-    with pytest.raises(AuditError, match="not a file"):
-        read_explanations(tmp_path)
