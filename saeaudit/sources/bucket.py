@@ -14,8 +14,8 @@ from saeaudit.sources.http import HostError, Note, host_of, unexpected
 MAX_PAGE = 2 << 20
 """Bytes; a page of a thousand keys takes a quarter of that."""
 MAX_PAGES = 200
-MAX_SECONDS = 60.0
-"""For all pages together."""
+MAX_SECONDS = 40.0
+"""For all pages together, so that an endless listing ends within a minute."""
 MAX_KEY = 1024
 """Characters; S3's own limit, in bytes."""
 SIZE = re.compile(r"[0-9]{1,15}")
