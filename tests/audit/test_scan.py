@@ -174,7 +174,7 @@ def test_unusable_rows_are_listed_and_left_out() -> None:
 
 def test_the_collapsed_rule_is_doubted_where_it_takes_too_much() -> None:
     rng = np.random.default_rng(0)
-    rows = rng.normal(size=(1000, 8)).astype(np.float32)
+    rows = rng.normal(size=(1000, 256)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
 
     def summary(scale: list[float], **options: bool) -> tuple[ScanSummary, list[str]]:
