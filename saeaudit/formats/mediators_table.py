@@ -47,11 +47,16 @@ class MediatorsTable:
                 *(f"{share[m]:.1%}" for m in (0.05, 0.2, 0.33)), f"{row.mean_alternatives:,.0f}",
             )  # fmt: skip
         self._console.print(table)
+        refit = "the encoder's codes leave no error"
+        if summary.refit_gap is not None:
+            refit = (
+                f"least squares on the encoder's own features leave {summary.refit_gap:.3f} of its "
+                "squared error"
+            )
         self._console.print(
             Text(
                 f"{escape(summary.sae, NAME)}: {summary.tokens:,} tokens, "
-                f"mean L0 {summary.mean_l0:.1f}; least squares on the encoder's own features leave "
-                f"{summary.refit_gap:.3f} of its squared error"
+                f"mean L0 {summary.mean_l0:.1f}; {refit}"
             )
         )
         for encoder in summary.encoders[1:]:

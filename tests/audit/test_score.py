@@ -413,9 +413,11 @@ def test_refused() -> None:
     stats = {31: FeatureStatistics(0.1, (1.0, 2.0), (3.0, 4.0))}
     with pytest.raises(AuditError, match="another SAE"):
         scored(dictionary, features=stats)
-    stats = {1: FeatureStatistics(0.1, (1.0, math.nan), (3.0, 4.0))}
-    with pytest.raises(AuditError, match="not finite"):
-        scored(dictionary, features=stats)
+    for centres, heights in (
+        ((1.0, math.nan), (3.0, 4.0)), ((-1e308, 1e308), (3.0, 4.0)), ((1.0, 2.0), (1e308, 1e308)),
+    ):  # fmt: skip
+        with pytest.raises(AuditError, match="not finite"):
+            scored(dictionary, features={1: FeatureStatistics(0.1, centres, heights)})
     with pytest.raises(AuditError, match="no feature's frequency"):
         scored(dictionary, features={1: FeatureStatistics(0.0, (), ())})
     assert binary(np.array([0.5]))[0] == 1

@@ -16,6 +16,7 @@ from rich.console import Console
 import saeaudit
 from saeaudit.formats import github, junit, sarif
 from saeaudit.formats.interface import output
+from saeaudit.formats.mediators_table import MediatorsTable
 from saeaudit.formats.output import destination
 from saeaudit.formats.score_table import explain
 from saeaudit.policy.rules import parse_rule
@@ -27,6 +28,7 @@ from saeaudit.records import (
     Compare,
     DisagreementSummary,
     ErrorRecord,
+    MediatorsSummary,
     Pick,
     Record,
     Run,
@@ -166,6 +168,14 @@ def test_tables_hold_no_workflow_command() -> None:
         assert not line.strip().startswith("::") and "##[" not in line and "\r" not in line
     assert "\x1b" not in text.getvalue()
     assert "'a\\n: :error" in text.getvalue()  # a token's text is quoted
+
+
+def test_codes_without_error_have_nothing_to_refit() -> None:
+    text = io.StringIO()
+    table = MediatorsTable(Console(file=text, width=100))
+    table.record(MediatorsSummary("sae", 1, 0, 2.0, 0.0, 0.0, None, (), (), ()))
+    table.end()
+    assert "sae: 1 tokens, mean L0 2.0; the encoder's codes leave no error" in text.getvalue()
 
 
 @pytest.mark.parametrize("form", ["github", "junit", "sarif", "table"])

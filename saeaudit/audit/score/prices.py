@@ -209,12 +209,12 @@ def _histograms(
         if of_feature is None or not sum(of_feature.bin_heights):
             continue
         heights, frequency = list(of_feature.bin_heights), of_feature.frac_nonzero
-        if not all(map(math.isfinite, (*of_feature.bin_centres, *heights, frequency))):
-            raise AuditError(f"feature {feature}'s histogram is not finite", where=where)
         if min(heights) < 0:
             raise AuditError(f"feature {feature}'s histogram has negative counts", where=where)
         centres = [centre * norm for centre in of_feature.bin_centres]
         step = centres[1] - centres[0] if len(centres) > 1 else 0.0
+        if not all(map(math.isfinite, (*centres, step, sum(heights), frequency))):
+            raise AuditError(f"feature {feature}'s histogram is not finite", where=where)
         yield _Histogram(row, frequency, step, centres, heights)
 
 
@@ -231,7 +231,7 @@ def _token_count(histograms: list[_Histogram], where: str) -> float:
 def _spread(counts: Counts, histogram: _Histogram, *, half: int) -> None:
     """Count a histogram's samples, each bin's spread evenly over its width."""
     row, _, step, centres, heights = histogram
-    points = min(max(1, math.ceil(4 * FINE * step / counts.grid.width)), MOST_POINTS)
+    points = max(1, math.ceil(min(4 * FINE * step / counts.grid.width, MOST_POINTS)))
     offset = (torch.arange(points, dtype=torch.float64) + 0.5) / points - 0.5
     value = torch.tensor(centres, dtype=torch.float64)[:, None] + step * offset
     weight = torch.tensor(heights, dtype=torch.float64)[:, None].expand_as(value) / points
