@@ -80,6 +80,7 @@ class _Child:
     """A process that tries the inputs that it is told to."""
 
     def __init__(self, target: Target) -> None:
+        target.make(random.Random(0))  # what all inputs are made of is there before the child is
         context = multiprocessing.get_context("fork" if sys.platform != "win32" else "spawn")
         self._pipe, other = context.Pipe()
         self._stack = tempfile.NamedTemporaryFile(prefix="saeaudit-fuzz-", suffix=".stack")
@@ -203,7 +204,6 @@ def fuzz(target: Target, seed: int, *, seconds: float, inputs: int | None = None
         inputs: stop after so many.
     """
     result = Result(0, 0, {})
-    target.make(random.Random(0))  # what all inputs are made of is made before there is a child
     end = time.monotonic() + seconds
     child = _Child(target)
     try:

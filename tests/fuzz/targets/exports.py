@@ -36,7 +36,8 @@ class Bucket(NamedTuple):
         return {"bucket.json": json.dumps(told).encode(), "batch": batch}
 
     def run(self, folder: Path) -> None:
-        from saeaudit.sources.neuronpedia import fetch_export, read_explanations
+        from saeaudit.sources.exports import fetch_export
+        from saeaudit.sources.neuronpedia import read_explanations
 
         told = json.loads((folder / "bucket.json").read_bytes())
         batch = (folder / "batch").read_bytes()

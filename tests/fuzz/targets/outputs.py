@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import json
 import random
 import re
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from saeaudit.errors import AuditError
 from saeaudit.formats.interface import Format, output
+from saeaudit.formats.output import destination
 from saeaudit.records import parse
 from tests.fuzz.engine import Case
 from tests.fuzz.mutate import TEXTS, chance, dumped
 from tests.fuzz.oracle import promised, unclean
-from tests.fuzz.seeds import record_rows
+from tests.fuzz.seeds import record_rows, records
 
 ALPHABET = "a :#[]%\\/\"'<>&\t\n\r\x00\x07\x1b\x7f\x85\x9b\u200b\u202e\u2028\u2066\ud800\ufffeé✓"
 OURS = re.compile(r"::(error|warning|notice) title=[^:\n]*::")
@@ -26,35 +25,34 @@ OUTSIDE = ("uri", "path", "text", "reason", "hint", "removed", "added", "name", 
 
 
 class Outputs(NamedTuple):
-    """Records full of hostile texts, in every format."""
+    """Records full of hostile texts, in every format.
+
+    An input holds the texts only, so that a kept one stays of use when the form of records changes.
+    """
 
     name: str = "escape"
 
     def make(self, rng: random.Random) -> Case:
-        words = [hostile(rng) for _ in range(8)]
-        rows = [
-            _filled(rng, row, words)
-            for row in record_rows(rng.choice(("scan", "score", "mediators")))
-        ]
-        rows.insert(2, {"type": "error", "sae": words[0], "reason": words[1], "hint": words[2]})
-        return {
-            "records.jsonl": "".join(dumped(r) + "\n" for r in rows).encode(
-                "utf-8", "surrogatepass"
-            )
-        }
+        command = rng.choice(("scan", "score", "mediators"))
+        records(command)  # made by the parent of the process that runs the input
+        told = {"command": command, "seed": rng.randrange(10**6),
+                "words": [hostile(rng) for _ in range(8)]}  # fmt: skip
+        return {"told.json": json.dumps(told).encode()}
 
     def run(self, folder: Path) -> None:
-        lines = (folder / "records.jsonl").read_bytes().decode("utf-8", "surrogatepass").split("\n")
-        records = [_parse(line) for line in lines if line]
+        told = json.loads((folder / "told.json").read_bytes())
+        rng, words = random.Random(told["seed"]), told["words"]
+        rows = [_filled(rng, row, words) for row in record_rows(told["command"])]
+        rows.insert(2, {"type": "error", "sae": words[0], "reason": words[1], "hint": words[2]})
+        parsed = [_parse(dumped(row)) for row in rows]
         for form in get_args(Format):
-            binary = io.BytesIO()
-            with redirect_stdout(io.TextIOWrapper(binary, "utf-8")):
-                with output(None, form) as writer:
-                    for record in records:
-                        writer.record(record)
-                check(binary.getvalue().decode("utf-8"), form)
-        for line in lines[:3]:
-            raise_clean(line)
+            place = folder / f"out.{form}"
+            with output(destination(str(place)), form) as writer:
+                for record in parsed:
+                    writer.record(record)
+            check(place.read_bytes().decode("utf-8"), form)
+        for word in words:
+            raise_clean(word)
 
 
 def _parse(line: str) -> Any:
