@@ -34,6 +34,8 @@ LEAST_SHAPE, MOST_SHAPE = 1e-3, 0.95
 """A generalised Pareto tail's shape: below, it is a geometric one; from 1 on it has no mean."""
 TAIL = 0.01
 """Share of the pooled samples that its tail is fitted to."""
+LONGEST_BODY = 1 << 22
+"""Bins of the pooled distribution that are kept one by one, 8 bytes each; all beyond are tail."""
 
 
 def bound(l0: float, features: int, bits: float) -> float:
@@ -202,7 +204,7 @@ class Prices:
         after = total - weights.cumsum(0)
         # The body ends where no more than a share of the samples is left.
         last = int((after > max(TAIL * total, 0.5)).sum())
-        body = int(bins[last]) + 1 if len(bins) else 1
+        body = min(int(bins[last]) + 1, LONGEST_BODY) if len(bins) else 1
         inside = bins < body
         count = torch.zeros(body, dtype=torch.float64, device=bins.device)
         count[bins[inside]] = weights[inside]
