@@ -16,7 +16,7 @@ from saeaudit.sources.neuronpedia import Kind, source_of
 from saeaudit.sources.partial import fetch_decoder
 from saeaudit.sources.segments import UnsuitableError
 from saeaudit.sources.target import Local, Remote
-from saeaudit.weights.interface import family_of
+from saeaudit.weights.families import family_of
 
 
 def list_all(saes: Sequence[Local]) -> Iterator[ListingRecord]:

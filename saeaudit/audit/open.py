@@ -13,7 +13,8 @@ from saeaudit.dictionary import Dictionary, FileRead, Source, validate
 from saeaudit.errors import TargetError, WeightsError
 from saeaudit.sources.http import Note
 from saeaudit.sources.target import Local, resolve
-from saeaudit.weights.interface import family_of, read_weights
+from saeaudit.weights.families import family_of
+from saeaudit.weights.find import read_weights
 
 
 def open_local(local: Local) -> Dictionary:
@@ -23,7 +24,7 @@ def open_local(local: Local) -> Dictionary:
         WeightsError: not weights, damaged, or nothing usable in it.
     """
     local = local.bring()
-    weights, paths = read_weights(local.file)
+    weights, paths = read_weights(local.file, local.contents)
     try:
         with ThreadPoolExecutor(1) as pool:
             digests = pool.map(_digest, paths)

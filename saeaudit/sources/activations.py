@@ -14,7 +14,7 @@ from torch import Tensor
 from saeaudit.errors import AuditError
 from saeaudit.sample import SAMPLES, sample_root
 from saeaudit.untrusted import parse_json, read_bytes, text_lines
-from saeaudit.weights.tensors import FLOATS, Stored, read_tensors
+from saeaudit.weights.tensors import FLOATS, Stored, Tensors, read_tensors
 
 TOKENS = 256 << 20
 """Bytes of a file of tokens."""
@@ -40,7 +40,7 @@ def read_activations(path: Path, width: int) -> Tensor:
     Raises:
         AuditError: none or several, another width, or no rows.
     """
-    tensors, _ = _tensors(path)
+    tensors = _tensors(path)
     found = {n: t for n, t in tensors.items() if len(t.shape) == 2 and t.dtype in FLOATS}
     name = "activations" if "activations" in found else next(iter(found), "")
     if not found or (name != "activations" and len(found) > 1):
@@ -99,7 +99,7 @@ def read_codes(path: Path, count: int, features: int) -> Rows:
         AuditError: another shape. The returned function raises it for codes that are negative or
             not finite.
     """
-    tensors, _ = _tensors(path)
+    tensors = _tensors(path)
     where = str(path)
     if {"indices", "values"} <= tensors.keys():
         read = _sparse(tensors["indices"], tensors["values"], features, where)
@@ -167,7 +167,7 @@ def _is_real(stored: Stored) -> bool:
     return stored.dtype in FLOATS or stored.dtype in INTEGERS
 
 
-def _tensors(path: Path) -> tuple[dict[str, Stored], dict[str, object]]:
+def _tensors(path: Path) -> Tensors:
     if not path.exists():
         raise AuditError("no such file", where=str(path))
-    return read_tensors(path)
+    return read_tensors(path).tensors

@@ -27,7 +27,7 @@ from saeaudit.sources.durable import check_room, keep, locked, storing, write_wh
 from saeaudit.sources.hub import Repo
 from saeaudit.sources.hubapi import hub_errors
 from saeaudit.sources.segments import Read, Segment, UnsuitableError, find_segments
-from saeaudit.weights.interface import Listed
+from saeaudit.weights.find import Listed
 
 ENCODER = re.compile(r"(?:[Ww]_enc(?:_\d+)?|W_E|W_skip|affine_skip_connection|encoder.*\.weight)$")
 """Names of the tensors that are left behind."""

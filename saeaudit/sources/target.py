@@ -25,7 +25,8 @@ from saeaudit.sources.hub import Repo, is_offline, open_repo
 from saeaudit.sources.partial import decoder_path
 from saeaudit.sources.releases import Release, known_releases
 from saeaudit.untrusted import VALUES, parse_yaml, read_text
-from saeaudit.weights.interface import WEIGHT_SUFFIXES, Listed, find_listed, find_weights, natural
+from saeaudit.weights.find import Listed, find_listed, find_weights, natural
+from saeaudit.weights.tensors import READERS, Contents
 
 URI = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?(?:/(?P<path>.+?))?/?")
 Opening = Callable[[str, str | None], Repo]
@@ -50,6 +51,8 @@ class Local:
     """Commit, for hub repositories."""
     remote: Remote | None = None
     """Where it is on the hub."""
+    contents: Contents | None = None
+    """What the weight file holds, where resolving the target has meant to open it."""
 
     def shown(self, file: Path) -> str:
         """Name of a file for records: the same on every machine for samples and repositories."""
@@ -121,8 +124,15 @@ def resolve(
     elif _exists(target):
         root = target.rstrip("/") or "/"
         found = [
-            (name or Path(target).name, Local(f"{root}/{name}" if name else target, file))
-            for name, file in find_weights(Path(target))
+            (
+                located.name or Path(target).name,
+                Local(
+                    f"{root}/{located.name}" if located.name else target,
+                    located.file,
+                    contents=located.contents,
+                ),
+            )
+            for located in find_weights(Path(target))
         ]
     else:
         found = _release(target, opening, revision)
@@ -217,7 +227,7 @@ def _release(target: str, opening: Opening, revision: str | None) -> list[tuple[
         found = _saelens(target, opening)
         if found is not None:
             return found
-        path = target.startswith((".", "/", "~")) or Path(target).suffix in WEIGHT_SUFFIXES
+        path = target.startswith((".", "/", "~")) or Path(target).suffix.lower() in READERS
         what = "no such file or folder" if path else "no such file, folder or release"
         raise TargetError(what, where=target, hint=_nearest(target))
     release, sae = releases[name], target[len(name) + 1 :].rstrip("/")

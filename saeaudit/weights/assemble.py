@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from torch import Tensor
 
 from saeaudit.dictionary import Architecture, Weights
 from saeaudit.errors import WeightsError
 from saeaudit.untrusted import finite, whole
-from saeaudit.weights.orient import orient
-from saeaudit.weights.tensors import Stored
+from saeaudit.weights.orient import Layout, orient
+from saeaudit.weights.tensors import Stored, Tensors
 
 
 class Names(NamedTuple):
@@ -28,6 +28,11 @@ class Names(NamedTuple):
     r_mag: tuple[str, ...] = ("r_mag",)
 
 
+TRANSCODER_NOTE = "a transcoder: its decoder writes to another space than its encoder reads"
+CROSS_LAYER_NOTE = (
+    "a cross-layer decoder [F, {layers}, {width}]: each feature's rows for all layers are audited "
+    "as one of width {flat}"
+)
 EXPECTS_SCALED = "the encoder expects activations scaled to a mean norm of sqrt(d)"
 
 LINEAR = Names(
@@ -44,15 +49,13 @@ LINEAR = Names(
 def assemble(
     family: str,
     where: str,
-    tensors: Mapping[str, Stored],
+    tensors: Tensors,
     names: Names,
     architecture: Architecture,
+    layout: Layout,
     *,
-    features_last: bool = False,
-    features: int | None = None,
-    width: int | None = None,
-    maps_elsewhere: bool = False,
-    **extra: Any,
+    notes: tuple[str, ...] = (),
+    **fields: Any,
 ) -> Weights:
     """Orient and check one SAE's tensors.
 
@@ -62,11 +65,9 @@ def assemble(
         tensors: what the file holds.
         names: how the family calls them.
         architecture: the encoder's formula; "decoder-only" replaces it where no encoder is there.
-        features_last: whether the family stores the decoder [d, F].
-        features: F, where a configuration says so.
-        width: d of the decoder, where a configuration says so.
-        maps_elsewhere: whether encoder and decoder may have different widths.
-        **extra: further fields of `Weights`.
+        layout: what the family and its configuration say about the shapes.
+        notes: as in `Weights`; that it is a transcoder is added here.
+        **fields: further fields of `Weights`.
 
     Raises:
         WeightsError: no decoder, or shapes that contradict each other.
@@ -75,29 +76,25 @@ def assemble(
     if name is None:
         present = ", ".join(sorted(tensors)[:8]) or "nothing"
         raise WeightsError(f"no {names.decoder[0]}; it has {present}", where=where)
+    shape = tensors[name].shape
     vectors = {
         field: vector(tensors, getattr(names, field))
         for field in ("b_enc", "b_dec", "b_gate", "b_mag", "r_mag")
     }
     threshold = vector(tensors, names.threshold)
-    per_feature = [
-        v
-        for v in (vectors["b_enc"], vectors["b_gate"], threshold)
-        if v is not None and v.ndim == 1 and len(v) > 1
-    ]
-    oriented = orient(
-        flattened(tensors[name]),
-        next((tensors[n] for n in names.encoder if n in tensors), None),
-        features_last=features_last,
-        feature_length=features or next((len(v) for v in per_feature), None),
-        width_length=width or _length(vectors["b_dec"], flat=len(tensors[name].shape) == 3),
-        name=name,
-        where=where,
-        maps_elsewhere=maps_elsewhere,
+    lengths = [len(v) for v in (vectors["b_enc"], threshold) if _is_per_feature(v)]
+    gate = vectors["b_gate"]
+    if _is_per_feature(gate) and len(gate) in shape:  # validation names one of another length
+        lengths.append(len(gate))
+    settled = layout._replace(
+        features=layout.features or next(iter(lengths), None),
+        width=layout.width or _length(vectors["b_dec"], flat=len(shape) == 3),
     )
+    encoder = next((tensors[n] for n in names.encoder if n in tensors), None)
+    oriented = orient(flattened(tensors[name]), encoder, settled, name, where)
     if threshold is not None and threshold.numel() == 1:  # shared by all features
         threshold = threshold.reshape(()).expand(oriented.features)
-    if len(tensors[name].shape) == 3:
+    if len(shape) == 3:
         vectors["b_dec"] = None  # one bias a layer, or of one layer only
     return Weights(
         format=family,
@@ -105,17 +102,26 @@ def assemble(
         architecture=architecture if oriented.encoder else "decoder-only",
         encoder=oriented.encoder,
         threshold=threshold,
-        maps_elsewhere=maps_elsewhere,
+        maps_elsewhere=layout.maps_elsewhere,
         b_enc=vectors["b_enc"],
         b_dec=vectors["b_dec"],
         b_gate=vectors["b_gate"],
         b_mag=vectors["b_mag"],
         r_mag=vectors["r_mag"],
-        **extra,
+        notes=notes + _space_notes(shape, layout),
+        **fields,
     )
 
 
-def vector(tensors: Mapping[str, Stored], names: tuple[str, ...]) -> Tensor | None:
+def _space_notes(shape: tuple[int, ...], layout: Layout) -> tuple[str, ...]:
+    """What the decoder's rows are directions of, where that is not the encoder's space."""
+    if len(shape) == 3:
+        _, layers, width = shape
+        return (CROSS_LAYER_NOTE.format(layers=layers, width=width, flat=layers * width),)
+    return (TRANSCODER_NOTE,) if layout.maps_elsewhere else ()
+
+
+def vector(tensors: Tensors, names: tuple[str, ...]) -> Tensor | None:
     """The first of the named tensors that is there; axes of length 1 are dropped from a vector."""
     stored = next((tensors[name] for name in names if name in tensors), None)
     if stored is None:
@@ -134,11 +140,21 @@ def flattened(stored: Stored) -> Stored:
     return Stored(shape, stored.dtype, lambda: load().reshape(shape))
 
 
+def exponential(logarithms: Stored) -> Stored:
+    """Thresholds that are stored as logarithms."""
+    return Stored(logarithms.shape, logarithms.dtype, lambda: logarithms.load().exp())
+
+
+def _is_per_feature(value: Tensor | None) -> TypeGuard[Tensor]:
+    """Whether it is a vector; one number alone may be shared by all features."""
+    return value is not None and value.ndim == 1 and len(value) > 1
+
+
 def _length(value: Tensor | None, *, flat: bool) -> int | None:
     return len(value) if value is not None and value.ndim == 1 and not flat else None
 
 
-def scalar(tensors: Mapping[str, Stored], name: str) -> float | None:
+def scalar(tensors: Tensors, name: str) -> float | None:
     """A stored real number that is finite, or None."""
     stored = tensors.get(name)
     if stored is None or stored.dtype.is_complex or math.prod(stored.shape) != 1:

@@ -12,7 +12,8 @@ from saeaudit.dictionary import Architecture, Weights
 from saeaudit.errors import WeightsError
 from saeaudit.weights.assemble import LINEAR, Names, assemble, positive, scalar
 from saeaudit.weights.interface import Loaded, Present
-from saeaudit.weights.tensors import Stored, read_json, read_tensors
+from saeaudit.weights.orient import Layout
+from saeaudit.weights.tensors import Contents, Tensors, read_json
 
 CLASSES: dict[str, tuple[Architecture, bool]] = {
     "AutoEncoder": ("standard", True),
@@ -40,7 +41,7 @@ TENSORS: dict[str, set[str]] = {
 }
 """dict_class → the tensors that it saves. AutoEncoderTopK and BatchTopKSAE save the same."""
 
-OWN = ("AutoEncoder", "GatedAutoEncoder", "BatchTopKSAE", "MatryoshkaBatchTopKSAE")
+UNMISTAKABLE = ("AutoEncoder", "GatedAutoEncoder", "BatchTopKSAE", "MatryoshkaBatchTopKSAE")
 """Classes whose tensors no other library saves under these names."""
 
 
@@ -62,14 +63,14 @@ class DictionaryLearning:
         """Its folder; a checkpoint's file, because its folder holds several."""
         return file if _is_checkpoint(file) else file.parent
 
-    def read(self, file: Path) -> Loaded:
+    def read(self, file: Path, contents: Contents) -> Loaded:
         """Read the weights; config.json names the class, which the tensors must bear out."""
         config_file = Path(_config_file(file))
         where = str(config_file)
         trainer = read_json(config_file).get("trainer")
         if not isinstance(trainer, dict):
             raise WeightsError("no trainer section; not a dictionary_learning SAE", where=where)
-        tensors, scalars = read_tensors(file)
+        tensors = contents.tensors
         named = trainer.get("dict_class")
         name = None if named is None else str(named)
         if name is not None and name not in CLASSES:
@@ -82,11 +83,11 @@ class DictionaryLearning:
             notes = (f"config.json says {name}, the tensors are those of {saved}: read as such",)
             name = saved
         name = name or saved or _guess(tensors)
-        weights = build(name, tensors, str(file), scalars.get("k"), trainer, notes)
+        weights = build(name, tensors, str(file), contents.scalars.get("k"), trainer, notes)
         return Loaded(weights, (file, config_file))
 
 
-def recognise(tensors: Mapping[str, Stored]) -> str | None:
+def recognise(tensors: Tensors) -> str | None:
     """The class that saved a state dictionary, where its tensors are those of no other library.
 
     Of the two that save the same, BatchTopKSAE has a threshold, -1 where none was ever measured.
@@ -94,11 +95,11 @@ def recognise(tensors: Mapping[str, Stored]) -> str | None:
     saved = _class_of(tensors)
     if saved == "BatchTopKSAE" and (scalar(tensors, "threshold") or 0) < 0:
         return "AutoEncoderTopK"
-    return saved if saved in OWN else None
+    return saved if saved in UNMISTAKABLE else None
 
 
 def build(
-    name: str, tensors: Mapping[str, Stored], where: str, k: Any = None,
+    name: str, tensors: Tensors, where: str, k: Any = None,
     trainer: Mapping[str, Any] = MappingProxyType({}), notes: tuple[str, ...] = (),
 ) -> Weights:  # fmt: skip
     """Assemble an SAE of one of `CLASSES`.
@@ -127,9 +128,11 @@ def build(
         tensors,
         LINEAR if linear else Names(),
         architecture,
-        features_last=linear,
-        features=positive(trainer, "dict_size", where),
-        width=positive(trainer, "activation_dim", where),
+        Layout(
+            features=positive(trainer, "dict_size", where),
+            width=positive(trainer, "activation_dim", where),
+            features_last=linear,
+        ),
         subtract_b_dec=centres,
         k=positive({"k": active}, "k", where),
         notes=notes,
@@ -145,13 +148,13 @@ def _config_file(file: PurePath) -> PurePath:
     return folder / "config.json"
 
 
-def _class_of(tensors: Mapping[str, Stored]) -> str | None:
+def _class_of(tensors: Tensors) -> str | None:
     """The class whose tensors these are, exactly; of two, the one that uses all of them."""
     fitting = [name for name, names in TENSORS.items() if names == set(tensors)]
     return fitting[-1] if fitting else None
 
 
-def _guess(tensors: Mapping[str, Stored]) -> str:
+def _guess(tensors: Tensors) -> str:
     if "gate_bias" in tensors:
         return "GatedAutoEncoder"
     if "W_dec" in tensors:

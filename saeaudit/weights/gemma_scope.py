@@ -10,13 +10,8 @@ from typing import Any
 
 from saeaudit.weights.assemble import Names, assemble
 from saeaudit.weights.interface import Loaded, Present
-from saeaudit.weights.tensors import read_json, read_tensors
-
-ELSEWHERE = "a transcoder: its decoder writes to another space than its encoder reads"
-CROSS_LAYER = (
-    "a cross-layer decoder [F, {layers}, {width}]: each feature's rows for all layers are audited "
-    "as one of width {flat}"
-)
+from saeaudit.weights.orient import Layout
+from saeaudit.weights.tensors import Contents, read_json
 
 TRANSCODERS = re.compile(r"(models--google--)?gemma-scope-\w+-\w+-transcoders")
 """The release's name, as a folder or in the hub's cache."""
@@ -39,17 +34,16 @@ class GemmaScope:
         """Its folder."""
         return file.parent
 
-    def read(self, file: Path) -> Loaded:
+    def read(self, file: Path, contents: Contents) -> Loaded:
         """Read params.npz; some files spell the matrices w_enc and w_dec.
 
         It does not say what it is of: only its release does, by the repository's name for
         transcoders and by a folder for the SAEs of embeddings, which see them divided by sqrt(d).
         """
-        tensors, _ = read_tensors(file)
-        elsewhere = any(TRANSCODERS.fullmatch(part) for part in file.parts)
+        transcoder = any(TRANSCODERS.fullmatch(part) for part in file.parts)
         weights = assemble(
-            self.name, str(file), tensors, Names(), "jumprelu",
-            maps_elsewhere=elsewhere, notes=(ELSEWHERE,) if elsewhere else (),
+            self.name, str(file), contents.tensors, Names(), "jumprelu",
+            Layout(maps_elsewhere=transcoder),
         )  # fmt: skip
         if file.parent.match("embedding/width_*/average_l0_*"):
             scale = 1 / math.sqrt(weights.decoder.shape[1])
@@ -74,25 +68,18 @@ class GemmaScope2:
         """Its folder; the file for one layer of a cross-layer transcoder."""
         return file.parent if file.name == "params.safetensors" else file
 
-    def read(self, file: Path) -> Loaded:
+    def read(self, file: Path, contents: Contents) -> Loaded:
         """Read the tensors; config.json, where it is there, tells transcoders."""
-        tensors, _ = read_tensors(file)
+        tensors = contents.tensors
         config_file = file.parent / "config.json"
         config = read_json(config_file) if config_file.is_file() else {}
         decoder = tensors.get("w_dec") or tensors.get("W_dec")
         cross_layer = decoder is not None and len(decoder.shape) == 3
         skips = "affine_skip_connection" in tensors
-        elsewhere = cross_layer or skips or _reads_another(config, file)
-        notes = []
-        if cross_layer and decoder is not None:
-            _, layers, width = decoder.shape
-            notes.append(CROSS_LAYER.format(layers=layers, width=width, flat=layers * width))
-        elif elsewhere:
-            notes.append(ELSEWHERE)
+        transcoder = cross_layer or skips or _reads_another(config, file)
         weights = assemble(
-            self.name, str(file), tensors, Names(), "jumprelu",
-            maps_elsewhere=elsewhere, notes=tuple(notes),
-        )  # fmt: skip
+            self.name, str(file), tensors, Names(), "jumprelu", Layout(maps_elsewhere=transcoder)
+        )
         return Loaded(weights, (file, *((config_file,) if config else ())))
 
 

@@ -14,14 +14,15 @@ from saeaudit.weights.assemble import (
     LINEAR,
     Names,
     assemble,
+    exponential,
     multiplied,
     number_of,
     positive,
 )
-from saeaudit.weights.gemma_scope import ELSEWHERE
 from saeaudit.weights.interface import Loaded, Present
+from saeaudit.weights.orient import Layout
 from saeaudit.weights.published import published_scale
-from saeaudit.weights.tensors import Stored, read_json, read_tensors
+from saeaudit.weights.tensors import Contents, Stored, read_json
 
 
 class LlamaScope:
@@ -44,13 +45,13 @@ class LlamaScope:
         """The folder that its hyperparams.json lies in."""
         return file.parent.parent
 
-    def read(self, file: Path) -> Loaded:
+    def read(self, file: Path, contents: Contents) -> Loaded:
         """Read the weights and fold the threshold of the json in."""
         import torch
 
         config_file = Path(_hyperparams(file))
         config, where = read_json(config_file), str(config_file)
-        tensors, _ = read_tensors(file)
+        tensors = dict(contents.tensors)
         width = positive(config, "d_model", where)
         features = positive(config, "d_sae", where)
         norms = config.get("dataset_average_activation_norm")
@@ -61,20 +62,16 @@ class LlamaScope:
         scale = math.sqrt(width) / number_of(norms, "in", where)
         threshold = number_of(config, "jump_relu_threshold", where)
         tensors["threshold"] = Stored((), torch.float32, lambda: torch.tensor(threshold))
-        elsewhere = config.get("hook_point_in") != config.get("hook_point_out")
+        transcoder = config.get("hook_point_in") != config.get("hook_point_out")
         weights = assemble(
             self.name,
             str(file),
             tensors,
             LINEAR,
             "jumprelu",
-            features_last=True,
-            features=features,
-            width=width,
-            maps_elsewhere=elsewhere,
+            Layout(features, width, features_last=True, maps_elsewhere=transcoder),
             input_scale=scale,
             output_scale=math.sqrt(width) / number_of(norms, "out", where),
-            notes=(ELSEWHERE,) if elsewhere else (),
         )
         return Loaded(weights, (file, config_file))
 
@@ -100,17 +97,17 @@ class LlamaScopeR1:
         """Its folder."""
         return file.parent
 
-    def read(self, file: Path) -> Loaded:
+    def read(self, file: Path, contents: Contents) -> Loaded:
         """Read the weights; thresholds are stored as logarithms."""
         config_file = file.parent / "config.json"
         config, where = read_json(config_file), str(config_file)
-        tensors, _ = read_tensors(file)
+        tensors = dict(contents.tensors)
         _exponentiate(tensors)
         linear = "decoder.weight" in tensors
         names = LINEAR if linear else Names(("W_D",), ("W_E",), ("b_E",), ("b_D",))
         width = positive(config, "d_model", where)
         features = positive(config, "d_sae", where) or multiplied(config, "d_model", where)
-        elsewhere = config.get("hook_point_in") != config.get(
+        transcoder = config.get("hook_point_in") != config.get(
             "hook_point_out", config.get("hook_point_in")
         )
         scale, notes = _scale(config, width, published_scale(file))
@@ -120,15 +117,12 @@ class LlamaScopeR1:
             tensors,
             names,
             _architecture(config, tensors),
-            features_last=linear,
-            features=features,
-            width=width,
-            maps_elsewhere=elsewhere,
+            Layout(features, width, features_last=linear, maps_elsewhere=transcoder),
             k=positive(config, "top_k", where),
             norm_scaled=bool(config.get("sparsity_include_decoder_norm", False)),
             input_scale=scale,
             output_scale=scale,
-            notes=notes + ((ELSEWHERE,) if elsewhere else ()),
+            notes=notes,
         )
         return Loaded(weights, (file, config_file))
 
@@ -140,11 +134,7 @@ def _hyperparams(file: PurePath) -> PurePath:
 def _exponentiate(tensors: dict[str, Stored]) -> None:
     for name in list(tensors):
         if name.split(".")[-1] == "log_jumprelu_threshold":
-            tensors["threshold"] = _exponential(tensors.pop(name))
-
-
-def _exponential(logs: Stored) -> Stored:
-    return Stored(logs.shape, logs.dtype, lambda: logs.load().exp())
+            tensors["threshold"] = exponential(tensors.pop(name))
 
 
 def _architecture(config: dict[str, Any], tensors: dict[str, Stored]) -> Architecture:

@@ -9,11 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
 
 from saeaudit.errors import WeightsError
 from saeaudit.weights.tensors import FLOATS, Stored
+
+
+class Layout(NamedTuple):
+    """What is known of an SAE's shapes before its decoder is looked at."""
+
+    features: int | None = None
+    """F, from a configuration or the length of a vector of one number a feature."""
+    width: int | None = None
+    """d of a decoder row, from a configuration or the decoder's bias."""
+    features_last: bool = False
+    """What the tensor's name implies: [d, F] (nn.Linear) rather than [F, d]."""
+    maps_elsewhere: bool = False
+    """Whether the encoder may read a space of another width (transcoders)."""
 
 
 @dataclass(frozen=True)
@@ -52,27 +66,16 @@ def matrix(stored: Stored, name: str, where: str) -> tuple[int, int]:
 
 
 def orient(
-    decoder: Stored,
-    encoder: Stored | None,
-    *,
-    features_last: bool,
-    feature_length: int | None,
-    width_length: int | None,
-    name: str,
-    where: str,
-    maps_elsewhere: bool = False,
+    decoder: Stored, encoder: Stored | None, layout: Layout, name: str, where: str
 ) -> Oriented:
     """Settle which axis of the decoder counts features.
 
     Args:
         decoder: the decoder as stored.
         encoder: the encoder as stored, or None.
-        features_last: what the tensor's name implies: [d, F] (nn.Linear) rather than [F, d].
-        feature_length: length of a per-feature vector of the file (b_enc, threshold), if any.
-        width_length: length of b_dec, if any.
+        layout: what else is known of the shapes.
         name: of the decoder tensor, for messages.
         where: the file, for messages.
-        maps_elsewhere: whether the encoder may read a space of another width (transcoders).
 
     Raises:
         WeightsError: the shapes contradict each other.
@@ -80,13 +83,13 @@ def orient(
     shape = matrix(decoder, name, where)
     options = [
         last
-        for last in (features_last, not features_last)
-        if feature_length in (None, shape[last]) and width_length in (None, shape[not last])
+        for last in (layout.features_last, not layout.features_last)
+        if layout.features in (None, shape[last]) and layout.width in (None, shape[not last])
     ]
     if not options:
         raise WeightsError(
             f"{name} has shape {list(shape)}, which fits neither way round: per-feature vectors "
-            f"have length {feature_length}, the decoder bias {width_length}",
+            f"have length {layout.features}, the decoder bias {layout.width}",
             where=where,
         )
     last = options[0]
@@ -96,24 +99,22 @@ def orient(
         loaded = decoder.load()
         return loaded.T.contiguous() if last else loaded
 
-    return Oriented(
-        features, width, rows, _encoder(encoder, (features, width), last, maps_elsewhere, where)
-    )
+    settled = Layout(features, width, last, layout.maps_elsewhere)
+    return Oriented(features, width, rows, _encoder(encoder, settled, where))
 
 
-def _encoder(
-    encoder: Stored | None, decoder: tuple[int, int], last: bool, maps_elsewhere: bool, where: str
-) -> Callable[[], Tensor] | None:
-    if encoder is None:
+def _encoder(stored: Stored | None, decoder: Layout, where: str) -> Callable[[], Tensor] | None:
+    """What loads the encoder as ``[d_in, F]``, its orientation settled by the decoder's."""
+    if stored is None:
         return None
-    stored, (features, width) = encoder, decoder
-    shape = matrix(stored, "the encoder", where)
-    if features not in shape if maps_elsewhere else sorted(shape) != sorted(decoder):
+    shape, features, width = matrix(stored, "the encoder", where), decoder.features, decoder.width
+    fits = features in shape if decoder.maps_elsewhere else set(shape) == {features, width}
+    if not fits:
         raise WeightsError(
             f"the encoder {list(shape)} and the decoder of {features} features x {width} do not "
             "belong together",
             where=where,
         )
     # nn.Linear pairs are stored [F, d] where the decoder is [d, F]; W_enc is [d, F].
-    feature_first = last if shape[0] == shape[1] else shape[0] == features
+    feature_first = decoder.features_last if shape[0] == shape[1] else shape[0] == features
     return (lambda: stored.load().T) if feature_first else stored.load

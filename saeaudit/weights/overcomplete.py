@@ -6,13 +6,12 @@ The rows are those that the library has folded when it is in evaluation mode.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from torch import Tensor
 
 from saeaudit.dictionary import Weights
 from saeaudit.weights.assemble import Names, assemble
-from saeaudit.weights.tensors import Stored
+from saeaudit.weights.orient import Layout
+from saeaudit.weights.tensors import Stored, Tensors
 
 PLAIN_ROWS, RELAXATION = "dictionary._weights", "dictionary.Relax"
 UNAVAILABLE = "overcomplete's files do not say what their encoder does after its matrix"
@@ -23,7 +22,7 @@ def is_overcomplete(name: str) -> bool:
     return name in (PLAIN_ROWS, RELAXATION)
 
 
-def read_overcomplete(tensors: Mapping[str, Stored], where: str) -> Weights:
+def read_overcomplete(tensors: Tensors, where: str) -> Weights:
     """Assemble the dictionary: rows, or for archetypal SAEs W C + Relax, times exp(multiplier).
 
     Args:
@@ -46,10 +45,12 @@ def read_overcomplete(tensors: Mapping[str, Stored], where: str) -> Weights:
     encoder = _encoder(tensors)
     if encoder is not None:
         named["W_enc"] = encoder
-    return assemble("overcomplete", where, named, Names(), "unknown", codes_unavailable=UNAVAILABLE)
+    return assemble(
+        "overcomplete", where, named, Names(), "unknown", Layout(), codes_unavailable=UNAVAILABLE
+    )
 
 
-def _encoder(tensors: Mapping[str, Stored]) -> Stored | None:
+def _encoder(tensors: Tensors) -> Stored | None:
     """The encoder's matrix ``[F, d]`` where it is all that stands before the activation."""
     if any(name.startswith(("encoder.mlp_blocks.", "encoder.final_block.1.")) for name in tensors):
         return None

@@ -13,16 +13,14 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
-from torch import Tensor
-
 from saeaudit.dictionary import Architecture, Weights
 from saeaudit.errors import WeightsError
 from saeaudit.untrusted import whole
 from saeaudit.weights import dictionary_learning, overcomplete
-from saeaudit.weights.assemble import scalar
+from saeaudit.weights.assemble import Names, assemble, exponential, scalar
 from saeaudit.weights.interface import Loaded, Present
-from saeaudit.weights.orient import matrix, orient
-from saeaudit.weights.tensors import FLOATS, Stored, read_tensors
+from saeaudit.weights.orient import Layout, matrix
+from saeaudit.weights.tensors import FLOATS, Contents, Tensors
 
 _LINEAR = r"(?:\d+\.)?weight"
 DECODERS = (
@@ -49,7 +47,7 @@ SHOWN: dict[Architecture, str] = {
 }  # fmt: skip
 
 
-def decoder_name(tensors: Mapping[str, Stored]) -> str | None:
+def decoder_name(tensors: Tensors) -> str | None:
     """Name of the tensor that holds the decoder, or None where none is obvious."""
     for pattern, _ in DECODERS:
         named = [name for name in tensors if pattern.search(name)]
@@ -79,9 +77,9 @@ class Plain:
         """The file: a folder may hold several."""
         return file
 
-    def read(self, file: Path) -> Loaded:
+    def read(self, file: Path, contents: Contents) -> Loaded:
         """Read a state dictionary or a lone matrix."""
-        tensors, scalars = read_tensors(file)
+        tensors, scalars = contents.tensors, contents.scalars
         where = str(file)
         name = decoder_name(tensors)
         if name is None:
@@ -111,57 +109,61 @@ class Plain:
         return Loaded(weights, (file,))
 
 
-def _format(given: Any, default: str) -> str:
+def _format(stated: Any, default: str) -> str:
     """The family that a decoder-only copy was made from, if that is what the file says."""
-    named = isinstance(given, str) and re.fullmatch(r"[a-z0-9_]{1,40}", given)
-    return given if named else default
+    is_name = isinstance(stated, str) and re.fullmatch(r"[a-z0-9_]{1,40}", stated)
+    return stated if is_name else default
 
 
-def _plain(
-    kind: str, name: str, tensors: Mapping[str, Stored], k: int | None, where: str
-) -> Weights:
-    parts = {part: _named(tensors, pattern) for part, pattern in NAMES.items()}
-    threshold = _threshold(tensors, parts["threshold"])
-    vectors = [part for part in (parts["b_enc"], threshold) if part is not None]
-    b_dec = parts["b_dec"]
-    linear = next((last for pattern, last in DECODERS if pattern.search(name)), False)
-    shown = name or "the array"
-    matrix(tensors[name], shown, where)
-    oriented = orient(
-        tensors[name],
-        parts["encoder"],
-        features_last=linear,
-        feature_length=next((max(v.shape) for v in vectors if _is_vector(v)), None),
-        width_length=b_dec.shape[0] if b_dec is not None and _is_vector(b_dec) else None,
-        name=shown,
-        where=where,
-    )
-    b_gate, b_mag, r_mag = (_vector(parts[gate]) for gate in ("b_gate", "b_mag", "r_mag"))
-    gated = not (b_gate is None and b_mag is None and r_mag is None)
-    architecture = _architecture(oriented.encoder is not None, gated, threshold, k)
+def _plain(kind: str, decoder: str, tensors: Tensors, k: int | None, where: str) -> Weights:
+    """Assemble what the tensors' names say.
+
+    Args:
+        kind: name of the format.
+        decoder: the name of its tensor; empty for the one array of an .npy file.
+        tensors: without a common prefix.
+        k: active features a token, where the file says so.
+        where: the file, for messages.
+    """
+    shown = decoder or "the array"
+    matrix(tensors[decoder], shown, where)
+    parts = _parts(tensors)
+    chosen = {shown: tensors[decoder], **{name: tensors[name] for name in parts.values()}}
+    if parts.get("threshold") in LOGARITHMS:
+        chosen[parts["threshold"]] = exponential(tensors[parts["threshold"]])
+    linear = next((last for pattern, last in DECODERS if pattern.search(decoder)), False)
+    architecture = _architecture(parts, k)
     centred = CENTRE in tensors
-    lone = len(tensors) == 1 and not linear
-    return Weights(
-        format=kind,
-        decoder=oriented.decoder(),
-        architecture=architecture,
-        encoder=oriented.encoder,
-        b_enc=_vector(parts["b_enc"]),
-        b_dec=_vector(b_dec),
-        threshold=_expanded(threshold, oriented.features),
-        b_gate=b_gate,
-        b_mag=b_mag,
-        r_mag=r_mag,
+    weights = assemble(
+        kind,
+        where,
+        chosen,
+        Names((shown,), **{part: (name,) for part, name in parts.items()}),
+        architecture,
+        Layout(features_last=linear),
+        notes=_assumed(architecture, centred=centred),
         subtract_b_dec=centred,
         k=k,
-        notes=_notes(oriented.features, oriented.width, lone=lone)
-        + _assumed(architecture, centred=centred),
     )
+    if len(tensors) == 1 and not linear:
+        weights = replace(weights, notes=_lone_matrix(*weights.decoder.shape))
+    return weights
 
 
-def _listing(tensors: Mapping[str, Stored]) -> str:
-    some = [f"{name or 'array'} {list(t.shape)}" for name, t in sorted(tensors.items())[:6]]
-    return ", ".join(some) + (" …" if len(tensors) > 6 else "")
+def _parts(tensors: Tensors) -> dict[str, str]:
+    """Field of `Names` → the one tensor that its pattern fits; one number is no vector."""
+    parts = {}
+    for part, pattern in NAMES.items():
+        fitting = [name for name in tensors if re.fullmatch(pattern, name)]
+        if len(fitting) == 1 and (tensors[fitting[0]].shape or part == "threshold"):
+            parts[part] = fitting[0]
+    logarithm = next((name for name in LOGARITHMS if name in tensors), None)
+    return parts | ({"threshold": logarithm} if logarithm else {})
+
+
+def _listing(tensors: Tensors) -> str:
+    first = [f"{name or 'array'} {list(t.shape)}" for name, t in sorted(tensors.items())[:6]]
+    return ", ".join(first) + (" …" if len(tensors) > 6 else "")
 
 
 def _is_known(name: str) -> bool:
@@ -180,35 +182,7 @@ def _prefix(decoder: str) -> str:
     return decoder[: match.start()] if match else ""
 
 
-def _named(tensors: Mapping[str, Stored], pattern: str) -> Stored | None:
-    named = [name for name in tensors if re.fullmatch(pattern, name)]
-    return tensors[named[0]] if len(named) == 1 else None
-
-
-def _threshold(tensors: Mapping[str, Stored], stored: Stored | None) -> Stored | None:
-    """Thresholds as they are, or the exponentials of stored logarithms."""
-    logarithms = next((tensors[name] for name in LOGARITHMS if name in tensors), None)
-    if logarithms is None:
-        return stored
-    return Stored(logarithms.shape, logarithms.dtype, lambda: logarithms.load().exp())
-
-
-def _is_vector(stored: Stored) -> bool:
-    return len(stored.shape) == 1 and stored.shape[0] > 1
-
-
-def _vector(stored: Stored | None) -> Tensor | None:
-    return stored.load() if stored is not None and stored.shape else None
-
-
-def _expanded(stored: Stored | None, features: int) -> Tensor | None:
-    if stored is None:
-        return None
-    loaded = stored.load()
-    return loaded.reshape(()).expand(features) if loaded.numel() == 1 else loaded
-
-
-def _k(tensors: Mapping[str, Stored], scalars: Mapping[str, Any]) -> int | None:
+def _k(tensors: Tensors, scalars: Mapping[str, Any]) -> int | None:
     for name in ("k", "top_k"):
         for key, stored in tensors.items():
             if key.split(".")[-1] == name and stored.shape == ():
@@ -219,16 +193,14 @@ def _k(tensors: Mapping[str, Stored], scalars: Mapping[str, Any]) -> int | None:
     return None
 
 
-def _architecture(
-    encoder: bool, gated: bool, threshold: Stored | None, k: int | None
-) -> Architecture:
-    if not encoder:
+def _architecture(parts: Mapping[str, str], k: int | None) -> Architecture:
+    if "encoder" not in parts:
         return "decoder-only"
-    if gated:
+    if {"b_gate", "b_mag", "r_mag"} & parts.keys():
         return "gated"
     if k is not None:
         return "topk"
-    return "jumprelu" if threshold is not None else "standard"
+    return "jumprelu" if "threshold" in parts else "standard"
 
 
 def _assumed(architecture: Architecture, *, centred: bool) -> tuple[str, ...]:
@@ -239,10 +211,10 @@ def _assumed(architecture: Architecture, *, centred: bool) -> tuple[str, ...]:
     return (f"assumed from its tensors: {SHOWN[architecture]}, input {how}",)
 
 
-def _notes(features: int, width: int, *, lone: bool) -> tuple[str, ...]:
-    if lone and features < width:
-        return (
-            f"a lone matrix is read as [features, width]: {features} features of width {width}; "
-            "transpose it if its columns are the features",
-        )
-    return ()
+def _lone_matrix(features: int, width: int) -> tuple[str, ...]:
+    if features >= width:
+        return ()
+    return (
+        f"a lone matrix is read as [features, width]: {features} features of width {width}; "
+        "transpose it if its columns are the features",
+    )

@@ -17,10 +17,10 @@ from saeaudit.weights.assemble import (
     number_of,
     positive,
 )
-from saeaudit.weights.gemma_scope import ELSEWHERE
 from saeaudit.weights.interface import Loaded, Present
+from saeaudit.weights.orient import Layout
 from saeaudit.weights.published import published_normalisation, published_scale
-from saeaudit.weights.tensors import Stored, read_json, read_tensors
+from saeaudit.weights.tensors import Contents, Stored, read_json
 
 ARCHITECTURES: dict[str, Architecture] = {
     "standard": "standard",
@@ -71,21 +71,21 @@ class SaeLens:
         """Its folder."""
         return file.parent
 
-    def read(self, file: Path) -> Loaded:
+    def read(self, file: Path, contents: Contents) -> Loaded:
         """Read the weights, taking d_in and d_sae from cfg.json as the arbiter of orientation."""
         config_file, scaler_file = file.parent / "cfg.json", file.parent / SCALER
         config, where = read_json(config_file), str(config_file)
         scaler = read_json(scaler_file) if scaler_file.is_file() else {}
-        tensors, _ = read_tensors(file)
+        tensors = dict(contents.tensors)
         name = str(config.get("architecture") or "standard")
-        elsewhere = "transcoder" in name
+        transcoder = "transcoder" in name
         formula, no_formula = _formula(config, name)
         scaling = _scaling(config, scaler, file)
         unscaled = _scale_rows(config, tensors)
         tied = name == "matching_pursuit" and "W_dec" in tensors
         if tied:
             tensors["W_enc"] = _transposed(tensors["W_dec"])
-        centred = bool(config.get("apply_b_dec_to_input", _before_6(config))) and not elsewhere
+        centred = bool(config.get("apply_b_dec_to_input", _before_6(config))) and not transcoder
         if tied and not centred:
             tensors.pop("b_dec", None)  # then the library does not add it either
         weights = assemble(
@@ -94,9 +94,11 @@ class SaeLens:
             tensors,
             Names(threshold=("threshold", "topk_threshold")),
             formula,
-            features=_features(config, where),
-            width=positive(config, "d_out", where) or positive(config, "d_in", where),
-            maps_elsewhere=elsewhere,
+            Layout(
+                features=_features(config, where),
+                width=positive(config, "d_out", where) or positive(config, "d_in", where),
+                maps_elsewhere=transcoder,
+            ),
             subtract_b_dec=centred,
             k=_k(config, formula, where),
             residual_limit=_number(config, "residual_threshold", 0.0, where),
@@ -106,7 +108,7 @@ class SaeLens:
             input_scale=scaling.factor,
             output_scale=scaling.factor,
             codes_unavailable=no_formula or scaling.unavailable or unscaled,
-            notes=scaling.notes + ((ELSEWHERE,) if elsewhere else ()),
+            notes=scaling.notes,
         )
         return Loaded(weights, (file, config_file, *((scaler_file,) if scaler else ())))
 
@@ -162,9 +164,9 @@ class _Scaling(NamedTuple):
 
 
 def _scaling(config: dict[str, Any], scaler: dict[str, Any], file: Path) -> _Scaling:
-    given = config.get("normalize_activations")
+    setting = str(config.get("normalize_activations"))
     name = {"None": "none", "False": "none", "True": "expected_average_only_in"}.get(
-        str(given), str(given)
+        setting, setting
     )
     name = published_normalisation(file) or name
     if name == "covariance_whitening" or scaler.get("has_whitening"):

@@ -7,9 +7,9 @@ from typing import Any
 
 from saeaudit.dictionary import Architecture
 from saeaudit.weights.assemble import Names, assemble, multiplied, positive
-from saeaudit.weights.gemma_scope import ELSEWHERE
 from saeaudit.weights.interface import Loaded, Present
-from saeaudit.weights.tensors import read_json, read_tensors
+from saeaudit.weights.orient import Layout
+from saeaudit.weights.tensors import Contents, read_json
 
 
 class Sparsify:
@@ -29,12 +29,11 @@ class Sparsify:
         """Its folder."""
         return file.parent
 
-    def read(self, file: Path) -> Loaded:
+    def read(self, file: Path, contents: Contents) -> Loaded:
         """Read the weights; `skip_connection` alone already means a transcoder."""
         config_file = file.parent / "cfg.json"
         config, where = read_json(config_file), str(config_file)
-        tensors, _ = read_tensors(file)
-        elsewhere = bool(config.get("transcode") or config.get("skip_connection"))
+        transcoder = bool(config.get("transcode") or config.get("skip_connection"))
         width = positive(config, "d_in", where)
         latents = config.get("num_latents") or multiplied(config, "d_in", where)
         features = positive({"num_latents": latents}, "num_latents", where)
@@ -42,16 +41,13 @@ class Sparsify:
         weights = assemble(
             self.name,
             str(file),
-            tensors,
+            contents.tensors,
             Names(encoder=("encoder.weight",), b_enc=("encoder.bias",)),
             formula,
-            features=features,
-            width=None if elsewhere else width,
-            maps_elsewhere=elsewhere,
+            Layout(features, None if transcoder else width, maps_elsewhere=transcoder),
             subtract_b_dec=not config.get("transcode", False),
             k=positive(config, "k", where),
             codes_unavailable=unavailable,
-            notes=(ELSEWHERE,) if elsewhere else (),
         )
         return Loaded(weights, (file, config_file))
 

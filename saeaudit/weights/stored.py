@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,7 +31,42 @@ class Stored:
 
 Tensors = Mapping[str, Stored]
 Read = tuple[dict[str, Stored], dict[str, Any]]
-"""What a file holds: tensors by name, and other scalars."""
+"""What a reader of one kind of file returns: tensors by name, and other scalars."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a file holds: its header, parsed and checked; no tensor is loaded."""
+
+    tensors: Tensors
+    """By name."""
+    scalars: Mapping[str, Any]
+    """Numbers and texts beside them (`k`, metadata), by name."""
+    state: FileState
+    """Of the file when it was parsed."""
+
+    def is_of(self, file: Path) -> bool:
+        """Whether the file is still the one that was parsed.
+
+        Raises:
+            OSError: it is not there any more.
+        """
+        return FileState.of(file.stat()) == self.state
+
+
+class FileState(NamedTuple):
+    """What changes where a file is written anew or replaced."""
+
+    inode: int
+    size: int
+    """Bytes."""
+    modified: int
+    """Nanoseconds."""
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> FileState:
+        """The state that a file's status tells."""
+        return cls(status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def check_size(claimed: int, present: int, where: str) -> None:

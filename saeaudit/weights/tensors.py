@@ -21,10 +21,10 @@ from saeaudit.untrusted import parse_json, read_text
 from saeaudit.weights.limits import LIMITS, Limits
 from saeaudit.weights.numpy_files import read_npy, read_npz
 from saeaudit.weights.safetensors_files import read_safetensors
-from saeaudit.weights.stored import FLOATS, Read, Stored, Tensors
+from saeaudit.weights.stored import FLOATS, Contents, FileState, Read, Stored, Tensors
 from saeaudit.weights.torch_files import read_torch
 
-__all__ = ["FLOATS", "READERS", "Stored", "Tensors", "read_json", "read_tensors"]
+__all__ = ["FLOATS", "READERS", "Contents", "Stored", "Tensors", "read_json", "read_tensors"]
 
 READERS: dict[str, Callable[[Path, Limits], Read]] = {
     ".npz": read_npz,
@@ -42,8 +42,8 @@ KINDS = {
 }  # fmt: skip
 
 
-def read_tensors(path: Path, limits: Limits = LIMITS) -> tuple[dict[str, Stored], dict[str, Any]]:
-    """List the tensors of a weight file by name, and its other scalars (`k`, config entries).
+def read_tensors(path: Path, limits: Limits = LIMITS) -> Contents:
+    """List the tensors of a weight file, and its other scalars (`k`, config entries).
 
     Args:
         path: a weight file.
@@ -68,7 +68,8 @@ def read_tensors(path: Path, limits: Limits = LIMITS) -> tuple[dict[str, Stored]
                 hint="known: .npz, .npy, .safetensors, .pt, .pth",
             )
         tensors, scalars = reader(path, limits)
-    return {name: _guarded(path, stored) for name, stored in tensors.items()}, scalars
+    guarded = {name: _guarded(path, stored) for name, stored in tensors.items()}
+    return Contents(guarded, scalars, FileState.of(status))
 
 
 def _guarded(path: Path, stored: Stored) -> Stored:

@@ -237,9 +237,8 @@ import huggingface_hub, rich.progress, torch, typer
 import saeaudit.audit.fetch, saeaudit.cli.fetch, saeaudit.formats.jsonl
 from saeaudit.cli.app import app
 from saeaudit.sources import partial
-from saeaudit.weights.interface import families
+import saeaudit.weights.families
 
-families()
 huggingface_hub.get_session()
 partial.PIECE = 1 << 17
 sys.argv[1:], kills, together = sys.argv[3:], int(sys.argv[1]), int(sys.argv[2])

@@ -10,7 +10,7 @@ import torch
 import saeaudit
 from saeaudit import AuditError
 from saeaudit.audit.codes import make_encoder
-from saeaudit.weights.interface import find_listed, find_weights, read_weights
+from saeaudit.weights.find import find_listed, find_weights, read_weights
 from tests.weights.layouts import (
     B_DEC,
     DEC,
@@ -53,7 +53,7 @@ def test_orientation_and_codes(name: str, tmp_path: Path) -> None:
 def test_found_on_disk_and_in_a_listing(name: str, tmp_path: Path) -> None:
     write, family, home, _ = LAYOUTS[name]
     file = write(tmp_path)
-    assert find_weights(tmp_path) == [(home, file)]
+    assert [(sae.name, sae.file) for sae in find_weights(tmp_path)] == [(home, file)]
     names = [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()]
     (listed,) = find_listed([*names, "README.md", ".gitattributes"])
     assert (listed.name, listed.format) == (home, family)
@@ -81,7 +81,7 @@ def test_the_sample_encodes_its_own_activations() -> None:
     from saeaudit.sample import sample_root
     from saeaudit.weights.tensors import read_tensors
 
-    tensors, _ = read_tensors(sample_root() / "activations-test.safetensors")
+    tensors = read_tensors(sample_root() / "activations-test.safetensors").tensors
     x = tensors["activations"].load()[:2000].float()
     encoder = make_encoder(saeaudit.open("sample"))
     z = encoder.codes(x)

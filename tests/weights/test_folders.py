@@ -19,7 +19,11 @@ from saeaudit.audit.scan.options import ScanOptions
 from saeaudit.audit.scan.run import scan_all
 from saeaudit.records import ErrorRecord, ScanSummary, Verdict
 from saeaudit.sources.target import resolve
-from saeaudit.weights.interface import find_weights, natural
+from saeaudit.weights.find import KEPT_TENSORS, find_weights, natural, read_weights
+from saeaudit.weights.limits import Limits
+from saeaudit.weights.stored import Read
+from saeaudit.weights.tensors import READERS
+from saeaudit.weights.torch_files import read_torch
 from tests.conftest import Cli
 from tests.hostile.archives import dictionary, piece, tensor, torch_zip
 from tests.hostile.bounds import bounded
@@ -147,7 +151,7 @@ def test_hostile_files_in_a_folder(tmp_path: Path, cli: Cli) -> None:
     torch_zip(tmp_path / "d.pt", dictionary(("a" * 2000, piece(1))))
     os.mkfifo(tmp_path / "e.npy")
     with bounded():
-        names = [file.name for _, file in find_weights(tmp_path)]
+        names = [sae.file.name for sae in find_weights(tmp_path)]
     assert names == ["a.npy", "b.pt", "c.pt", "d.pt", "e.npy"]
     done = cli("scan", tmp_path, "-o", "out.jsonl")
     assert done.returncode == 2
@@ -161,7 +165,7 @@ def test_a_file_without_a_decoder_is_none(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", ROWS)
     body = dictionary(("one", tensor("0", (2, 2), (2, 1))), ("two", tensor("0", (2, 2), (2, 1))))
     torch_zip(tmp_path / "other.pt", body, {"0": bytes(16)})
-    assert [file.name for _, file in find_weights(tmp_path)] == ["a.npy"]
+    assert [sae.file.name for sae in find_weights(tmp_path)] == ["a.npy"]
 
 
 @pytest.mark.parametrize(
@@ -182,6 +186,40 @@ def test_long_globs_and_names_are_refused(tmp_path: Path) -> None:
             resolve(target)
 
 
+def decoders(folder: Path, features: int = 8) -> None:
+    for name in ("a", "b"):
+        torch.save({"W_dec": torch.randn(features, 6)}, folder / f"{name}.pt")
+
+
+def test_what_listing_has_parsed_opening_parses_not_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoders(tmp_path)
+    parsed: list[str] = []
+
+    def reader(path: Path, limits: Limits) -> Read:
+        parsed.append(path.name)
+        return read_torch(path, limits)
+
+    monkeypatch.setitem(READERS, ".pt", reader)
+    names, _ = outcome(tmp_path)
+    assert sorted(names) == sorted(parsed) == ["a.pt", "b.pt"]
+
+
+def test_what_has_changed_since_its_listing_is_parsed_again(tmp_path: Path) -> None:
+    decoders(tmp_path)
+    listed = find_weights(tmp_path)
+    decoders(tmp_path, features=9)
+    assert [len(read_weights(sae.file, sae.contents).weights.decoder) for sae in listed] == [9, 9]
+
+
+def test_files_of_many_tensors_are_not_kept(tmp_path: Path) -> None:
+    content = {"W_dec": torch.randn(8, 6), **{f"{n}": torch.zeros(1) for n in range(KEPT_TENSORS)}}
+    torch.save(content, tmp_path / "many.pt")
+    (sae,) = find_weights(tmp_path)
+    assert sae.contents is None
+
+
 def test_natural_order_of_odd_digits() -> None:
     names = ["²", "a²", "1" * 5_000, "2", "٣"]
     assert sorted(names, key=natural)[:2] == ["2", "٣"]
@@ -193,7 +231,6 @@ NASTY = [None, -1, 0.5, 1e999, 10**400, 10**10, "aaaa", [0], {"in": 1e999}]
 @pytest.mark.parametrize("value", NASTY, ids=lambda value: repr(value)[:12])
 def test_configurations_hold_anything(value: object, tmp_path: Path) -> None:
     """Each value at each key of each family's configuration: it opens, or says why not."""
-    from saeaudit.weights.interface import read_weights
     from tests.weights.layouts import LAYOUTS
 
     for name, (write, *_) in LAYOUTS.items():

@@ -16,7 +16,7 @@ import saeaudit
 from saeaudit import AuditError
 from saeaudit.audit.codes import make_encoder
 from saeaudit.dictionary import MOST_FEATURES, Dictionary
-from saeaudit.weights.interface import find_listed, find_weights
+from saeaudit.weights.find import find_listed, find_weights
 from tests.weights import layouts
 from tests.weights.layouts import (
     B_DEC,
@@ -228,7 +228,7 @@ def test_checkpoints_of_dictionary_learning(tmp_path: Path) -> None:
         assert np.allclose(codes(file), relu(centred() @ ENC + B_ENC), atol=1e-6)
     here = "resid_post_layer_8/trainer_0"
     named = [here, f"{here}/checkpoints/ae_2.pt", f"{here}/checkpoints/ae_10.pt"]
-    assert [name for name, _ in find_weights(tmp_path)] == named
+    assert [sae.name for sae in find_weights(tmp_path)] == named
     names = [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()]
     listed = find_listed(names)
     assert [one.name for one in listed] == named

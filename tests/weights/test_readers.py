@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 import saeaudit
 from saeaudit import AuditError
 from saeaudit.sources.target import resolve
-from saeaudit.weights.interface import find_weights, natural, read_weights
+from saeaudit.weights.find import find_weights, natural, read_weights
 
 F, D = 12, 5
 RNG = np.random.default_rng(0)
@@ -195,7 +195,7 @@ def test_folders_and_globs(tmp_path: Path) -> None:
         gemma(folder)
     save_file({"activations": torch.zeros(3, 4)}, tmp_path / "activations.safetensors")
     (tmp_path / "layer_1" / ".hidden.npz").write_bytes(b"junk")
-    names = [name for name, _ in find_weights(tmp_path)]
+    names = [sae.name for sae in find_weights(tmp_path)]
     assert names == [f"layer_{n}/average_l0_9" for n in (1, 2, 10)]
     picked = resolve(str(tmp_path), ["layer_1*"])
     assert [p.sae for p in picked] == [f"{tmp_path}/layer_{n}/average_l0_9" for n in (1, 10)]

@@ -54,7 +54,8 @@ def test_as_torch_reads_them(zipped: bool, tmp_path: Path) -> None:
     if not zipped:
         del content["unsigned"]  # torch.load cannot read what torch.save writes there
     torch.save(content, file, _use_new_zipfile_serialization=zipped)
-    tensors, scalars = read_tensors(file)
+    contents = read_tensors(file)
+    tensors, scalars = contents.tensors, contents.scalars
     wanted = expected(torch.load(file, weights_only=True))
     assert tensors.keys() == wanted.keys() and len(wanted) == 18 + zipped
     for name, tensor in wanted.items():
@@ -74,7 +75,7 @@ def test_other_kinds_of_tensors_are_passed_over(tmp_path: Path) -> None:
     meta = torch.empty(1 << 20, 1 << 20, device="meta")
     content = {"sparse": X.to_sparse(), "meta": meta, "quantised": quantised, "W_dec": X}
     torch.save(content, tmp_path / "a.pt")
-    assert list(read_tensors(tmp_path / "a.pt")[0]) == ["W_dec"]
+    assert list(read_tensors(tmp_path / "a.pt").tensors) == ["W_dec"]
     assert torch.equal(saeaudit.open(tmp_path / "a.pt").weights.decoder, X)
 
 
@@ -84,7 +85,7 @@ def test_files_of_any_kind_are_mapped(tmp_path: Path) -> None:
         pytest.skip("this system does not list a process's mappings")
     for name, zipped in (("a.pt", True), ("b.pt", False)):
         torch.save({"W_dec": X}, tmp_path / name, _use_new_zipfile_serialization=zipped)
-        rows = read_tensors(tmp_path / name)[0]["W_dec"].load()
+        rows = read_tensors(tmp_path / name).tensors["W_dec"].load()
         mine = [m.split()[1] for m in maps.read_text().splitlines() if name in m]
         assert len(rows) == 4 and mine and all(access.startswith("r-") for access in mine)
 
@@ -114,7 +115,7 @@ def test_limits_are_an_argument(suffix: str, name: str, tmp_path: Path) -> None:
     limits, says = SMALL[name]
     concerned = {".npz": ("tensors", "directory"), ".safetensors": ("tensors", "header")}
     if name not in concerned.get(suffix, SMALL):
-        assert len(read_tensors(file, limits)[0]) == 3
+        assert len(read_tensors(file, limits).tensors) == 3
         return
     with pytest.raises(AuditError, match=says):
         read_tensors(file, limits)
@@ -143,7 +144,7 @@ def test_any_damage_is_one_error(suffix: str, tmp_path: Path) -> None:
         changed[places] = rng.integers(0, 256, len(places))
         file.write_bytes(changed.tobytes()[: rng.integers(len(data) // 2, 2 * len(data))])
         try:
-            for stored in read_tensors(file)[0].values():
+            for stored in read_tensors(file).tensors.values():
                 stored.load()
         except AuditError as error:
             refused += 1
