@@ -17,11 +17,13 @@ import pytest
 import saeaudit
 from saeaudit import AuditError
 from saeaudit.audit.fetch import fetch_all
+from saeaudit.audit.observer import SILENT
 from saeaudit.records import ErrorRecord, ListingRecord
 from saeaudit.sources import partial
 from saeaudit.sources.target import resolve
 from tests.hostilehub import CONTENT
 from tests.hubserver import Hub
+from tests.notes import Notes
 from tests.sources.test_hostile_hub import SLOW, TARGET, World, world  # noqa: F401
 from tests.sources.test_hub import hub, large  # noqa: F401
 
@@ -35,8 +37,8 @@ def served(hub: Hub) -> Path:  # noqa: F811
 
 
 def fetch(name: str = NAME, **options: Any) -> ListingRecord | ErrorRecord:
-    found = resolve(name, note=options.get("note"))
-    (record,) = fetch_all(found, decoder_only=True, **options)
+    saes = resolve(name, note=options.get("observer", SILENT).note)
+    (record,) = fetch_all(saes, decoder_only=True, **options)
     return record
 
 
@@ -302,8 +304,8 @@ def test_who_waits_says_so(served: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         return whole(*arguments, **options)
 
     monkeypatch.setattr(partial, "get_range", slow)
-    notes: list[str] = []
+    notes = Notes()
     with ThreadPoolExecutor(2) as pool:
-        both = [pool.submit(fetch, note=notes.append) for _ in range(2)]
+        both = [pool.submit(fetch, observer=notes) for _ in range(2)]
     assert copy_of(both[0].result()) == copy_of(both[1].result())
-    assert notes == [f"{NAME}: another process is fetching it; waiting"]
+    assert notes.lines == [f"{NAME}: another process is fetching it; waiting"]

@@ -15,6 +15,7 @@ import pytest
 
 from saeaudit.records import ErrorRecord
 from tests.hubserver import Hub
+from tests.notes import Notes
 from tests.sources.test_hub import hub  # noqa: F401
 from tests.sources.test_partial import fetch, left_over
 
@@ -117,11 +118,11 @@ def test_a_directory_without_end_is_not_read(
     folder = hub.root / "a/liar/sae"
     folder.mkdir(parents=True)
     (folder / file).write_bytes(content)
-    notes: list[str] = []
+    notes = Notes()
     monkeypatch.setattr("saeaudit.sources.hub.Repo.fetch", stop)
     with pytest.raises(Stopped):  # the whole file is asked for instead, which has its own limits
-        fetch("hf://a/liar/sae", note=notes.append)
-    assert "longer than 1 MiB" in notes[0]
+        fetch("hf://a/liar/sae", observer=notes)
+    assert "longer than 1 MiB" in notes.lines[0]
     assert sum(hub.sent.values()) <= 3 * (1 << 16)
 
 
@@ -146,10 +147,10 @@ def test_many_places_are_not_read(
     (folder / "params.npz").write_bytes(stream.getvalue())
     monkeypatch.setattr("saeaudit.sources.hub.Repo.fetch", stop)
     monkeypatch.setattr("saeaudit.sources.segments.MAX_BLOCKS", 16)
-    notes: list[str] = []
+    notes = Notes()
     with pytest.raises(Stopped):
-        fetch("hf://a/liar/sae", note=notes.append)
-    assert "too many places" in notes[0] and sum(hub.sent.values()) <= 16 << 16
+        fetch("hf://a/liar/sae", observer=notes)
+    assert "too many places" in notes.lines[0] and sum(hub.sent.values()) <= 16 << 16
 
 
 def vector(length: int) -> bytes:
