@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from saeaudit.errors import WeightsError
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
     from torch import Tensor
 
 Architecture = Literal[
@@ -119,7 +122,10 @@ NEEDED: dict[Architecture, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Dictionary:
-    """Decoder rows with their norms, what is wrong with them, and where they came from."""
+    """Decoder rows with their norms, what is wrong with them, and where they came from.
+
+    `saeaudit.open` makes one of a file, `from_rows` of rows in memory.
+    """
 
     sae: str
     """The SAE's id as the user can type it."""
@@ -133,6 +139,48 @@ class Dictionary:
     """int64 indices of rows with an infinity or a NaN."""
     collapsed_rows: Tensor
     """int64 indices of rows whose norm is below `COLLAPSED_RATIO` of the norms' 99th percentile."""
+
+    @classmethod
+    def from_rows(cls, rows: Tensor | ArrayLike, sae: str = "rows", **fields: Any) -> Dictionary:
+        """A dictionary of rows in memory, validated as one from a file is.
+
+        Records name one file, called as the SAE is, whose content are the rows' bytes.
+
+        >>> import saeaudit
+        >>> dictionary = saeaudit.Dictionary.from_rows([[1.0, 0.0], [0.0, 1.0], [-0.999, 0.0447]])
+        >>> [record.features for record in saeaudit.scan(dictionary) if record.type == "pair"]
+        [(0, 2)]
+
+        Args:
+            rows: ``[F, d]`` of float32, float16, bfloat16 or float64: a tensor (used as it is), an
+                array, or nested lists.
+            sae: its id in records and errors.
+            **fields: further fields of `Weights`, e.g. ``encoder`` and ``architecture``.
+
+        Raises:
+            WeightsError: no matrix of floats, or one that `validate` refuses.
+            TypeError: no such field of `Weights`.
+        """
+        import torch
+
+        from saeaudit.core.rows import row_norms
+
+        try:
+            with warnings.catch_warnings():  # a mapped array is read-only, as rows may be
+                warnings.simplefilter("ignore")
+                decoder = torch.as_tensor(rows)
+        except (TypeError, ValueError) as error:
+            raise WeightsError(f"rows that are no matrix: {error}", where=sae) from error
+        if decoder.ndim != 2 or not decoder.is_floating_point() or decoder.dtype.itemsize < 2:
+            raise WeightsError(
+                f"rows of shape {list(decoder.shape)} and type {decoder.dtype}; a matrix [F, d] of "
+                "floats was expected",
+                where=sae,
+            )
+        content = decoder.detach().cpu().reshape(-1).view(torch.uint8).numpy()
+        file = FileRead(sae, content.nbytes, hashlib.sha256(content.data).hexdigest())
+        weights = Weights("rows", decoder, **fields)
+        return validate(sae, weights, Source(sae, (file,)), row_norms(decoder))
 
     @property
     def d_sae(self) -> int:
@@ -158,6 +206,7 @@ class Dictionary:
     def codes_unavailable(self) -> str | None:
         """The one reason why activations cannot be encoded, in a line; None where they can.
 
+        >>> import saeaudit
         >>> saeaudit.open("sample").codes_unavailable is None
         True
         """

@@ -18,7 +18,7 @@ ALLOWED = {
     "errors": {"escape"},
     "untrusted": set(),
     "records": set(),
-    "dictionary": set(),
+    "dictionary": {"core"},  # the norms of rows in memory
     "core": set(),
     "sample": set(),
     "weights": {"dictionary"},

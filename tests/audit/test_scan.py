@@ -12,8 +12,7 @@ from saeaudit import AuditError
 from saeaudit.audit.scan.options import ScanOptions
 from saeaudit.audit.scan.run import scan
 from saeaudit.core.budget import Budget
-from saeaudit.core.rows import row_norms
-from saeaudit.dictionary import Dictionary, FileRead, Source, Weights, validate
+from saeaudit.dictionary import Dictionary
 from saeaudit.records import ScanSummary, dump
 from tests import oracle
 from tests.dictionaries import make
@@ -21,9 +20,7 @@ from tests.notes import Notes
 
 
 def opened(rows: np.ndarray | torch.Tensor, **weights: object) -> Dictionary:
-    decoder = torch.as_tensor(rows)
-    source = Source("memory", (FileRead("memory", 0, "0" * 64),))
-    return validate("memory", Weights("plain", decoder, **weights), source, row_norms(decoder))
+    return Dictionary.from_rows(rows, **weights)
 
 
 def audited(rows: np.ndarray | torch.Tensor, **options: object):
