@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from saeaudit.policy.rules import DERIVED, SUMMARIES, Command, names
+from saeaudit.policy.rules import DERIVED, SUMMARIES, names
 from saeaudit.records import json_schema
 
 INTRO = """# The records
@@ -68,8 +68,7 @@ def rules() -> str:
     """The page of rule names, each with an example."""
     schema = json_schema()["$defs"]
     out = [RULES]
-    commands: tuple[Command, ...] = ("scan", "score")
-    for command in commands:
+    for command in SUMMARIES:
         out.append(f"## {command}\n\n| name | meaning | example |\n|---|---|---|")
         for name in names(command):
             meaning = DERIVED[command].get(name) or described(SUMMARIES[command], name, schema)

@@ -124,6 +124,7 @@ def test_the_records_page_is_up_to_date() -> None:
 def test_every_rule_name_is_documented_with_an_example_that_works() -> None:
     """Each example of docs/rules.md is evaluated on the samples."""
     import saeaudit
+    from saeaudit.audit.mediators.inputs import MediatorInputs
     from saeaudit.audit.score.inputs import ScoreSources, read_inputs
     from saeaudit.policy.rules import names, parse_rule
     from saeaudit.policy.verdict import Policy, judge
@@ -131,10 +132,17 @@ def test_every_rule_name_is_documented_with_an_example_that_works() -> None:
 
     options = saeaudit.ScoreOptions(max_tokens=3, canonicalise=True)
     sample = saeaudit.open("sample")
-    sources = ScoreSources(similarity="tfidf")
+    scored = read_inputs(sample, ScoreSources(similarity="tfidf"))
     runs = {
         "scan": list(saeaudit.scan(sample)),
-        "score": list(saeaudit.score(sample, read_inputs(sample, sources), options)),
+        "mediators": list(
+            saeaudit.mediators(
+                sample,
+                MediatorInputs(scored.activations),
+                saeaudit.MediatorOptions(max_tokens=3),
+            )
+        ),
+        "score": list(saeaudit.score(sample, scored, options)),
     }
     text = (ROOT / "docs" / "rules.md").read_text()
     for command, records in runs.items():

@@ -9,14 +9,7 @@ from concurrent.futures import Future
 from saeaudit.audit.open import open_local
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
-from saeaudit.records import (
-    ErrorRecord,
-    GroupRecord,
-    PairRecord,
-    Record,
-    TripleRecord,
-    Verdict,
-)
+from saeaudit.records import ErrorRecord, Record, Verdict, is_finding
 from saeaudit.sources.target import Local
 
 
@@ -38,18 +31,12 @@ def audit_all(
         try:
             dictionary = opening.result()
             for record in audit(dictionary):
-                findings += _is_finding(record)
+                findings += is_finding(record)
                 yield record
         except AuditError as error:
             errors += 1
             yield ErrorRecord(sae.sae, _reason(error, sae), error.hint)
     yield Verdict(passed=not errors, rules=(), new_findings=findings, known_findings=0)
-
-
-def _is_finding(record: Record) -> bool:
-    if isinstance(record, TripleRecord):
-        return not record.requested
-    return isinstance(record, (PairRecord, GroupRecord))
 
 
 def _opened_ahead(saes: Sequence[Local]) -> Iterator[tuple[Local, Future[Dictionary]]]:

@@ -1,8 +1,4 @@
-"""The Typer app, and the one place that knows exit statuses.
-
-0: ran, and the policy holds. 1: ran, and the policy is broken. 2: could not answer.
-130: interrupted. 141: the reader closed the pipe. 143, 129: ended by SIGTERM or SIGHUP.
-"""
+"""The Typer app, and the one place where whatever a command ends in becomes an exit status."""
 
 from __future__ import annotations
 
@@ -19,17 +15,18 @@ import typer
 import typer.core
 
 from saeaudit import __version__
+from saeaudit.cli.baseline import baseline
+from saeaudit.cli.config import config_app
+from saeaudit.cli.exits import CLOSED_PIPE, FAILED, INTERRUPTED
 from saeaudit.cli.fetch import fetch, releases
-from saeaudit.cli.gate import baseline, config_app
 from saeaudit.cli.mediators import mediators
 from saeaudit.cli.scan import scan
 from saeaudit.cli.schema import schema
 from saeaudit.cli.score import score
-from saeaudit.cli.streams import CLOSED_PIPE, FAILED, Terminated, standard_streams
+from saeaudit.cli.streams import Terminated, standard_streams
 from saeaudit.errors import AuditError
 from saeaudit.escape import LINE, escape
 
-INTERRUPTED = 130
 REFUSED = (errno.EBADF, errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EISDIR)
 """What reading and writing open streams ends in, where nobody nearer knows what to say of it."""
 

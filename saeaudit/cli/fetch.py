@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from saeaudit.cli import options
+from saeaudit.cli.exits import FAILED
 from saeaudit.escape import json_line
 
 
@@ -93,7 +94,7 @@ def fetch(
                     options.say(options.error_line(record))
         writer.discard = failed == fetched
     if failed:
-        raise typer.Exit(2)
+        raise typer.Exit(FAILED)
     people.print(f"{fetched} SAEs are here")
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from itertools import chain
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from saeaudit.cli import options
+from saeaudit.cli.policy import make_policy, read_config
+from saeaudit.cli.write import Output, run_record, write
+from saeaudit.vocabulary import BEAM, EPSILONS, FETCHED, MAX_ALTERNATIVES, MAX_TOKENS, SWAPS
 
 
 def mediators(
-    target: Annotated[str, typer.Argument(metavar="TARGET", help="One SAE; see `scan --help`.")],
+    targets: options.Targets,
     sae: options.Sae = None,
+    config: options.Config = None,
     scan: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Show the exchanges of a scan's findings; - for stdin."),
@@ -26,7 +29,7 @@ def mediators(
             metavar="FILE",
             help="Shown in the table: a .jsonl or .csv, an export's folder, `fetched` or `none`.",
         ),
-    ] = "fetched",
+    ] = FETCHED,
     codes: Annotated[
         list[str] | None,
         typer.Option(
@@ -48,16 +51,19 @@ def mediators(
     ] = 0.0,
     swaps: Annotated[
         int, typer.Option(metavar="N", help="Exchanges to chain when counting codes.")
-    ] = 1,
+    ] = SWAPS,
     beam: Annotated[
         int, typer.Option(metavar="B", help="Codes to go on from at each further exchange.")
-    ] = 4,
+    ] = BEAM,
     max_alternatives: Annotated[
         int, typer.Option(metavar="N", help="Write at most N for a token and mode.")
-    ] = 3,
+    ] = MAX_ALTERNATIVES,
     max_tokens: Annotated[
         int, typer.Option(metavar="N", help="Look at the first N activations; 0 for all.")
-    ] = 1000,
+    ] = MAX_TOKENS,
+    fail_on: options.FailOn = None,
+    exit_zero: options.ExitZero = False,
+    form: options.Form = "jsonl",
     device: options.Device = "auto",
     offline: options.Offline = False,
     output: options.Output = None,
@@ -69,60 +75,42 @@ def mediators(
 
     Example: saeaudit mediators sample | jq -c 'select(.type == "mediator" and .moved > 0.3)'
     """
-    arguments = {key: value for key, value in locals().items() if key not in ("debug", "quiet")}
+    arguments = dict(locals())
     from saeaudit.audit.device import pick_device
-    from saeaudit.audit.mediators.inputs import MediatorSources, read_inputs
+    from saeaudit.audit.mediators.inputs import Labels, MediatorSources
     from saeaudit.audit.mediators.options import MediatorOptions
-    from saeaudit.audit.mediators.run import mediators as run
-    from saeaudit.audit.open import input_files, open_single
-    from saeaudit.cli.console import Watcher, console, watching
-    from saeaudit.cli.scan import run_record
+    from saeaudit.audit.mediators.run import mediators_all
+    from saeaudit.audit.open import input_files
+    from saeaudit.cli.console import Watcher, console
     from saeaudit.formats.mediators_table import MediatorsTable
     from saeaudit.formats.output import destination
     from saeaudit.formats.reading import read_records
-    from saeaudit.records import Verdict
     from saeaudit.sources.target import resolve
 
     place = destination(output)
+    policy = make_policy("mediators", read_config(config), fail_on)
     chosen = MediatorOptions(
-        epsilons=tuple(epsilon or (0.0, 0.01, 0.05)),
-        min_moved=min_moved,
-        swaps=swaps,
-        beam=beam,
-        max_alternatives=max_alternatives,
-        max_tokens=max_tokens,
-        device=pick_device(device),
-    )
+        epsilons=tuple(epsilon or EPSILONS), min_moved=min_moved, swaps=swaps, beam=beam,
+        max_alternatives=max_alternatives, max_tokens=max_tokens, device=pick_device(device),
+    )  # fmt: skip
     people = console(quiet=quiet)
     note = Watcher(people).note
-    saes = resolve(target, sae or (), offline=offline, note=note)
+    saes = [
+        local
+        for target in targets
+        for local in resolve(target, sae or (), offline=offline, note=note)
+    ]
     encoders = {name: resolve(name, offline=offline, note=note) for name in encoder or ()}
     place.spare([
-        *input_files(saes), *input_files(chain(*encoders.values())), scan, activations, tokens,
-        explanations, *(codes or ()),
+        *input_files(saes), *input_files(chain(*encoders.values())), config, scan, activations,
+        tokens, explanations, *(codes or ()),
     ])  # fmt: skip
-    dictionary = open_single(saes, target)
     findings = list(read_records(scan, "--scan", "the output of saeaudit scan")) if scan else None
     sources = MediatorSources(activations, tokens, findings, codes or (), encoders)
-    table = MediatorsTable(people, _texts(explanations, dictionary))
-    with place.opened() as writer, watching(people, bar=not no_progress) as observer:
-        inputs = read_inputs(dictionary, sources, chosen, observer)
-        writer.record(run_record("mediators", arguments, chosen.device))
-        for record in run(dictionary, inputs, chosen, observer):
-            writer.record(record)
-            table.record(record)
-        writer.record(Verdict(passed=True, rules=(), new_findings=0, known_findings=0))
-    table.end()
-
-
-def _texts(explanations: str, dictionary: Any) -> dict[int, str]:
-    """Explanations by feature; none where none were fetched."""
-    from saeaudit.sources.explanations import find_explanations, load_explanations
-
-    if explanations == "none":
-        return {}
-    path = find_explanations(dictionary.sae) if explanations == "fetched" else Path(explanations)
-    if path is None:
-        return {}
-    labels = load_explanations(path, dictionary.d_sae).labels
-    return {feature: said.description for feature, said in labels.items()}
+    labels = Labels(explanations)
+    write(
+        run_record("mediators", arguments, chosen.device),
+        lambda observer: mediators_all(saes, sources, chosen, observer, check=labels.read),
+        policy, lambda console: MediatorsTable(console, labels.texts),
+        Output(place, people, form, no_progress, exit_zero),
+    )  # fmt: skip

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from saeaudit.errors import AuditError
 from saeaudit.escape import LINE, escape
+from saeaudit.vocabulary import Format
 
 if TYPE_CHECKING:
     from saeaudit.records import ErrorRecord
@@ -34,7 +35,7 @@ Output = Annotated[
 ]  # fmt: skip
 Device = Annotated[str, typer.Option("--device", metavar="D", help="auto, cpu, cuda or cuda:N.")]
 Form = Annotated[
-    Literal["jsonl", "table", "github", "junit", "sarif"],
+    Format,
     typer.Option("--format", help="What to write: records, or what people and CI systems read."),
 ]
 Config = Annotated[

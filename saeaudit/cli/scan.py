@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import platform
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 import typer
 
-from saeaudit import __version__
-from saeaudit.cli import gate, options
+from saeaudit.cli import options
+from saeaudit.cli.policy import make_policy, read_config, thresholds
+from saeaudit.cli.write import Output, run_record, write
 from saeaudit.errors import AuditError
-
-ScreenOption = Literal["auto", "int8", "bf16", "fp32"]
-NOT_TOLD = ("ctx", "debug", "quiet")
-"""Parameters that the run record leaves out."""
+from saeaudit.vocabulary import (
+    MAX_FINDINGS,
+    MAX_RESIDUAL,
+    MIN_COSINE,
+    MIN_GAIN,
+    ScreenChoice,
+)
 
 
 def scan(
@@ -25,14 +27,14 @@ def scan(
     config: options.Config = None,
     min_cosine: Annotated[
         float, typer.Option(metavar="T", help="Report pairs with |cosine| of at least T.")
-    ] = 0.9,
+    ] = MIN_COSINE.default,
     max_residual: Annotated[
         float, typer.Option(metavar="R", help="Report triples dependent to within R.")
-    ] = 0.2,
+    ] = MAX_RESIDUAL.default,
     min_gain: Annotated[
         float,
         typer.Option(metavar="G", help="... that explain G times better than one feature alone."),
-    ] = 2.0,
+    ] = MIN_GAIN.default,
     triple: Annotated[
         list[str] | None,
         typer.Option(metavar="I,J,K", help="Report this triple whatever it is; repeatable."),
@@ -42,10 +44,10 @@ def scan(
     ] = False,
     max_findings: Annotated[
         int, typer.Option(metavar="N", help="Write at most N pairs and N triples for an SAE.")
-    ] = 100_000,
+    ] = MAX_FINDINGS,
     device: options.Device = "auto",
     screen: Annotated[
-        ScreenOption,
+        ScreenChoice,
         typer.Option(help="Arithmetic of the screening pass; no finding depends on it."),
     ] = "auto",
     fail_on: options.FailOn = None,
@@ -72,7 +74,7 @@ def scan(
 
     Example: saeaudit scan sample | jq -c 'select(.type == "pair" or .type == "triple")'
     """
-    arguments = {key: value for key, value in locals().items() if key not in NOT_TOLD}
+    arguments = dict(locals())
     from saeaudit.audit.device import pick_device
     from saeaudit.audit.open import input_files
     from saeaudit.audit.scan.options import ScanOptions
@@ -83,18 +85,13 @@ def scan(
     from saeaudit.sources.target import resolve
 
     place = destination(output)
-    settings = gate.read_config(config)
-    policy = gate.make_policy("scan", settings, fail_on, baseline, baseline_any_revision)
-    thresholds = gate.chosen(
-        ctx,
-        settings,
-        {"min_cosine": min_cosine, "max_residual": max_residual, "min_gain": min_gain},
-    )
-    arguments |= thresholds
+    settings = read_config(config)
+    policy = make_policy("scan", settings, fail_on, baseline, baseline_any_revision)
+    arguments |= (limits := thresholds(ctx, settings))
     chosen = ScanOptions(
-        min_cosine=thresholds["min_cosine"],
-        max_residual=thresholds["max_residual"],
-        min_gain=thresholds["min_gain"],
+        min_cosine=limits["min_cosine"],
+        max_residual=limits["max_residual"],
+        min_gain=limits["min_gain"],
         triples=tuple(_triple(text) for text in triple or ()),
         include_collapsed=include_collapsed,
         max_findings=max_findings,
@@ -111,14 +108,13 @@ def scan(
     place.spare([*input_files(found), config, baseline, known])
     large = any(local.size > 8 << 20 for local in found)
     name = choose_screen(chosen, large=large)
-    gate.write(
+    write(
         run_record("scan", arguments, chosen.device, name),
         lambda observer: scan_all(
             found, chosen, name, observer,
             check=policy.baseline.check if policy.baseline else None,
         ),
-        policy, ScanTable(people), output=place, form=form, people=people,
-        no_progress=no_progress, exit_zero=exit_zero,
+        policy, ScanTable, Output(place, people, form, no_progress, exit_zero),
     )  # fmt: skip
 
 
@@ -130,21 +126,3 @@ def _triple(text: str) -> tuple[int, int, int]:
         )
     first, second, third = (int(part) for part in parts)
     return (first, second, third)
-
-
-def run_record(command: str, arguments: dict[str, Any], device: str, screen: Any = None) -> Any:
-    """The first record of a command's output."""
-    import torch
-
-    from saeaudit.records import Run
-
-    return Run(
-        version=__version__,
-        command=command,
-        arguments={k: str(v) if isinstance(v, Path) else v for k, v in arguments.items()},
-        started=datetime.now(UTC).isoformat(timespec="seconds"),
-        device=device,
-        screen=screen,
-        python=platform.python_version(),
-        torch=str(torch.__version__),
-    )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from saeaudit.cli import gate, options
+from saeaudit.cli import options
+from saeaudit.cli.policy import make_policy, read_config
+from saeaudit.cli.write import Output, run_record, write
 from saeaudit.errors import AuditError
-
-Similarity = Literal["auto", "semantic", "export", "tfidf"]
+from saeaudit.vocabulary import FETCHED, MARGIN, MAX_TOKENS, SIMILARITY_MODEL, Similarity
 
 
 def score(
@@ -33,7 +34,7 @@ def score(
             help="A .jsonl or .csv of index and description, an export's folder, `fetched` or "
             "`none`.",
         ),
-    ] = "fetched",
+    ] = FETCHED,
     mediators: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Choose between these alternatives; - for stdin."),
@@ -47,7 +48,7 @@ def score(
     ] = None,
     margin: Annotated[
         float, typer.Option(metavar="BITS", help="Lead by which the shortest code is resolved.")
-    ] = 1.0,
+    ] = MARGIN,
     canonicalise: Annotated[
         bool, typer.Option("--canonicalise", help="Exchange on while codes get shorter.")
     ] = False,
@@ -57,10 +58,10 @@ def score(
     similarity: Annotated[Similarity, typer.Option(help="How texts are compared.")] = "auto",
     similarity_model: Annotated[
         str, typer.Option(metavar="MODEL", help="A sentence-transformers model or folder.")
-    ] = "sentence-transformers/all-MiniLM-L6-v2",
+    ] = SIMILARITY_MODEL,
     max_tokens: Annotated[
         int, typer.Option(metavar="N", help="Choose on the first N tokens measured; 0 for all.")
-    ] = 1000,
+    ] = MAX_TOKENS,
     fail_on: options.FailOn = None,
     exit_zero: options.ExitZero = False,
     form: options.Form = "jsonl",
@@ -75,21 +76,20 @@ def score(
 
     Example: saeaudit score sample | jq 'select(.type == "summary") | .bits_per_token'
     """
-    arguments = {key: value for key, value in locals().items() if key not in ("debug", "quiet")}
+    arguments = dict(locals())
     from saeaudit.audit.device import pick_device
     from saeaudit.audit.open import input_files
     from saeaudit.audit.score.inputs import ScoreSources
     from saeaudit.audit.score.options import ScoreOptions
     from saeaudit.audit.score.run import score_all
     from saeaudit.cli.console import Watcher, console
-    from saeaudit.cli.scan import run_record
     from saeaudit.formats.output import destination
     from saeaudit.formats.reading import read_records
     from saeaudit.formats.score_table import ScoreTable
     from saeaudit.sources.target import resolve
 
     place = destination(output)
-    policy = gate.make_policy("score", gate.read_config(config), fail_on)
+    policy = make_policy("score", read_config(config), fail_on)
     chosen = ScoreOptions(
         bin_width=bin_width, distortion=distortion, margin=margin, max_tokens=max_tokens,
         canonicalise=canonicalise, explain=explain, device=pick_device(device),
@@ -116,9 +116,9 @@ def score(
     place.spare([
         *input_files(saes), config, activations, tokens, features, explanations, mediators,
     ])  # fmt: skip
-    gate.write(
+    write(
         run_record("score", arguments, chosen.device),
         lambda observer: score_all(saes, sources, chosen, observer),
-        policy, ScoreTable(people, explain), output=place, form=form, people=people,
-        no_progress=no_progress, exit_zero=exit_zero,
+        policy, lambda console: ScoreTable(console, explain),
+        Output(place, people, form, no_progress, exit_zero),
     )  # fmt: skip

@@ -20,8 +20,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import IO
 
-FAILED = 2
-CLOSED_PIPE = 141
+from saeaudit.cli.exits import CLOSED_PIPE, FAILED, of_signal
+
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
@@ -29,7 +29,7 @@ class Terminated(BaseException):
     """A signal asked the run to end.
 
     Args:
-        status: the exit status that says so, 128 and the signal's number.
+        status: the exit status that says so.
     """
 
     def __init__(self, status: int) -> None:
@@ -155,4 +155,4 @@ def _handle_signals() -> dict[int, signal.Handlers]:
 
 def _end(number: int, frame: FrameType | None) -> None:
     signal.signal(number, signal.SIG_DFL)  # a second one need not wait for this one
-    raise Terminated(128 + number)
+    raise Terminated(of_signal(number))

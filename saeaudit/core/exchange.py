@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-Exchange = Literal["always", "sometimes", "never"]
+from saeaudit.vocabulary import Exchange
+
 SUPPORTS = ((0, 1), (0, 2), (1, 2))
 """The three two-feature supports of a triple, in the order in which classes are reported."""
 

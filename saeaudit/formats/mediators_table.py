@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from saeaudit.escape import NAME, escape
-from saeaudit.records import MediatorRecord, MediatorsSummary, Record
+from saeaudit.records import Involved, MediatorRecord, MediatorsSummary, Record
 
 SHOWN = 8
 """Exchanges shown below the table."""
@@ -16,10 +18,10 @@ SHOWN = 8
 class MediatorsTable:
     """Collects what is shown while records go by."""
 
-    def __init__(self, console: Console, texts: dict[int, str] | None = None) -> None:
-        self._console, self._texts = console, texts or {}
+    def __init__(self, console: Console, texts: Mapping[str, Mapping[int, str]]) -> None:
+        self._console, self._texts = console, texts
         self._examples: list[str] = []
-        self._summary: MediatorsSummary | None = None
+        self._summaries: list[MediatorsSummary] = []
 
     def record(self, record: Record) -> None:
         """Take one record."""
@@ -27,15 +29,17 @@ class MediatorsTable:
             if len(self._examples) < SHOWN:
                 self._examples.append(_example(record))
         elif isinstance(record, MediatorsSummary):
-            self._summary = record
+            self._summaries.append(record)
 
     def end(self) -> None:
-        """Print the table."""
+        """Print the first examples, and a table for each SAE with activations."""
         for line in self._examples:
             self._console.print(Text(line))
-        summary = self._summary
-        if summary is None or not summary.tokens:
-            return
+        for summary in self._summaries:
+            if summary.tokens:
+                self._print(summary)
+
+    def _print(self, summary: MediatorsSummary) -> None:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for name in ("mode", "tolerance", "tokens with another code", "… moving 5 %", "… 20 %",
                      "… 33 %", "alternatives a token"):  # fmt: skip
@@ -72,16 +76,18 @@ class MediatorsTable:
             self._console.print(
                 Text(
                     f"  {pair.removed} for {pair.added}: best exchange on {pair.tokens} tokens"
-                    + self._said(pair.removed, pair.added)
+                    + self._said(summary.sae, pair)
                 ),
                 soft_wrap=True,
             )
 
-    def _said(self, removed: int, added: int) -> str:
-        if removed not in self._texts and added not in self._texts:
+    def _said(self, sae: str, pair: Involved) -> str:
+        """What the explanations of two features say, where there are any."""
+        texts = self._texts.get(sae, {})
+        if pair.removed not in texts and pair.added not in texts:
             return ""
-        mine, other = (escape(self._texts.get(f, "?"), NAME) for f in (removed, added))
-        return f": {mine} | {other}"
+        removed, added = (escape(texts.get(f, "?"), NAME) for f in (pair.removed, pair.added))
+        return f": {removed} | {added}"
 
 
 def _example(record: MediatorRecord) -> str:

@@ -11,12 +11,11 @@ from saeaudit.records import (
     DictionaryRecord,
     ErrorRecord,
     Finding,
-    GroupRecord,
     PairRecord,
     Record,
     ScanSummary,
-    TripleRecord,
     Verdict,
+    is_finding,
 )
 
 Key = tuple[str, str, frozenset[int]]
@@ -26,13 +25,6 @@ def key(finding: Finding) -> Key:
     """What a finding is known by: its SAE, type and features; numbers may drift."""
     kind = finding.kind if isinstance(finding, PairRecord) else finding.type
     return finding.sae, kind, frozenset(finding.features)
-
-
-def is_finding(record: Record) -> bool:
-    """Whether a record is a finding: not a triple that stands there only because it was named."""
-    if isinstance(record, TripleRecord):
-        return not record.requested
-    return isinstance(record, (PairRecord, GroupRecord))
 
 
 @dataclass(frozen=True)
@@ -85,7 +77,7 @@ def read_baseline(records: Iterable[Record], where: str, *, any_revision: bool =
         if isinstance(record, DictionaryRecord):
             made.dictionaries[record.sae] = record
         elif is_finding(record):
-            made.known.add(key(record))  # type: ignore[arg-type]
+            made.known.add(key(record))
         else:
             _refuse_gaps(record, where)
         whole |= isinstance(record, (Verdict, BaselineRecord))
@@ -115,7 +107,7 @@ def make_baseline(records: Iterable[Record], where: str, version: str) -> Iterat
             kept.append(record)
         elif is_finding(record):
             findings += 1
-            kept.append(replace(record, known=None))  # type: ignore[arg-type]
+            kept.append(replace(record, known=None))
         whole |= isinstance(record, (Verdict, BaselineRecord))
     if not whole or not any(isinstance(record, DictionaryRecord) for record in kept):
         raise AuditError(

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from saeaudit.errors import AuditError
-from saeaudit.policy.rules import LIMITS, Command, Rule, check_name, parse_rule
+from saeaudit.policy.rules import LIMITS, SUMMARIES, Rule, check_name, parse_rule
 from saeaudit.untrusted import finite, parse_yaml, read_text
+from saeaudit.vocabulary import SCAN_THRESHOLDS, Audit
 
 TEXTS = ("release", "model", "source", "revision", "neuronpedia")
 SECTIONS = ("saes", "scan", "policy")
-SCAN = {"min_cosine": (0.01, 1.0), "max_residual": (0.0, 0.8), "min_gain": (1.0, float("inf"))}
-"""Keys of the scan section and the range of each."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Config:
     """Whether it names a release."""
     scan: dict[str, float] = field(default_factory=dict)
     """Thresholds by name."""
-    rules: dict[Command, tuple[Rule, ...]] = field(default_factory=dict)
+    rules: dict[Audit, tuple[Rule, ...]] = field(default_factory=dict)
     """Limits of the policy, for the command whose summary has that number."""
     baseline: Path | None = None
     """Relative to the file."""
@@ -62,21 +61,20 @@ def load_config(path: Path) -> Config:
         if not isinstance(value, str) or not value:
             raise _wrong(where, f"saes.{name}", value, "a path in the repository")
     scan = content.get("scan") or {}
-    _mapping(scan, "scan", tuple(SCAN), where)
+    _mapping(scan, "scan", tuple(SCAN_THRESHOLDS), where)
     for name, value in scan.items():
-        low, high = SCAN[name]
-        allowed = f"a number of {low:g} to {high:g}" if high < 1e9 else f"a number from {low:g} on"
-        if not _number(value) or not low <= value <= high:
-            raise _wrong(where, f"scan.{name}", value, allowed)
+        threshold = SCAN_THRESHOLDS[name]
+        if not _number(value) or not threshold.allows(value):
+            raise _wrong(where, f"scan.{name}", value, f"a number of {threshold.allowed}")
     rules, baseline = _policy(content.get("policy") or {}, where)
     if baseline is not None:
         baseline = path.parent / baseline
     return Config(path, source is not None, {k: float(v) for k, v in scan.items()}, rules, baseline)
 
 
-def _policy(section: Any, where: str) -> tuple[dict[Command, tuple[Rule, ...]], Path | None]:
+def _policy(section: Any, where: str) -> tuple[dict[Audit, tuple[Rule, ...]], Path | None]:
     _mapping(section, "policy", None, where)
-    found: dict[Command, list[Rule]] = {"scan": [], "score": []}
+    parsed: dict[Audit, list[Rule]] = {command: [] for command in SUMMARIES}
     baseline: Path | None = None
     for name, value in section.items():
         place = f"policy.{name}"
@@ -89,28 +87,27 @@ def _policy(section: Any, where: str) -> tuple[dict[Command, tuple[Rule, ...]], 
                 raise _wrong(where, place, value, "a list of rules")
             for n, text in enumerate(value):
                 for command in _commands(text, f"{where}: {place}[{n}]"):
-                    found[command].append(parse_rule(text, command))
+                    parsed[command].append(parse_rule(text, command))
         elif match := LIMITS.fullmatch(name):
             if not _number(value):
                 raise _wrong(where, place, value, "a number")
             side, number = match.groups()
             text = f"{number}{'>' if side == 'max' else '<'}{value!r}"
             for command in _commands(text, f"{where}: {place}"):
-                found[command].append(parse_rule(text, command))
+                parsed[command].append(parse_rule(text, command))
         else:
             raise AuditError(
                 f"unknown key policy.{name}",
                 where=where,
                 hint="known: baseline, fail_on, and max_NAME or min_NAME for a number of a summary",
             )
-    return {command: tuple(rules) for command, rules in found.items()}, baseline
+    return {command: tuple(rules) for command, rules in parsed.items()}, baseline
 
 
-def _commands(text: str, where: str) -> list[Command]:
+def _commands(text: str, where: str) -> list[Audit]:
     """Commands whose summary has a rule's number; a scan's names are shown where none has."""
-    commands: tuple[Command, ...] = ("scan", "score")
-    fits: list[Command] = []
-    for command in commands:
+    fits: list[Audit] = []
+    for command in SUMMARIES:
         try:
             parse_rule(text, command)
         except AuditError:

@@ -9,25 +9,30 @@ import types
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from saeaudit.errors import AuditError
-from saeaudit.records import ScanSummary, ScoreSummary
+from saeaudit.records import MediatorsSummary, ScanSummary, ScoreSummary, Summary
+from saeaudit.vocabulary import Audit
 
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge, "<=": operator.le, "==": operator.eq, "!=": operator.ne,
     ">": operator.gt, "<": operator.lt,
 }  # fmt: skip
 """What may stand between name and limit."""
-Command = Literal["scan", "score"]
-SUMMARIES: dict[Command, type] = {"scan": ScanSummary, "score": ScoreSummary}
-DERIVED: dict[Command, dict[str, str]] = {
+SUMMARIES: dict[Audit, type[Summary]] = {
+    "scan": ScanSummary,
+    "mediators": MediatorsSummary,
+    "score": ScoreSummary,
+}
+DERIVED: dict[Audit, dict[str, str]] = {
     "scan": {
         "new_findings": "pairs, groups and triples that no baseline knows",
         "known_findings": "those that the baseline knows",
         "pairs_per_1000_features": "pairs for each 1000 live features",
         "triples_per_1000_features": "triples for each 1000 live features",
     },
+    "mediators": {},
     "score": {},
 }
 """Names that are no field of a summary, and what they are."""
@@ -54,7 +59,7 @@ class Rule:
         return not OPERATORS[self.comparison](value, self.limit)
 
 
-def parse_rule(text: str, command: Command, where: str = "--fail-on") -> Rule:
+def parse_rule(text: str, command: Audit, where: str = "--fail-on") -> Rule:
     """Parse ``NAME OPERATOR NUMBER``.
 
     Raises:
@@ -76,7 +81,7 @@ def parse_rule(text: str, command: Command, where: str = "--fail-on") -> Rule:
     return Rule(name, comparison, limit)
 
 
-def check_name(name: str, command: Command, where: str) -> None:
+def check_name(name: str, command: Audit, where: str) -> None:
     """Refuse a name that is no number of a command's summary.
 
     Raises:
@@ -84,14 +89,14 @@ def check_name(name: str, command: Command, where: str) -> None:
     """
     if name not in names(command):
         raise AuditError(
-            f"{name!r} is no number of a {command}'s summary",
+            f"{name!r} is no number of the summary of {command}",
             where=where,
             hint=f"known: {', '.join(names(command))}",
         )
 
 
 @cache
-def names(command: Command) -> tuple[str, ...]:
+def names(command: Audit) -> tuple[str, ...]:
     """Names that rules may use: every number of the summary, and `DERIVED`."""
     return tuple(sorted([*_numbers(SUMMARIES[command]), *DERIVED[command]]))
 
@@ -113,7 +118,7 @@ def _numbers(record: type, prefix: str = "") -> list[str]:
     return found
 
 
-def value_of(name: str, summary: ScanSummary | ScoreSummary, new: int, known: int) -> float | None:
+def value_of(name: str, summary: Summary, new: int, known: int) -> float | None:
     """A number by its name; None where it is undefined.
 
     Args:

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from saeaudit.policy.baseline import Baseline, is_finding, key
+from saeaudit.policy.baseline import Baseline, key
 from saeaudit.policy.rules import Rule, value_of
 from saeaudit.records import (
     DictionaryRecord,
-    GroupRecord,
-    PairRecord,
+    Finding,
     Record,
     RuleResult,
-    ScanSummary,
-    ScoreSummary,
-    TripleRecord,
+    Summary,
     Verdict,
+    is_finding,
 )
 
 
@@ -40,13 +38,13 @@ def judge(records: Iterable[Record], policy: Policy) -> Iterator[Record]:
     for record in records:
         if isinstance(record, DictionaryRecord):
             new = known = 0
-        elif isinstance(record, (PairRecord, GroupRecord, TripleRecord)):
+        elif isinstance(record, Finding):
             old = bool(policy.baseline and key(record) in policy.baseline.known)
             if is_finding(record):
                 new, known = new + (not old), known + old
             if policy.baseline:
                 record = replace(record, known=old)
-        elif isinstance(record, (ScanSummary, ScoreSummary)):
+        elif isinstance(record, Summary):
             all_new, all_known = all_new + new, all_known + known
             for rule in policy.rules:
                 value = value_of(rule.name, record, new, known)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, TypeGuard, get_args
 
 from saeaudit.escape import json_line
 from saeaudit.records.common import (
@@ -33,7 +33,6 @@ from saeaudit.records.mediators import (
     Involved,
     MediatorRecord,
     MediatorsSummary,
-    Mode,
     MovedShare,
     NonUnique,
     TokenRecord,
@@ -41,7 +40,6 @@ from saeaudit.records.mediators import (
 from saeaudit.records.scan import (
     Babel,
     Certificate,
-    Exchange,
     GroupRecord,
     MaxCosine,
     PairRecord,
@@ -83,7 +81,6 @@ __all__ = [
     "DisagreementSummary",
     "EncoderSummary",
     "ErrorRecord",
-    "Exchange",
     "FileRecord",
     "Finding",
     "GroupRecord",
@@ -93,7 +90,6 @@ __all__ = [
     "MaxCosine",
     "MediatorRecord",
     "MediatorsSummary",
-    "Mode",
     "MovedShare",
     "NonUnique",
     "PairRecord",
@@ -105,11 +101,13 @@ __all__ = [
     "ScanSummary",
     "ScoreSummary",
     "SourceRecord",
+    "Summary",
     "Texts",
     "TokenRecord",
     "TripleRecord",
     "Verdict",
     "dump",
+    "is_finding",
     "json_schema",
     "number",
     "parse",
@@ -117,6 +115,7 @@ __all__ = [
 ]
 
 Finding = PairRecord | GroupRecord | TripleRecord
+Summary = ScanSummary | MediatorsSummary | ScoreSummary
 Record = (
     Run | DictionaryRecord | PairRecord | GroupRecord | TripleRecord | ScanSummary
     | MediatorRecord | TokenRecord | MediatorsSummary | ChoiceRecord | ScoreSummary
@@ -146,6 +145,13 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(inner) for inner in value]
     return value
+
+
+def is_finding(record: Record) -> TypeGuard[Finding]:
+    """Whether a record is a finding: not a triple that stands there only because it was named."""
+    return isinstance(record, Finding) and not (
+        isinstance(record, TripleRecord) and record.requested
+    )
 
 
 def dump(record: Record) -> str:

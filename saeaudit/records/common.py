@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from saeaudit.vocabulary import ScreenName
+
 SCHEMA = "saeaudit/1"
 """Version of the record format."""
 
@@ -27,7 +29,7 @@ class Run:
     """UTC time, ISO 8601."""
     device: str
     """Where matrix products ran: "cpu", "cuda:0"."""
-    screen: Literal["int8", "bf16", "fp32"] | None
+    screen: ScreenName | None
     """Kind of product that proposed candidates; it decides nothing. Null where none was needed."""
     python: str
     """Version of Python."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from saeaudit.records.common import STRICT
+from saeaudit.vocabulary import Mode
 
-Mode = Literal["accuracy", "refit", "reconstruction"]
 MOVED = (0.01, 0.05, 0.1, 0.2, 0.33)
 """Shares of a code at which summaries give the non-unique fraction."""
 

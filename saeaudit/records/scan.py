@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from saeaudit.records.common import STRICT
+from saeaudit.vocabulary import Exchange, ScreenChoice
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,6 @@ class GroupRecord:
     """Whether the baseline has it; null without a baseline."""
     type: Literal["group"] = "group"
     """Always "group"."""
-
-
-Exchange = Literal["always", "sometimes", "never"]
 
 
 @dataclass(frozen=True)
@@ -149,7 +147,7 @@ class Certificate:
 
     __pydantic_config__ = STRICT
 
-    screen: Literal["auto", "int8", "bf16", "fp32"]
+    screen: ScreenChoice
     """The screen asked for; the `run` record names the one used. Findings do not depend on it."""
     slack: float
     """No pair was passed over on an estimate further than this from its cosine."""

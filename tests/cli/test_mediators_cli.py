@@ -143,3 +143,42 @@ def test_explanations_stand_beside_the_most_exchanged(cli: Cli, tmp_path: Path) 
     (tmp_path / "other.jsonl").write_text('{"index": 4000, "description": "a"}\n')
     bad = cli("mediators", "sample", "--explanations", "other.jsonl")
     assert bad.returncode == 2 and len(bad.stderr.splitlines()) == 1
+
+
+def test_several_saes_and_one_that_is_none(cli: Cli, tmp_path: Path) -> None:
+    file = sae(tmp_path, RNG.normal(size=(6, 4)))
+    x = save(tmp_path, "x.npy", RNG.normal(size=(3, 4)))
+    bare = save(tmp_path, "bare.npy", RNG.normal(size=(6, 4)))
+    done = cli("mediators", bare, file, "--activations", x, "-q")
+    assert done.returncode == 2
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [r["type"] for r in records][:4] == ["run", "dictionary", "error", "dictionary"]
+    assert [r["type"] for r in records][-2:] == ["summary", "verdict"]
+    (line,) = done.stderr.decode().splitlines()
+    assert "bare.npy" in line and "no encoder" in line
+
+
+@pytest.mark.parametrize(("rule", "status"), [("tokens>2", 1), ("tokens>3", 0)])
+def test_a_policy_is_judged(cli: Cli, tmp_path: Path, rule: str, status: int) -> None:
+    file = sae(tmp_path, RNG.normal(size=(6, 4)))
+    x = save(tmp_path, "x.npy", RNG.normal(size=(3, 4)))
+    (tmp_path / "saeaudit.yaml").write_text(f"policy: {{fail_on: ['{rule}']}}\n")
+    for options in (("--fail-on", rule), ("--config", "saeaudit.yaml")):
+        done = cli("mediators", file, "--activations", x, *options)
+        assert done.returncode == status, done.stderr
+        verdict = json.loads(done.stdout.splitlines()[-1])
+        assert verdict["passed"] == (status == 0)
+        assert [(r["rule"], r["value"]) for r in verdict["rules"]] == [(rule, 3)]
+        assert (b"policy broken" in done.stderr) == (status == 1)
+    assert cli("mediators", file, "--activations", x, *options, "--exit-zero").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("form", "beginning"),
+    [("table", "mode"), ("github", "::notice title="), ("junit", "<?xml"), ("sarif", "{")],
+)
+def test_every_format(cli: Cli, tmp_path: Path, form: str, beginning: str) -> None:
+    file = sae(tmp_path, RNG.normal(size=(6, 4)))
+    x = save(tmp_path, "x.npy", RNG.normal(size=(3, 4)))
+    done = cli("mediators", file, "--activations", x, "--format", form, "-q")
+    assert done.returncode == 0 and done.stdout.decode().startswith(beginning), done.stdout

@@ -15,10 +15,11 @@ from rich.console import Console
 
 import saeaudit
 from saeaudit.formats import github, junit, sarif
-from saeaudit.formats.interface import output
+from saeaudit.formats.interface import opened
 from saeaudit.formats.mediators_table import MediatorsTable
 from saeaudit.formats.output import destination
 from saeaudit.formats.score_table import explain
+from saeaudit.formats.table import ScanTable
 from saeaudit.policy.rules import parse_rule
 from saeaudit.policy.verdict import Policy, judge
 from saeaudit.records import (
@@ -181,12 +182,13 @@ def test_codes_without_error_have_nothing_to_refit() -> None:
 @pytest.mark.parametrize("form", ["github", "junit", "sarif", "table"])
 def test_a_file_appears_when_complete(records: list[Record], form, tmp_path: Path) -> None:
     file = tmp_path / "out"
-    with output(destination(str(file)), form) as writer:
+    with opened(destination(str(file)), form, ScanTable) as writer:
         for record in records:
             writer.record(record)
         assert not file.exists()
     assert file.stat().st_size > 300
-    with pytest.raises(RuntimeError), output(destination(str(tmp_path / "other")), form) as writer:
+    other = destination(str(tmp_path / "other"))
+    with pytest.raises(RuntimeError), opened(other, form, ScanTable) as writer:
         writer.record(records[0])
         raise RuntimeError
     assert [p.name for p in tmp_path.iterdir()] == ["out"]

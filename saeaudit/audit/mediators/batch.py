@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -17,11 +17,11 @@ from saeaudit.core.codes.fits import Fit, Supports
 from saeaudit.core.codes.pursuit import pursue
 from saeaudit.core.codes.sparse import batches
 from saeaudit.core.codes.swaps import Swaps, one_swaps
-from saeaudit.records import Mode
+from saeaudit.vocabulary import Mode
 
 PLACES = 1024
 """Places (tokens times active features) in one batch of swaps."""
-MODES: tuple[Mode, ...] = ("accuracy", "refit", "reconstruction")
+MODES: tuple[Mode, ...] = get_args(Mode)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.audit.open import open_single
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
-from saeaudit.records import Record
+from saeaudit.records import DictionaryRecord, Record
 from saeaudit.sources.activations import (
     check_codes,
     read_activations,
@@ -23,7 +23,9 @@ from saeaudit.sources.activations import (
     read_tokens,
     sample_activations,
 )
+from saeaudit.sources.explanations import find_explanations, load_explanations
 from saeaudit.sources.target import Local
+from saeaudit.vocabulary import FETCHED, NONE
 
 PURSUITS = {"omp": False, "nnomp": True}
 """Built-in pursuits by name: whether codes are non-negative."""
@@ -59,6 +61,32 @@ class MediatorSources:
     """Files of other codes of the same activations, or names of `PURSUITS`."""
     encoders: Mapping[str, Sequence[Local]] = field(default_factory=dict)
     """Targets whose encoders are compared, and what each was resolved to."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Explanations that people are shown beside features; no record depends on them."""
+
+    explanations: str = FETCHED
+    """A file, a folder, "fetched" or "none"."""
+    texts: dict[str, dict[int, str]] = field(default_factory=dict)
+    """SAE → feature → text, for the SAEs seen so far."""
+
+    def read(self, dictionary: DictionaryRecord) -> None:
+        """Read those of one SAE; none where none were fetched.
+
+        Raises:
+            AuditError: the file is not there, damaged, or of another SAE.
+        """
+        if self.explanations == NONE:
+            return
+        fetched = self.explanations == FETCHED
+        path = find_explanations(dictionary.sae) if fetched else Path(self.explanations)
+        if path is not None:
+            labels = load_explanations(path, dictionary.d_sae).labels
+            self.texts[dictionary.sae] = {
+                feature: label.description for feature, label in labels.items()
+            }
 
 
 def read_inputs(

@@ -7,23 +7,24 @@ from dataclasses import dataclass, field
 
 from saeaudit.core.budget import DEFAULT, Budget
 from saeaudit.errors import AuditError
+from saeaudit.vocabulary import BEAM, EPSILONS, MAX_ALTERNATIVES, MAX_TOKENS, SWAPS
 
 
 @dataclass(frozen=True)
 class MediatorOptions:
     """What alternatives count, and how many are written."""
 
-    epsilons: tuple[float, ...] = (0.0, 0.01, 0.05)
+    epsilons: tuple[float, ...] = EPSILONS
     """Tolerances on the unsquared error, ascending."""
     min_moved: float = 0.0
     """Write alternatives that move at least this share of the code."""
-    swaps: int = 1
+    swaps: int = SWAPS
     """Exchanges to chain when counting."""
-    beam: int = 4
+    beam: int = BEAM
     """Codes to go on from at each further exchange."""
-    max_alternatives: int = 3
+    max_alternatives: int = MAX_ALTERNATIVES
     """Most alternatives written for a token and mode."""
-    max_tokens: int = 1000
+    max_tokens: int = MAX_TOKENS
     """Most activations looked at; 0 for all."""
     device: str = "cpu"
     """Where to compute."""

@@ -13,7 +13,8 @@ from saeaudit.audit.mediators.batch import MODES, Batch, ModeSwaps
 from saeaudit.audit.mediators.examples import attainable
 from saeaudit.core.codes.tolerances import TOLERANCE
 from saeaudit.core.rows import UnitRows
-from saeaudit.records import Alternatives, Code, MediatorRecord, Mode, TokenRecord
+from saeaudit.records import Alternatives, Code, MediatorRecord, TokenRecord
+from saeaudit.vocabulary import Mode
 
 
 class Solved(NamedTuple):

@@ -2,28 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from torch import Tensor
 
 from saeaudit.audit.checks import check_findings
 from saeaudit.audit.codes import Coder, misfit_note
 from saeaudit.audit.describe import describe_dictionary
+from saeaudit.audit.many import audit_all
 from saeaudit.audit.mediators.batch import Batch, make_batches
 from saeaudit.audit.mediators.examples import exchanges
-from saeaudit.audit.mediators.inputs import PURSUITS, Codes, MediatorInputs
+from saeaudit.audit.mediators.inputs import (
+    PURSUITS,
+    Codes,
+    MediatorInputs,
+    MediatorSources,
+    read_inputs,
+)
 from saeaudit.audit.mediators.options import MediatorOptions
 from saeaudit.audit.mediators.records import batch_records
 from saeaudit.audit.mediators.tally import Tally
 from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.core.rows import spans
 from saeaudit.dictionary import Dictionary
-from saeaudit.records import DictionaryRecord, MediatorRecord, MediatorsSummary, TokenRecord
+from saeaudit.records import DictionaryRecord, MediatorRecord, MediatorsSummary, Record, TokenRecord
+from saeaudit.sources.target import Local
 
 WINDOW = 512
 """Tokens encoded at once; records come in the order of tokens."""
 
 MediatorsRecord = DictionaryRecord | MediatorRecord | TokenRecord | MediatorsSummary
+
+
+def mediators_all(
+    saes: Sequence[Local],
+    sources: MediatorSources,
+    options: MediatorOptions,
+    observer: Observer = SILENT,
+    *,
+    check: Callable[[DictionaryRecord], None] | None = None,
+) -> Iterator[Record]:
+    """List the alternatives of resolved targets one after the other; see `mediators`, `audit_all`.
+
+    Args:
+        saes: in the order to report them.
+        sources: where the inputs are, the same for all.
+        options: what alternatives count.
+        observer: is told how far it is, and what a user should read.
+        check: called with each SAE's dictionary before it is looked at; raises an AuditError where
+            that cannot be.
+    """
+
+    def audit(dictionary: Dictionary) -> Iterator[MediatorsRecord]:
+        inputs = read_inputs(dictionary, sources, options, observer)
+        for record in mediators(dictionary, inputs, options, observer):
+            if check and isinstance(record, DictionaryRecord):
+                check(record)
+            yield record
+
+    return audit_all(saes, audit)
 
 
 def mediators(

@@ -13,10 +13,10 @@ from saeaudit.records import (
     EncoderSummary,
     Involved,
     MediatorsSummary,
-    Mode,
     MovedShare,
     NonUnique,
 )
+from saeaudit.vocabulary import Mode
 
 INVOLVED = 20
 """Most exchanges in the summary."""

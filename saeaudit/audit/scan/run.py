@@ -17,7 +17,7 @@ from saeaudit.core.cosines import triples
 from saeaudit.core.cosines.chance import random_row_max, welch_bound
 from saeaudit.core.cosines.maxima import order_statistic, unique_below
 from saeaudit.core.cosines.pairs import Pairs
-from saeaudit.core.cosines.screen import SLACK_LIMIT, ScreenName, calibrate
+from saeaudit.core.cosines.screen import SLACK_LIMIT, calibrate
 from saeaudit.core.exchange import exchange_classes, sign_pattern
 from saeaudit.core.rows import UnitRows, fold, round9, spans
 from saeaudit.dictionary import Dictionary
@@ -34,6 +34,7 @@ from saeaudit.records import (
     TripleRecord,
 )
 from saeaudit.sources.target import Local
+from saeaudit.vocabulary import ScreenName
 
 SMALL = 8 << 20
 """Decoders below this many elements are swept in float32 without calibration."""

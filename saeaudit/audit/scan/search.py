@@ -15,12 +15,13 @@ from saeaudit.core.cosines.babel import babel
 from saeaudit.core.cosines.edges import EdgeStore, TooDenseError, rank_entries
 from saeaudit.core.cosines.maxima import row_maxima
 from saeaudit.core.cosines.pairs import PairFinder, Pairs
-from saeaudit.core.cosines.screen import Screen, ScreenName, estimates, make_screens
+from saeaudit.core.cosines.screen import Screen, estimates, make_screens
 from saeaudit.core.cosines.stream import place_rows
 from saeaudit.core.cosines.sweep import sweep
 from saeaudit.core.rows import MARGIN, UnitRows
 from saeaudit.errors import AuditError
 from saeaudit.records import Babel
+from saeaudit.vocabulary import ScreenName
 
 
 @dataclass(frozen=True)

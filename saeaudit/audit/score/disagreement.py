@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 
@@ -19,13 +19,12 @@ from saeaudit.errors import AuditError
 from saeaudit.sources.explanations import Explanations
 from saeaudit.sources.http import untracked
 from saeaudit.sources.neuronpedia import Explanation
+from saeaudit.vocabulary import SIMILARITY_MODEL, Similarity
 
-Method = Literal["auto", "semantic", "export", "tfidf"]
 RANDOM_PAIRS = 4000
 """Random pairs of features that figures are compared with."""
 SELF_PAIRS = 20
 """With at least so many features of two explanations, these calibrate; else random pairs do."""
-MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 class _Similar(Protocol):
@@ -36,8 +35,8 @@ class Disagreement:
     """1 - similarity of two features' explanations, calibrated once."""
 
     def __init__(
-        self, explanations: Explanations, live: Sequence[int], *, method: Method = "auto",
-        model: str = MODEL, offline: bool = False,
+        self, explanations: Explanations, live: Sequence[int], *, method: Similarity = "auto",
+        model: str = SIMILARITY_MODEL, offline: bool = False,
     ) -> None:  # fmt: skip
         """Embed all texts and calibrate.
 
@@ -104,7 +103,7 @@ class Disagreement:
 
 
 def _similar(
-    texts: Sequence[Explanation], method: Method, model: str, offline: bool
+    texts: Sequence[Explanation], method: Similarity, model: str, offline: bool
 ) -> tuple[str, _Similar]:
     descriptions = [text.description for text in texts]
     if method in ("auto", "semantic"):

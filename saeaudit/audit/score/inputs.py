@@ -9,18 +9,14 @@ from pathlib import Path
 from torch import Tensor
 
 from saeaudit.audit.observer import SILENT, Observer
-from saeaudit.audit.score.disagreement import MODEL, Disagreement, Method
+from saeaudit.audit.score.disagreement import Disagreement
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 from saeaudit.records import Record
 from saeaudit.sources.activations import read_activations, read_tokens, sample_activations
 from saeaudit.sources.explanations import find_explanations, find_features, load_explanations
 from saeaudit.sources.neuronpedia import FeatureStatistics, read_features
-
-FETCHED = "fetched"
-"""For --features and --explanations: what came with the SAE or `saeaudit fetch` brought."""
-NONE = "none"
-"""For --explanations: compare none."""
+from saeaudit.vocabulary import FETCHED, NONE, SIMILARITY_MODEL, Similarity
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +49,9 @@ class ScoreSources:
     """A file, a folder or "fetched"."""
     explanations: str = FETCHED
     """A file, a folder, "fetched" or "none"."""
-    similarity: Method = "auto"
+    similarity: Similarity = "auto"
     """How texts are compared."""
-    similarity_model: str = MODEL
+    similarity_model: str = SIMILARITY_MODEL
     offline: bool = False
     """Whether to open no socket."""
     mediators: Sequence[Record] | None = None

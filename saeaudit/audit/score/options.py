@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from saeaudit.errors import AuditError
+from saeaudit.vocabulary import MARGIN, MAX_TOKENS
 
 
 @dataclass(frozen=True)
@@ -16,9 +17,9 @@ class ScoreOptions:
     """Common width of bins in activation space; chosen by the error where None."""
     distortion: float | None = None
     """Squared error over the variance at which codes are quantised."""
-    margin: float = 1.0
+    margin: float = MARGIN
     """Bits by which the shortest code must lead to be resolved."""
-    max_tokens: int = 1000
+    max_tokens: int = MAX_TOKENS
     """Most tokens whose alternatives are looked at; 0 for all that are measured."""
     canonicalise: bool = False
     """Whether to go on exchanging while codes get shorter."""

@@ -15,7 +15,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,8 +23,7 @@ from torch import Tensor
 from saeaudit.core.cosines.products import exact_float32, product, sampled_products
 from saeaudit.core.cosines.stream import unit_blocks
 from saeaudit.core.rows import MARGIN, UnitRows, spans
-
-ScreenName = Literal["int8", "bf16", "fp32"]
+from saeaudit.vocabulary import ScreenName
 
 SLACK_LIMIT = 0.05
 """No screen with a larger slack is used: such rows are swept in float32 instead."""

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
-from saeaudit.formats.interface import Format
 from saeaudit.sources.target import resolve
+from saeaudit.vocabulary import Format
 from tests.fuzz.engine import Case, write_case
 from tests.fuzz.mutate import SIZES, TEXTS, chance, mutate_bytes, mutate_lines
 from tests.fuzz.seeds import FEATURES, SAE, TOKENS, call, record_rows, records, sae_files
@@ -114,7 +114,7 @@ class Labels(NamedTuple):
         texts = [{"index": n, "description": hostile(rng)} for n in range(FEATURES)]
         tokens = [hostile(rng).replace("\n", " ") for _ in range(TOKENS)]
         command = rng.choice(("scan", "score", "mediators"))
-        form = "jsonl" if command == "mediators" else rng.choice(get_args(Format))
+        form = rng.choice(get_args(Format))
         told = {"command": command, "form": form, "name": _file_name(rng)}
         return {
             "explanations.jsonl": "".join(json.dumps(text) + "\n" for text in texts).encode(),
@@ -129,7 +129,7 @@ class Labels(NamedTuple):
         write_case(folder, files | {"a.safetensors": honest["activations.safetensors"]})
         beside = ("--activations", "a.safetensors", "--explanations", "explanations.jsonl",
                   "--tokens", "tokens.txt")  # fmt: skip
-        form = () if told["command"] == "mediators" else ("--format", told["form"])
+        form = ("--format", told["form"])
         more = () if told["command"] == "scan" else beside
         written = call(folder, told["command"], f"./{told['name']}", *form, *more)
         check(written, told["form"])

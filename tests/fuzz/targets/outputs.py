@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from saeaudit.errors import AuditError
-from saeaudit.formats.interface import Format, output
+from saeaudit.formats.interface import opened
+from saeaudit.formats.mediators_table import MediatorsTable
 from saeaudit.formats.output import destination
+from saeaudit.formats.score_table import ScoreTable
+from saeaudit.formats.table import ScanTable
 from saeaudit.records import parse
+from saeaudit.vocabulary import Format
 from tests.fuzz.engine import Case
 from tests.fuzz.mutate import TEXTS, chance, dumped
 from tests.fuzz.oracle import promised, unclean
@@ -22,6 +26,11 @@ OURS = re.compile(r"::(error|warning|notice) title=[^:\n]*::")
 """The commands that --format github means."""
 OUTSIDE = ("uri", "path", "text", "reason", "hint", "removed", "added", "name", "format")
 """Fields of records that hold texts from outside, beside `sae`."""
+TABLES = {
+    "scan": ScanTable,
+    "score": ScoreTable,
+    "mediators": lambda console: MediatorsTable(console, {}),
+}
 
 
 class Outputs(NamedTuple):
@@ -47,7 +56,7 @@ class Outputs(NamedTuple):
         parsed = [_parse(dumped(row)) for row in rows]
         for form in get_args(Format):
             place = folder / f"out.{form}"
-            with output(destination(str(place)), form) as writer:
+            with opened(destination(str(place)), form, TABLES[told["command"]]) as writer:
                 for record in parsed:
                     writer.record(record)
             check(place.read_bytes().decode("utf-8"), form)

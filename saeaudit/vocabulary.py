@@ -1,0 +1,86 @@
+"""Words and numbers that several layers use, each written once; imports nothing of ours.
+
+Closed sets of names are Literals, from which the command line makes its choices, the records their
+JSON Schema, and mypy its check that none is forgotten.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+Audit = Literal["scan", "mediators", "score"]
+"""Commands whose summaries a policy can judge."""
+Format = Literal["jsonl", "table", "github", "junit", "sarif"]
+"""How a run's records leave."""
+ScreenName = Literal["int8", "bf16", "fp32"]
+"""Arithmetic of a scan's screening pass."""
+ScreenChoice = Literal["auto", "int8", "bf16", "fp32"]
+"""The same, or the best for the device and the rows."""
+Exchange = Literal["always", "sometimes", "never"]
+"""Whether a code on two features of a triple has another code of the same size."""
+Mode = Literal["accuracy", "refit", "reconstruction"]
+"""What alternative codes are measured against."""
+Similarity = Literal["auto", "semantic", "export", "tfidf"]
+"""How the texts of two explanations are compared."""
+Architecture = Literal[
+    "standard", "jumprelu", "topk", "batchtopk", "gated", "groupmax", "matching_pursuit",
+    "unknown", "decoder-only",
+]  # fmt: skip
+"""The encoder's formula; "unknown" where the file has an encoder and no formula here fits it."""
+
+FETCHED = "fetched"
+"""For --explanations and --features: what came with the SAE or `saeaudit fetch` brought."""
+NONE = "none"
+"""For --explanations: show and compare none."""
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A number that a user can set: its default and its range, bounds included."""
+
+    default: float
+    low: float
+    high: float = math.inf
+
+    @property
+    def allowed(self) -> str:
+        """The range in words.
+
+        Example: ``Threshold(0.9, 0.01, 1).allowed`` is "0.01 to 1".
+        """
+        if math.isinf(self.high):
+            return f"{self.low:g} or more"
+        return f"{self.low:g} to {self.high:g}"
+
+    def allows(self, value: float) -> bool:
+        """Whether a value is in the range; NaN is not."""
+        return self.low <= value <= self.high
+
+
+MIN_COSINE = Threshold(0.9, 0.01, 1.0)
+"""Least |cosine| of a pair."""
+MAX_RESIDUAL = Threshold(0.2, 0.0, 0.8)
+"""Largest residual of a triple."""
+MIN_GAIN = Threshold(2.0, 1.0)
+"""Least ratio of single residual to residual of a genuine triple."""
+SCAN_THRESHOLDS = {
+    "min_cosine": MIN_COSINE, "max_residual": MAX_RESIDUAL, "min_gain": MIN_GAIN,
+}  # fmt: skip
+"""By the name of the option and of the configuration's key."""
+MAX_FINDINGS = 100_000
+"""Most pairs, and most triples, written for an SAE."""
+MAX_TOKENS = 1000
+"""Most activations whose alternatives are looked at; 0 for all."""
+EPSILONS = (0.0, 0.01, 0.05)
+"""Tolerances on the unsquared error, ascending."""
+SWAPS = 1
+"""Exchanges to chain when counting codes."""
+BEAM = 4
+"""Codes to go on from at each further exchange."""
+MAX_ALTERNATIVES = 3
+"""Most alternatives written for a token and mode."""
+MARGIN = 1.0
+"""Bits by which the shortest code must lead to be resolved."""
+SIMILARITY_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
