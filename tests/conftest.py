@@ -43,7 +43,7 @@ def device(request: pytest.FixtureRequest) -> str:
 
 
 Cli = Callable[..., subprocess.CompletedProcess[bytes]]
-FORKS = Path(__file__).with_name("forks.py")
+FORKS = Path(__file__).parent / "support" / "forks.py"
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from saeaudit.records import json_schema
-from tests.hubserver import Hub, Running
-from tests.sources.test_hub import large
+from tests.support.hub import Hub, Running, large
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -24,7 +24,7 @@ from saeaudit.formats.mediators_table import MediatorsTable
 from saeaudit.formats.score_table import ScoreTable, explain
 from saeaudit.formats.table import ScanTable
 from saeaudit.records import ErrorRecord, RuleResult, Verdict, dump, parse
-from tests.formats.test_formats import RUN, _choice, _score
+from tests.support.records import RUN, choice, score
 
 PIECES = [
     "::error::x", "##[error]x", "##vso[task.setvariable]x", "####[", "\n::x", "\r##[x", "\x1b[31m",
@@ -107,8 +107,8 @@ def test_records_keep_their_values() -> None:
 def test_every_format(render) -> None:
     rule = RuleResult(f"{EVIL}>1", 1.0, 2.0, EVIL, False)
     records = [
-        RUN, ErrorRecord(EVIL, EVIL, EVIL), replace(_choice(), sae=EVIL),
-        replace(_score(), sae=EVIL), Verdict(False, (rule,), 0, 0),
+        RUN, ErrorRecord(EVIL, EVIL, EVIL), replace(choice(), sae=EVIL),
+        replace(score(), sae=EVIL), Verdict(False, (rule,), 0, 0),
     ]  # fmt: skip
     text = render(records)
     if render is github.render:  # whose own commands begin its lines
@@ -124,7 +124,7 @@ def test_tables_show_markup_as_it_is() -> None:
     for table in (ScanTable, MediatorsTable, ScoreTable):
         text = io.StringIO()
         shown = table(Console(file=text, width=300, force_terminal=True, color_system="truecolor"))
-        for record in (RUN, replace(_score(), sae=EVIL), ErrorRecord(EVIL, EVIL, EVIL)):
+        for record in (RUN, replace(score(), sae=EVIL), ErrorRecord(EVIL, EVIL, EVIL)):
             shown.record(record)
         shown.end()
         plain = re.sub(r"\x1b\[[0-9;]*m", "", text.getvalue())
@@ -132,6 +132,5 @@ def test_tables_show_markup_as_it_is() -> None:
         if table is not MediatorsTable:
             assert "[red]" in plain and "[link=" in plain
     text = io.StringIO()
-    choice = _choice()
-    explain(Console(file=text, width=60), replace(choice, text=EVIL, similarity_method=EVIL))
+    explain(Console(file=text, width=60), replace(choice(), text=EVIL, similarity_method=EVIL))
     assert safe(text.getvalue(), lines=True)

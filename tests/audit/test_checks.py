@@ -16,9 +16,8 @@ from saeaudit import AuditError, MediatorInputs, mediators
 from saeaudit import scan as scan_sae
 from saeaudit.audit.checks import check_codes, check_findings
 from saeaudit.records import Code, MediatorRecord, Record, Run, TokenRecord, dump
-from tests.audit.test_mediators import sae
-from tests.audit.test_scan import opened
 from tests.conftest import Cli
+from tests.support.dictionaries import opened, sae
 
 ROWS = np.vstack([np.eye(6), np.eye(6)[[0, 1]], np.zeros((1, 6))]) + 0.0
 ROWS[7] += 0.01

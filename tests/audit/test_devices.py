@@ -1,4 +1,4 @@
-"""What a device may change: nothing. CUDA is pretended where there is none (see tests/pretend)."""
+"""What a device may change: nothing. Where there is no CUDA, tests/support/pretend is it."""
 
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ from saeaudit.core.cosines import kernels
 from saeaudit.dictionary import Dictionary
 from saeaudit.records import dump
 from saeaudit.sources.activations import read_activations, sample_activations
-from tests.audit.test_scan import opened
-from tests.dictionaries import make
-from tests.pretend import CPU, CUDA, PretendCuda, pretend_cuda
+from tests.support.dictionaries import make, opened
+from tests.support.pretend import CPU, CUDA, PretendCuda, pretend_cuda
 
 needs_interpreter = pytest.mark.skipif(
     not kernels.interpreted(), reason="a CUDA device is at hand: Triton is not interpreted"

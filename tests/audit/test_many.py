@@ -9,7 +9,7 @@ import pytest
 from saeaudit.audit import many
 from saeaudit.errors import WeightsError
 from saeaudit.sources.target import Local
-from tests.audit.test_scan import opened
+from tests.support.dictionaries import opened
 
 
 def test_the_next_is_read_while_one_is_scanned(monkeypatch: pytest.MonkeyPatch) -> None:

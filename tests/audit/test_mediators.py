@@ -19,7 +19,7 @@ from saeaudit.core.codes.pursuit import pursue
 from saeaudit.core.rows import UnitRows, row_norms
 from saeaudit.records import MediatorRecord, TokenRecord, dump, parse
 from saeaudit.sources.activations import read_activations, sample_activations
-from tests.audit.test_scan import opened
+from tests.support.dictionaries import opened, sae
 from tests.support.enumeration import exhaustive_nonnegative, least_squares
 
 
@@ -39,17 +39,6 @@ def looked(dictionary, x=None, findings=(), **options):
     tokens = [r for r in records if isinstance(r, TokenRecord)]
     found = [r for r in records if isinstance(r, MediatorRecord)]
     return tokens, found, records[-1]
-
-
-def sae(rows: np.ndarray, encoder: np.ndarray | None = None, **weights):
-    """An SAE that encodes by the pseudo-inverse, or by a matrix given."""
-    made = torch.from_numpy(np.linalg.pinv(rows) if encoder is None else encoder)
-    count, width = rows.shape
-    weights = {
-        "architecture": "standard", "encoder": lambda: made, "b_enc": torch.zeros(count),
-        "b_dec": torch.zeros(width), **weights,
-    }  # fmt: skip
-    return opened(rows.astype(np.float32), **weights)
 
 
 # --- the dictionary alone ------------------------------------------------------------------------

@@ -12,15 +12,10 @@ from saeaudit import AuditError
 from saeaudit.audit.scan.options import ScanOptions
 from saeaudit.audit.scan.run import scan
 from saeaudit.core.budget import Budget
-from saeaudit.dictionary import Dictionary
 from saeaudit.records import ScanSummary, dump
-from tests import oracle
-from tests.dictionaries import make
-from tests.notes import Notes
-
-
-def opened(rows: np.ndarray | torch.Tensor, **weights: object) -> Dictionary:
-    return Dictionary.from_rows(rows, **weights)
+from tests.support import oracle
+from tests.support.dictionaries import make, opened
+from tests.support.notes import Notes
 
 
 def audited(rows: np.ndarray | torch.Tensor, **options: object):

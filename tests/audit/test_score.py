@@ -34,11 +34,11 @@ from saeaudit.sources.explanations import (
     load_explanations,
 )
 from saeaudit.sources.neuronpedia import Explanation, FeatureStatistics, read_features
-from tests.audit.test_mediators import sae
-from tests.notes import Notes
-from tests.planted import found
+from tests.support.dictionaries import sae
 from tests.support.entropy import TOKENS, binary, source
 from tests.support.enumeration import least_squares
+from tests.support.notes import Notes
+from tests.support.planted import found
 
 
 def scored(dictionary, x=None, **rest):

@@ -16,8 +16,7 @@ import yaml
 
 from saeaudit.sample import sample_root
 from tests.conftest import Cli
-from tests.hubserver import Running
-from tests.sources.test_hub import large
+from tests.support.hub import Running, large
 
 BASH, JQ = shutil.which("bash"), shutil.which("jq")
 PAGE = Path(__file__).parents[2] / "docs" / "ci.md"

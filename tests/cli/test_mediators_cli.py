@@ -12,27 +12,9 @@ import pytest
 from saeaudit.records import json_schema
 from saeaudit.sample import sample_root
 from tests.conftest import Cli
+from tests.support.files import sae, save
 
 RNG = np.random.default_rng(0)
-
-
-def save(folder: Path, name: str, array: np.ndarray) -> Path:
-    np.save(folder / name, array)
-    return folder / name
-
-
-def sae(folder: Path, decoder: np.ndarray) -> Path:
-    """A JumpReLU SAE in Gemma Scope's layout."""
-    count, width = decoder.shape
-    np.savez(
-        folder / "params.npz",
-        W_dec=decoder.astype(np.float32),
-        W_enc=np.linalg.pinv(decoder).astype(np.float32),
-        b_enc=np.zeros(count, np.float32),
-        b_dec=np.zeros(width, np.float32),
-        threshold=np.full(count, 0.01, np.float32),
-    )
-    return folder / "params.npz"
 
 
 def test_a_scan_is_piped_in(cli: Cli, tmp_path: Path) -> None:

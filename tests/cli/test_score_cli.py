@@ -11,8 +11,8 @@ import pytest
 
 from saeaudit.records import json_schema
 from saeaudit.sample import sample_root
-from tests.cli.test_mediators_cli import sae, save
 from tests.conftest import Cli
+from tests.support.files import sae, save
 
 ROOT = sample_root()
 

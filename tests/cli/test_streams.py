@@ -18,8 +18,8 @@ from typing import IO
 import numpy as np
 import pytest
 
-from tests.cli.test_mediators_cli import sae
 from tests.conftest import Cli
+from tests.support.files import sae
 
 REAL = [sys.executable, "-m", "saeaudit"]
 STATUS = {"closed": 2, "full": 2, "left": 141}

@@ -23,23 +23,12 @@ from saeaudit.formats.table import ScanTable
 from saeaudit.policy.rules import parse_rule
 from saeaudit.policy.verdict import Policy, judge
 from saeaudit.records import (
-    ChoiceRecord,
-    Chosen,
-    Code,
-    Compare,
-    DisagreementSummary,
     ErrorRecord,
     MediatorsSummary,
-    Pick,
     Record,
-    Run,
-    ScoreSummary,
-    Texts,
     Verdict,
 )
-
-EVIL = "a\n::error title=x::y\r\n##[error]z %0A::warning::w <b>&\"']]>\x00\x1b[31m\ud800 ü"
-RUN = Run("0.1.0", "scan", {}, "2026-11-23T18:00:00+00:00", "cpu", "fp32", "3.11", "2.13")
+from tests.support.records import EVIL, RUN, choice, score
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +46,7 @@ def evil(records: list[Record]) -> list[Record]:
     out = []
     for record in records:
         if isinstance(record, Verdict):
-            out += [_choice(), _score()]
+            out += [choice(), score()]
             rules = tuple(replace(rule, sae=EVIL) for rule in record.rules)
             record = replace(record, rules=rules)
         elif hasattr(record, "sae"):
@@ -66,34 +55,6 @@ def evil(records: list[Record]) -> list[Record]:
             record = replace(record, source=replace(record.source, path=EVIL))
         out.append(record)
     return out
-
-
-def _choice() -> ChoiceRecord:
-    none = Compare(1.0, 2.0)
-    return ChoiceRecord(
-        sae=EVIL, token=3, text=EVIL, features=(), l0=1, alternatives=1, priced=1, bits=none,
-        bits_half=none, bits_quarter=none, joint_bits=None, l1=none, l2=none,
-        chosen=Chosen(*[Pick((), ())] * 5), removed=(1,), added=(2,), moved=1.0,
-        codes=(Code(1, 1.0),), alternative=(Code(2, 1.0),), margin_bits=1.0, resolved=True,
-        explanations=Texts((EVIL,), (EVIL,)), disagreement=0.9, percentile=0.9,
-        similarity_method="tfidf", coverage=1.0,
-    )  # fmt: skip
-
-
-def _score() -> ScoreSummary:
-    said = DisagreementSummary(
-        similarity_method="tfidf", explainer="", coverage=1.0, dropped=0, mean=0.9, p10=0.9,
-        p50=0.9, p90=0.9, random_mean=0.9, self_mean=None, self_pairs=0, level=0.5,
-        calibrated_by="random",
-    )  # fmt: skip
-    return ScoreSummary(
-        sae=EVIL, source="histograms", fitted_tokens=1, tokens=0, bits_per_token=1.0,
-        bits_interval=None, gate_bits=1.0, value_bits=0.0, bound_bits_per_token=1.0,
-        value_range_bits=1.0, bin_width=1.0, bin_width_by="option", added_error=None,
-        tail="geometric", never_observed=0, low_coverage=0, fvu=None, fvu_quantised=None,
-        mean_l0=1.0, choices=1, non_unique_fraction=1.0, resolved_fraction=1.0, agreement=None,
-        canonical=None, disagreement=said, incoherence=1.0, incoherence_by_moved=(),
-    )  # fmt: skip
 
 
 def sarif_schema() -> dict:
@@ -164,7 +125,7 @@ def test_github_annotations_cannot_be_injected(records: list[Record], change) ->
 
 def test_tables_hold_no_workflow_command() -> None:
     text = io.StringIO()
-    explain(Console(file=text, width=60), _choice())
+    explain(Console(file=text, width=60), choice())
     for line in text.getvalue().split("\n"):
         assert not line.strip().startswith("::") and "##[" not in line and "\r" not in line
     assert "\x1b" not in text.getvalue()

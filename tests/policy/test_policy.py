@@ -96,9 +96,9 @@ def test_an_undefined_number_cannot_pass(scanned: list[Record]) -> None:
         ("pairs=3", "is no rule"),
         ("pairs>many", "'many' in 'pairs>many' is no number"),
         ("pairs>nan", "is no number"),
-        ("complete>0", "no number of a scan"),
-        ("sae>0", "no number of a scan"),
-        ("__class__>0", "no number of a scan"),
+        ("complete>0", "no number of the summary of scan"),
+        ("sae>0", "no number of the summary of scan"),
+        ("__class__>0", "no number of the summary of scan"),
         ("pairs>3; rm -rf", "is no rule"),
     ],
 )

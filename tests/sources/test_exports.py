@@ -21,7 +21,7 @@ from saeaudit import AuditError
 from saeaudit.sources import batches, bucket, durable, exports
 from saeaudit.sources.exports import fetch_export
 from saeaudit.sources.neuronpedia import read_explanations
-from tests.sources.hostile_bucket import (
+from tests.support.hostile_bucket import (
     BATCHES,
     PREFIX,
     SOURCE,
@@ -35,7 +35,6 @@ from tests.sources.hostile_bucket import (
     packed,
     page,
 )  # fmt: skip
-from tests.sources.test_hub import quick  # noqa: F401
 
 NAME = "batch-1.jsonl.gz"
 Served = Callable[[Bucket], Bucket]
@@ -150,7 +149,7 @@ LISTINGS: dict[str, tuple[Bucket, str]] = {
 
 @pytest.mark.parametrize("name", LISTINGS)
 def test_a_listing_that_is_none_is_one_line(
-    name: str, serve: Served, tmp_path: Path, quick: list[float]  # noqa: F811
+    name: str, serve: Served, tmp_path: Path, quick: list[float]
 ) -> None:  # fmt: skip
     hostile, says = LISTINGS[name]
     refused(serve, hostile, says, tmp_path)
@@ -170,7 +169,7 @@ def test_a_listing_has_an_end_in_time(
 
 
 def test_a_bucket_that_says_nothing(
-    serve: Served, tmp_path: Path, quick: list[float]  # noqa: F811
+    serve: Served, tmp_path: Path, quick: list[float]
 ) -> None:  # fmt: skip
     silent = Bucket(lambda _: silent.silent)
     refused(serve, silent, "sent nothing|timed out", tmp_path)
@@ -231,7 +230,7 @@ DAMAGE: dict[str, tuple[Bucket, str]] = {
 @pytest.mark.parametrize("name", DAMAGE)
 def test_a_damaged_batch_is_one_line_and_is_thrown_away(
     name: str, serve: Served, tmp_path: Path,
-    quick: list[float], monkeypatch: pytest.MonkeyPatch,  # noqa: F811
+    quick: list[float], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(batches, "BATCH_FLOOR", 6 << 20)
     hostile, says = DAMAGE[name]
@@ -240,7 +239,7 @@ def test_a_damaged_batch_is_one_line_and_is_thrown_away(
 
 
 def test_a_batch_that_stalls(
-    serve: Served, tmp_path: Path, quick: list[float]  # noqa: F811
+    serve: Served, tmp_path: Path, quick: list[float]
 ) -> None:  # fmt: skip
     hostile = honest()
     hostile.files[NAME] = hostile.silent
@@ -248,7 +247,7 @@ def test_a_batch_that_stalls(
 
 
 def test_batches_stream_to_the_disk_and_never_beyond_their_size(
-    serve: Served, tmp_path: Path, quick: list[float]  # noqa: F811
+    serve: Served, tmp_path: Path, quick: list[float]
 ) -> None:  # fmt: skip
     """A body without a length and without an end: no more is written than was listed."""
     written: list[int] = []

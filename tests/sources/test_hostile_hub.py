@@ -10,8 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,72 +19,12 @@ import pytest
 import saeaudit
 from saeaudit import AuditError
 from saeaudit.audit.fetch import fetch_all
-from saeaudit.cli.app import app
-from saeaudit.sources import durable, http, hubapi
+from saeaudit.sources import durable, http
 from saeaudit.sources import hub as hub_module
 from saeaudit.sources.download import RangesUnsupported, get_range
 from saeaudit.sources.target import resolve
-from tests.hostilehub import CONTENT, INFO, TREE, HostileHandler
-from tests.hubserver import Hub, Running
-from tests.sources.test_hub import large
-
-TARGET = "hf://o/r/a"
-SLOW = ("silent", "slow", "pages for ever")
-"""Scenarios that are told by time alone."""
-
-
-@dataclass
-class World:
-    """A hub, the cache, and the files of a user who has nothing to do with either."""
-
-    hub: Hub
-    cache: Path
-    decoy: Path
-    handler: type[HostileHandler]
-    waits: list[float]
-    capture: pytest.CaptureFixture[str]
-
-    def play(self, scenario: str) -> None:
-        self.handler.scenario = scenario
-
-    def run(self, *arguments: str) -> tuple[int, list[str]]:
-        """Exit status and the lines on standard error."""
-        self.capture.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            app(list(arguments))
-        return int(ended.value.code or 0), self.capture.readouterr().err.splitlines()
-
-    def outside(self) -> dict[str, Any]:
-        """Everything that lies outside of the cache, with its content and time."""
-        root = self.decoy.parent
-        return {
-            str(path): (path.read_bytes(), path.stat().st_mtime_ns) if path.is_file() else None
-            for path in root.rglob("*")
-            if not path.is_relative_to(self.cache)
-        }
-
-
-@pytest.fixture
-def world(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[World]:
-    large(tmp_path / "served/o/r/a", features=60, width=16)
-    (tmp_path / "served/o/r/a/cfg.txt").write_text("no LFS file\n")
-    decoy = tmp_path / "decoy"
-    decoy.mkdir()
-    (decoy / "start.py").write_text("the user's own\n")
-    monkeypatch.setenv("HOME", str(decoy))
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("SAEAUDIT_CACHE", str(tmp_path / "cache/saeaudit"))
-    for name in ("HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_TOKEN", "HF_HUB_DOWNLOAD_TIMEOUT"):
-        monkeypatch.delenv(name, raising=False)
-    waits: list[float] = []
-    monkeypatch.setattr(time, "sleep", waits.append)
-    monkeypatch.setattr(hubapi, "MAX_ENTRIES", 3_000)
-    handler = type("Playing", (HostileHandler,), {})
-    with Running(tmp_path / "served", handler) as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        yield World(hub, tmp_path / "cache", decoy, handler, waits, capsys)
+from tests.support.hostile_hub import CONTENT, INFO, SLOW, TARGET, TREE, World
+from tests.support.hub import large
 
 
 @pytest.mark.parametrize("scenario", [*INFO, *TREE, *CONTENT])

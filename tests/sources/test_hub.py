@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,52 +20,8 @@ from saeaudit.audit.fetch import fetch_all
 from saeaudit.audit.scan.options import ScanOptions
 from saeaudit.audit.scan.run import scan_all
 from saeaudit.sources.target import resolve
-from tests.hubserver import Hub, Running
+from tests.support.hub import GEMMA, Hub, large
 from tests.weights import layouts
-
-GEMMA = "google/gemma-scope-2b-pt-res"
-
-
-def large(folder: Path, features: int = 300, width: int = 64) -> Path:
-    """A Gemma Scope file large enough to be cut, and to weigh its halves."""
-    rng = np.random.default_rng(len(str(folder)))
-    folder.mkdir(parents=True)
-    np.savez(
-        folder / "params.npz",
-        W_enc=rng.normal(size=(width, features)).astype(np.float32),
-        W_dec=rng.normal(size=(features, width)).astype(np.float32),
-        b_enc=np.zeros(features, np.float32), b_dec=np.zeros(width, np.float32),
-        threshold=np.ones(features, np.float32),
-    )  # fmt: skip
-    return folder / "params.npz"
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    served = tmp_path / "served"
-    for name in ("layer_16/width_16k/average_l0_78", "layer_16/width_16k/average_l0_154",
-                 "layer_2/width_16k/average_l0_141"):  # fmt: skip
-        large(served / GEMMA / name)
-    (served / GEMMA / "README.md").write_text("a release\n")
-    (served / "someone/mixed").mkdir(parents=True)
-    layouts.saelens(served / "someone/mixed")
-    layouts.qwen_scope(served / "someone/qwen")
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("SAEAUDIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
-    with Running(served) as running:
-        monkeypatch.setenv("HF_ENDPOINT", running.url)
-        yield running
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Waits between retries take no time, and are counted."""
-    waited: list[float] = []
-    monkeypatch.setattr(time, "sleep", waited.append)
-    return waited
-
 
 COMMAND: list[str] = []
 

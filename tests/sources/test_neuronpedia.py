@@ -17,10 +17,9 @@ from saeaudit.sources import batches
 from saeaudit.sources.exports import fetch_export
 from saeaudit.sources.neuronpedia import read_explanations, read_features, source_of
 from saeaudit.sources.target import resolve
-from tests.hubserver import Hub
-from tests.notes import Notes
-from tests.sources.hostile_bucket import packed
-from tests.sources.test_hub import GEMMA, hub, quick  # noqa: F401
+from tests.support.hostile_bucket import packed
+from tests.support.hub import GEMMA, Hub
+from tests.support.notes import Notes
 
 SOURCE = "gemma-2-2b/16-gemmascope-res-16k"
 ROWS = [
@@ -35,7 +34,7 @@ ROWS = [
 
 
 @pytest.fixture
-def exported(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Hub:  # noqa: F811
+def exported(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Hub:
     folder = hub.root / "bucket/v1" / SOURCE / "explanations"
     folder.mkdir(parents=True)
     for n in range(3):
@@ -69,7 +68,7 @@ def test_indices_come_from_the_rows(exported: Hub) -> None:
     assert list(found[10][0].embedding or ()) == [0.5, 0.25] and found[2][1].embedding is None
 
 
-def test_faults(exported: Hub, quick: list[float]) -> None:  # noqa: F811
+def test_faults(exported: Hub, quick: list[float]) -> None:
     exported.faults = {"batch-1.jsonl.gz": [500, 429]}
     assert len(fetch_export(SOURCE, "explanations")) == 3
     with pytest.raises(AuditError, match="no export of features"):
@@ -89,7 +88,7 @@ def test_damaged_batches_are_named(tmp_path: Path) -> None:
         read_explanations(tmp_path / "nothing")
 
 
-def test_sources_of_releases(hub: Hub) -> None:  # noqa: F811
+def test_sources_of_releases(hub: Hub) -> None:
     def source(path: str) -> str:
         return source_of(resolve(f"hf://{GEMMA}/{path}")[0])
 

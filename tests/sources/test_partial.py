@@ -17,29 +17,20 @@ import pytest
 import saeaudit
 from saeaudit import AuditError
 from saeaudit.audit.fetch import fetch_all
-from saeaudit.audit.observer import SILENT
 from saeaudit.records import ErrorRecord, ListingRecord
 from saeaudit.sources import partial
 from saeaudit.sources.target import resolve
-from tests.hostilehub import CONTENT
-from tests.hubserver import Hub
-from tests.notes import Notes
-from tests.sources.test_hostile_hub import SLOW, TARGET, World, world  # noqa: F401
-from tests.sources.test_hub import hub, large  # noqa: F401
+from tests.support.copies import NAME, fetch, left_over
+from tests.support.hostile_hub import CONTENT, SLOW, TARGET, World
+from tests.support.hub import Hub, large
+from tests.support.notes import Notes
 
-NAME = "hf://big/one/sae"
 DECODER = 600 * 64 * 4
 
 
 @pytest.fixture
-def served(hub: Hub) -> Path:  # noqa: F811
+def served(hub: Hub) -> Path:
     return large(hub.root / "big/one/sae", features=600)
-
-
-def fetch(name: str = NAME, **options: Any) -> ListingRecord | ErrorRecord:
-    saes = resolve(name, note=options.get("observer", SILENT).note)
-    (record,) = fetch_all(saes, decoder_only=True, **options)
-    return record
 
 
 def copy_of(record: ListingRecord | ErrorRecord) -> Path:
@@ -51,13 +42,7 @@ def decoder(file: Path) -> Any:
     return np.load(file)["W_dec"]
 
 
-def left_over(tmp_path: Path) -> list[str]:
-    """Files of saeaudit's cache but locks."""
-    files = [f for f in (tmp_path / "cache").rglob("*") if not f.is_dir() or f.is_symlink()]
-    return sorted(f.name for f in files if f.suffix != ".lock")
-
-
-def test_what_does_not_open_is_not_kept(hub: Hub, tmp_path: Path) -> None:  # noqa: F811
+def test_what_does_not_open_is_not_kept(hub: Hub, tmp_path: Path) -> None:
     file = hub.root / "not/finite/sae/params.npz"
     file.parent.mkdir(parents=True)
     np.savez(file, W_dec=np.full((300, 64), np.nan, np.float32), b_dec=np.zeros(64, np.float32))
@@ -72,7 +57,7 @@ def test_what_does_not_open_is_not_kept(hub: Hub, tmp_path: Path) -> None:  # no
 
 @pytest.mark.parametrize("scenario", CONTENT)
 def test_a_hostile_hub_is_one_line_and_mended_by_an_honest_one(
-    scenario: str, world: World, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+    scenario: str, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     slow = any(word in scenario for word in SLOW)
     monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "0.4" if slow else "10")
@@ -116,7 +101,7 @@ def part_of(tmp_path: Path) -> Path:
 
 
 def test_a_part_is_gone_on_with(
-    served: Path, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+    served: Path, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     with monkeypatch.context() as broken:
         break_off(broken, 6)
@@ -163,7 +148,7 @@ def test_a_part_that_is_not_what_was_recorded_begins_anew(
 
 @pytest.mark.parametrize("harm", ["flipped", "cut", "emptied", "gone", "replaced"])
 def test_a_damaged_copy_is_fetched_again_by_the_same_command(
-    harm: str, served: Path, hub: Hub, tmp_path: Path  # noqa: F811
+    harm: str, served: Path, hub: Hub, tmp_path: Path
 ) -> None:  # fmt: skip
     copy = copy_of(fetch())
     before = copy.read_bytes()
@@ -214,7 +199,7 @@ def test_a_cache_that_cannot_be_written_is_named(
 
 
 def test_a_full_disk(
-    served: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+    served: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -274,7 +259,7 @@ def processes(kills: int, together: int) -> subprocess.CompletedProcess[bytes]:
 
 
 def test_ten_kills_then_the_right_bytes(
-    hub: Hub, tmp_path: Path  # noqa: F811
+    hub: Hub, tmp_path: Path
 ) -> None:  # fmt: skip
     file = large(hub.root / "big/one/sae", features=6000)
     hub.faults = {"sae/params.npz": ["always", "slow"]}
@@ -284,7 +269,7 @@ def test_ten_kills_then_the_right_bytes(
     assert len(left_over(tmp_path)) == 2
 
 
-def test_eight_processes_fetch_one_copy(hub: Hub) -> None:  # noqa: F811
+def test_eight_processes_fetch_one_copy(hub: Hub) -> None:
     large(hub.root / "big/one/sae", features=6000)
     done = processes(0, 8)
     assert done.returncode == 0, done.stderr

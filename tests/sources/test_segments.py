@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 
 from saeaudit.records import ErrorRecord
-from tests.hubserver import Hub
-from tests.notes import Notes
-from tests.sources.test_hub import hub  # noqa: F401
-from tests.sources.test_partial import fetch, left_over
+from tests.support.copies import fetch, left_over
+from tests.support.hub import Hub
+from tests.support.notes import Notes
 
 
 def safetensors(header: str, data: int = 512, length: int | None = None) -> bytes:
@@ -90,7 +89,7 @@ LIES: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize("lie", LIES)
 def test_a_file_that_lies_is_one_line_and_leaves_nothing(
-    lie: str, hub: Hub, tmp_path: Path  # noqa: F811
+    lie: str, hub: Hub, tmp_path: Path
 ) -> None:  # fmt: skip
     content, says = LIES[lie]
     suffix = "npz" if b"NUMP" in content or content[:2] == b"PK" else "safetensors"
@@ -113,7 +112,7 @@ def test_a_file_that_lies_is_one_line_and_leaves_nothing(
     ids=["members", "brackets", "keys"],
 )
 def test_a_directory_without_end_is_not_read(
-    file: str, content: bytes, hub: Hub, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+    file: str, content: bytes, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     folder = hub.root / "a/liar/sae"
     folder.mkdir(parents=True)
@@ -135,7 +134,7 @@ def stop(*_: object) -> None:
 
 
 def test_many_places_are_not_read(
-    hub: Hub, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     """An archive whose arrays lie far from each other: a block of 64 KiB for each header."""
     stream = io.BytesIO()

@@ -17,7 +17,7 @@ from saeaudit import AuditError
 from saeaudit.audit.codes import make_encoder
 from saeaudit.dictionary import MOST_FEATURES, Dictionary
 from saeaudit.weights.find import find_listed, find_weights
-from tests.notes import Notes
+from tests.support.notes import Notes
 from tests.weights import layouts
 from tests.weights.layouts import (
     B_DEC,

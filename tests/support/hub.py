@@ -18,6 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 LFS_SUFFIXES = (".npz", ".safetensors", ".pt", ".pth", ".npy")
 
 
@@ -261,3 +263,20 @@ class Running:
     def __exit__(self, *error: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+GEMMA = "google/gemma-scope-2b-pt-res"
+
+
+def large(folder: Path, features: int = 300, width: int = 64) -> Path:
+    """A Gemma Scope file large enough to be cut, and to weigh its halves."""
+    rng = np.random.default_rng(len(str(folder)))
+    folder.mkdir(parents=True)
+    np.savez(
+        folder / "params.npz",
+        W_enc=rng.normal(size=(width, features)).astype(np.float32),
+        W_dec=rng.normal(size=(features, width)).astype(np.float32),
+        b_enc=np.zeros(features, np.float32), b_dec=np.zeros(width, np.float32),
+        threshold=np.ones(features, np.float32),
+    )  # fmt: skip
+    return folder / "params.npz"

@@ -1,10 +1,12 @@
 """A source with known codes in a dictionary with planted exact triples.
 
-``python -m tests.planted`` prints how often each way of choosing finds the true code (docs/score.md
-has its table). Rows f3 = (f2 - a f1) / n are exact, so (z1, z2, 0) and (z1 + a z2, 0, n z2) decode
-alike. In half of the triples the source uses f1 and f2, in the other half f1 and f3; in each the
-third fires one time in eight. An encoder writes down the other code of a triple in 30 % of the
-tokens, and prices are fitted on what it writes.
+``python -m tests.support.planted`` prints how often each way of choosing finds the true code
+(docs/score.md has its table).
+
+Rows f3 = (f2 - a f1) / n are exact, so (z1, z2, 0) and (z1 + a z2, 0, n z2) decode alike. In half
+of the triples the source uses f1 and f2, in the other half f1 and f3; in each the third fires one
+time in eight. An encoder writes down the other code of a triple in 30 % of the tokens, and prices
+are fitted on what it writes.
 """
 
 from __future__ import annotations

@@ -10,9 +10,14 @@ import itertools
 import json
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from tests.hubserver import Handler
+import pytest
+
+from saeaudit.cli.app import app
+from tests.support.hub import Handler, Hub
 
 OID = "b" * 64
 OUT = "../../../../decoy/start.py"
@@ -263,3 +268,41 @@ CONTENT = {f"content: {name}": lie for name, lie in ANYWHERE.items()} | {
 }
 HARMLESS = {"resolve: ETag leads out": etag_leads_out}
 """A lie that a fetch does not even notice."""
+
+
+TARGET = "hf://o/r/a"
+
+
+SLOW = ("silent", "slow", "pages for ever")
+"""Scenarios that are told by time alone."""
+
+
+@dataclass
+class World:
+    """A hub, the cache, and the files of a user who has nothing to do with either."""
+
+    hub: Hub
+    cache: Path
+    decoy: Path
+    handler: type[HostileHandler]
+    waits: list[float]
+    capture: pytest.CaptureFixture[str]
+
+    def play(self, scenario: str) -> None:
+        self.handler.scenario = scenario
+
+    def run(self, *arguments: str) -> tuple[int, list[str]]:
+        """Exit status and the lines on standard error."""
+        self.capture.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            app(list(arguments))
+        return int(ended.value.code or 0), self.capture.readouterr().err.splitlines()
+
+    def outside(self) -> dict[str, Any]:
+        """Everything that lies outside of the cache, with its content and time."""
+        root = self.decoy.parent
+        return {
+            str(path): (path.read_bytes(), path.stat().st_mtime_ns) if path.is_file() else None
+            for path in root.rglob("*")
+            if not path.is_relative_to(self.cache)
+        }

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
+
+from saeaudit.dictionary import Dictionary
 
 KINDS = ("random", "planted", "clusters", "plane", "integer", "degenerate")
 
@@ -34,3 +37,18 @@ def make(seed: int) -> np.ndarray:
         rows[rng.integers(count), 0] = np.nan
         rows[rng.integers(count), -1] = np.inf
     return rows.astype(np.float32)
+
+
+def opened(rows: np.ndarray | torch.Tensor, **weights: object) -> Dictionary:
+    return Dictionary.from_rows(rows, **weights)
+
+
+def sae(rows: np.ndarray, encoder: np.ndarray | None = None, **weights):
+    """An SAE that encodes by the pseudo-inverse, or by a matrix given."""
+    made = torch.from_numpy(np.linalg.pinv(rows) if encoder is None else encoder)
+    count, width = rows.shape
+    weights = {
+        "architecture": "standard", "encoder": lambda: made, "b_enc": torch.zeros(count),
+        "b_dec": torch.zeros(width), **weights,
+    }  # fmt: skip
+    return opened(rows.astype(np.float32), **weights)

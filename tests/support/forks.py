@@ -4,8 +4,8 @@ A server imports what every command imports and forks for each request, before a
 (PyTorch has started no thread yet). A client hands over its arguments, environment, working folder
 and standard streams, and ends with the child's status: to a caller it is `python -m saeaudit`.
 
-    python tests/forks.py serve SOCKET
-    python -S -E tests/forks.py run SOCKET ARGUMENT...
+    python tests/support/forks.py serve SOCKET
+    python -S -E tests/support/forks.py run SOCKET ARGUMENT...
 """
 
 from __future__ import annotations

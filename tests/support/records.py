@@ -1,0 +1,48 @@
+"""Records made up, with texts that try to get out of what they are written in."""
+
+from __future__ import annotations
+
+from saeaudit.records import (
+    ChoiceRecord,
+    Chosen,
+    Code,
+    Compare,
+    DisagreementSummary,
+    Pick,
+    Run,
+    ScoreSummary,
+    Texts,
+)
+
+EVIL = "a\n::error title=x::y\r\n##[error]z %0A::warning::w <b>&\"']]>\x00\x1b[31m\ud800 ü"
+
+
+RUN = Run("0.1.0", "scan", {}, "2026-11-23T18:00:00+00:00", "cpu", "fp32", "3.11", "2.13")
+
+
+def choice() -> ChoiceRecord:
+    none = Compare(1.0, 2.0)
+    return ChoiceRecord(
+        sae=EVIL, token=3, text=EVIL, features=(), l0=1, alternatives=1, priced=1, bits=none,
+        bits_half=none, bits_quarter=none, joint_bits=None, l1=none, l2=none,
+        chosen=Chosen(*[Pick((), ())] * 5), removed=(1,), added=(2,), moved=1.0,
+        codes=(Code(1, 1.0),), alternative=(Code(2, 1.0),), margin_bits=1.0, resolved=True,
+        explanations=Texts((EVIL,), (EVIL,)), disagreement=0.9, percentile=0.9,
+        similarity_method="tfidf", coverage=1.0,
+    )  # fmt: skip
+
+
+def score() -> ScoreSummary:
+    said = DisagreementSummary(
+        similarity_method="tfidf", explainer="", coverage=1.0, dropped=0, mean=0.9, p10=0.9,
+        p50=0.9, p90=0.9, random_mean=0.9, self_mean=None, self_pairs=0, level=0.5,
+        calibrated_by="random",
+    )  # fmt: skip
+    return ScoreSummary(
+        sae=EVIL, source="histograms", fitted_tokens=1, tokens=0, bits_per_token=1.0,
+        bits_interval=None, gate_bits=1.0, value_bits=0.0, bound_bits_per_token=1.0,
+        value_range_bits=1.0, bin_width=1.0, bin_width_by="option", added_error=None,
+        tail="geometric", never_observed=0, low_coverage=0, fvu=None, fvu_quantised=None,
+        mean_l0=1.0, choices=1, non_unique_fraction=1.0, resolved_fraction=1.0, agreement=None,
+        canonical=None, disagreement=said, incoherence=1.0, incoherence_by_moved=(),
+    )  # fmt: skip
