@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -203,3 +205,18 @@ def test_tests_share_what_is_in_support() -> None:
     tests = Path(__file__).parent
     beside = {path.stem for path in tests.glob("*.py")} - {"__init__", "conftest"}
     assert all(stem.startswith("test_") for stem in beside), beside
+
+
+def test_the_drawing_of_the_house_is_up_to_date() -> None:
+    made = runpy.run_path(str(ROOT.parent / "docs" / "generate_house.py"))
+    assert made["page"]() == (ROOT.parent / "CONTRIBUTING.md").read_text(), (
+        "python docs/generate_house.py"
+    )
+
+
+def test_every_file_that_contributing_names_is_there() -> None:
+    page = (ROOT.parent / "CONTRIBUTING.md").read_text()
+    names = set(re.findall(r"`((?:saeaudit|tests|docs|configs)/[^`\s]*)`", page))
+    assert len(names) > 25
+    missing = {name for name in names if not (ROOT.parent / name).exists()}
+    assert not missing

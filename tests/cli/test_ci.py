@@ -224,7 +224,7 @@ def test_a_release_of_one_s_own(cli: Cli, tmp_path: Path, monkeypatch: pytest.Mo
         (["scan", "sample", "--baseline", "missing.jsonl"], "cannot be read"),
         (["scan", "sample", "--baseline-any-revision"], "there is no baseline"),
         (["scan", "sample", "--config", "missing.yaml"], "cannot be read"),
-        (["score", "sample", "--fail-on", "pairs>1"], "no number of a score's summary"),
+        (["score", "sample", "--fail-on", "pairs>1"], "no number of the summary of score"),
         (["baseline", "missing.jsonl"], "cannot be read"),
         (["config", "check", "missing.yaml"], "cannot be read"),
     ],
