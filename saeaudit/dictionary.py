@@ -7,21 +7,15 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from saeaudit.errors import WeightsError
+from saeaudit.vocabulary import Architecture as Architecture
+from saeaudit.vocabulary import Normalise as Normalise
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from torch import Tensor
-
-Architecture = Literal[
-    "standard", "jumprelu", "topk", "batchtopk", "gated", "groupmax", "matching_pursuit",
-    "unknown", "decoder-only",
-]  # fmt: skip
-"""The encoder's formula; "unknown" where the file has an encoder and no formula here fits it."""
-
-Normalise = Literal["none", "layer_norm", "constant_norm"]
 
 MOST_FEATURES = 2_097_151
 """Largest F: a triple is keyed by one 64-bit number below F^3."""

@@ -29,6 +29,12 @@ Architecture = Literal[
     "unknown", "decoder-only",
 ]  # fmt: skip
 """The encoder's formula; "unknown" where the file has an encoder and no formula here fits it."""
+Normalise = Literal["none", "layer_norm", "constant_norm"]
+"""What is done to each activation before encoding, and undone after decoding."""
+SignPattern = Literal["2,1", "3,0"]
+"""How many entries of a triple's kernel vector share a sign: two against one, or all three."""
+WidthBy = Literal["option", "distortion", "share", "histograms"]
+"""What has fixed the width of the bins of values."""
 
 FETCHED = "fetched"
 """For --explanations and --features: what came with the SAE or `saeaudit fetch` brought."""

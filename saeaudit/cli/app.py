@@ -56,16 +56,16 @@ class Group(typer.core.TyperGroup):
         **extra: Any,
     ) -> Any:
         """Run a command and exit; errors that a user can mend are one line on standard error."""
-        given = list(sys.argv[1:] if args is None else args)
+        arguments = list(sys.argv[1:] if args is None else args)
 
         def run() -> Any:
             name = prog_name or "saeaudit"
             return super(Group, self).main(
-                given, name, complete_var, False, windows_expand_args, **extra
+                arguments, name, complete_var, False, windows_expand_args, **extra
             )
 
         with standard_streams() as streams:
-            status = streams.status(_status(run, debug="--debug" in given))
+            status = streams.status(_status(run, debug="--debug" in arguments))
             if any(thread.name.startswith("open ") for thread in threading.enumerate()):
                 # A thread inside PyTorch aborts the process if the interpreter ends under it.
                 os._exit(status)

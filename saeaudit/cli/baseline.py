@@ -28,7 +28,7 @@ def baseline(
     place = destination(output)
     place.spare([file])
     records = read_records(file, "", "the output of saeaudit scan")
-    made = list(make_baseline(records, file, __version__))
+    reduced = list(make_baseline(records, file, __version__))
     with place.opened() as writer:
-        for record in made:
+        for record in reduced:
             writer.record(record)

@@ -22,10 +22,10 @@ from saeaudit.cli import options
 
 def console(*, quiet: bool) -> Console:
     """Return a console on standard error; it honours NO_COLOR and says nothing when quiet."""
-    made = Console(stderr=True, quiet=quiet, highlight=False, markup=False, emoji=False)
-    if not made.is_terminal:
-        made.width = 160
-    return made
+    people = Console(stderr=True, quiet=quiet, highlight=False, markup=False, emoji=False)
+    if not people.is_terminal:
+        people.width = 160
+    return people
 
 
 class Watcher(Observer):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from saeaudit.cli import options
 from saeaudit.cli.exits import FAILED
 from saeaudit.escape import json_line
+
+if TYPE_CHECKING:
+    from saeaudit.sources.neuronpedia import Kind
 
 
 def fetch(
@@ -57,29 +60,27 @@ def fetch(
     from saeaudit.sources.target import resolve
 
     place = destination(output)
-    exports: list[Literal["explanations", "features"]] = []
+    exports: list[Kind] = []
     if explanations:
         exports.append("explanations")
     if features:
         exports.append("features")
     people = console(quiet=quiet)
-    found = resolve(
-        source, sae or (), offline=offline, revision=revision, note=Watcher(people).note
-    )
-    place.spare(input_files(found))
+    saes = resolve(source, sae or (), offline=offline, revision=revision, note=Watcher(people).note)
+    place.spare(input_files(saes))
     failed = fetched = size = 0
     with place.opened() as writer:
         if listed or dry_run:
-            for listing in list_all(found):
+            for listing in list_all(saes):
                 fetched += 1
                 size += 0 if listing.cached else listing.bytes
                 writer.record(listing)
             people.print(f"{fetched} SAEs, {size:,} bytes to fetch")
             return
-        total = sum(local.remote.bytes for local in found if local.remote)
+        total = sum(local.remote.bytes for local in saes if local.remote)
         with watching(people, bar=not no_progress, total=total) as observer:
             records = fetch_all(
-                found,
+                saes,
                 decoder_only=decoder_only,
                 exports=exports,
                 offline=is_offline(offline),

@@ -9,6 +9,7 @@ import typer
 
 from saeaudit.cli import options
 from saeaudit.cli.policy import make_policy, read_config
+from saeaudit.cli.targets import resolve_targets
 from saeaudit.cli.write import Output, run_record, write
 from saeaudit.vocabulary import BEAM, EPSILONS, FETCHED, MAX_ALTERNATIVES, MAX_TOKENS, SWAPS
 
@@ -81,11 +82,10 @@ def mediators(
     from saeaudit.audit.mediators.options import MediatorOptions
     from saeaudit.audit.mediators.run import mediators_all
     from saeaudit.audit.open import input_files
-    from saeaudit.cli.console import Watcher, console
+    from saeaudit.cli.console import console
     from saeaudit.formats.mediators_table import MediatorsTable
     from saeaudit.formats.output import destination
     from saeaudit.formats.reading import read_records
-    from saeaudit.sources.target import resolve
 
     place = destination(output)
     policy = make_policy("mediators", read_config(config), fail_on)
@@ -94,13 +94,10 @@ def mediators(
         max_alternatives=max_alternatives, max_tokens=max_tokens, device=pick_device(device),
     )  # fmt: skip
     people = console(quiet=quiet)
-    note = Watcher(people).note
-    saes = [
-        local
-        for target in targets
-        for local in resolve(target, sae or (), offline=offline, note=note)
-    ]
-    encoders = {name: resolve(name, offline=offline, note=note) for name in encoder or ()}
+    saes = resolve_targets(targets, sae, people, offline=offline)
+    encoders = {
+        name: resolve_targets([name], None, people, offline=offline) for name in encoder or ()
+    }
     place.spare([
         *input_files(saes), *input_files(chain(*encoders.values())), config, scan, activations,
         tokens, explanations, *(codes or ()),

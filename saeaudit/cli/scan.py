@@ -9,6 +9,7 @@ import typer
 
 from saeaudit.cli import options
 from saeaudit.cli.policy import make_policy, read_config, thresholds
+from saeaudit.cli.targets import resolve_targets
 from saeaudit.cli.write import Output, run_record, write
 from saeaudit.errors import AuditError
 from saeaudit.vocabulary import (
@@ -79,10 +80,9 @@ def scan(
     from saeaudit.audit.open import input_files
     from saeaudit.audit.scan.options import ScanOptions
     from saeaudit.audit.scan.run import choose_screen, scan_all
-    from saeaudit.cli.console import Watcher, console
+    from saeaudit.cli.console import console
     from saeaudit.formats.output import destination
     from saeaudit.formats.table import ScanTable
-    from saeaudit.sources.target import resolve
 
     place = destination(output)
     settings = read_config(config)
@@ -99,19 +99,15 @@ def scan(
         device=pick_device(device),
     )
     people = console(quiet=quiet)
-    found = [
-        local
-        for target in targets
-        for local in resolve(target, sae or (), offline=offline, note=Watcher(people).note)
-    ]
+    saes = resolve_targets(targets, sae, people, offline=offline)
     known = settings.baseline if settings else None
-    place.spare([*input_files(found), config, baseline, known])
-    large = any(local.size > 8 << 20 for local in found)
+    place.spare([*input_files(saes), config, baseline, known])
+    large = any(entry.size > 8 << 20 for entry in saes)
     name = choose_screen(chosen, large=large)
     write(
         run_record("scan", arguments, chosen.device, name),
         lambda observer: scan_all(
-            found, chosen, name, observer,
+            saes, chosen, name, observer,
             check=policy.baseline.check if policy.baseline else None,
         ),
         policy, ScanTable, Output(place, people, form, no_progress, exit_zero),

@@ -8,6 +8,7 @@ import typer
 
 from saeaudit.cli import options
 from saeaudit.cli.policy import make_policy, read_config
+from saeaudit.cli.targets import resolve_targets
 from saeaudit.cli.write import Output, run_record, write
 from saeaudit.errors import AuditError
 from saeaudit.vocabulary import FETCHED, MARGIN, MAX_TOKENS, SIMILARITY_MODEL, Similarity
@@ -82,11 +83,10 @@ def score(
     from saeaudit.audit.score.inputs import ScoreSources
     from saeaudit.audit.score.options import ScoreOptions
     from saeaudit.audit.score.run import score_all
-    from saeaudit.cli.console import Watcher, console
+    from saeaudit.cli.console import console
     from saeaudit.formats.output import destination
     from saeaudit.formats.reading import read_records
     from saeaudit.formats.score_table import ScoreTable
-    from saeaudit.sources.target import resolve
 
     place = destination(output)
     policy = make_policy("score", read_config(config), fail_on)
@@ -108,11 +108,7 @@ def score(
         alternatives,
     )  # fmt: skip
     people = console(quiet=quiet)
-    saes = [
-        local
-        for target in targets
-        for local in resolve(target, sae or (), offline=offline, note=Watcher(people).note)
-    ]
+    saes = resolve_targets(targets, sae, people, offline=offline)
     place.spare([
         *input_files(saes), config, activations, tokens, features, explanations, mediators,
     ])  # fmt: skip

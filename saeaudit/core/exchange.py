@@ -8,9 +8,9 @@ stay; with two of them, exactly one of the two moves is valid for any given z.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from saeaudit.vocabulary import Exchange
+from saeaudit.vocabulary import Exchange, SignPattern
 
 SUPPORTS = ((0, 1), (0, 2), (1, 2))
 """The three two-feature supports of a triple, in the order in which classes are reported."""
@@ -19,7 +19,7 @@ SUPPORTS = ((0, 1), (0, 2), (1, 2))
 class Pattern(NamedTuple):
     """Signs of a triple's kernel vector."""
 
-    name: Literal["2,1", "3,0"]
+    name: SignPattern
     """How many entries share a sign: two against one, or all three."""
     inner: int | None
     """Position (0, 1, 2) of the feature that is a conic mix of the other two, for "2,1"."""

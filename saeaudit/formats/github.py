@@ -18,15 +18,15 @@ MOST = 50
 
 def render(records: Iterable[Record]) -> str:
     """Errors and broken rules first, then what is new, then a line for each SAE."""
-    told = sort_out(records)
-    first = [item for item in told.items if item.level == "error"]
-    rest = [item for item in told.items if item.level != "error"]
-    rest.sort(key=lambda item: item.level != "warning")
-    lines = [annotation(item) for item in (*first, *rest[:MOST])]
-    if len(rest) > MOST:
-        more = f"{len(rest) - MOST} more findings; the records have all of them"
+    outcome = sort_out(records)
+    errors = [item for item in outcome.items if item.level == "error"]
+    findings = [item for item in outcome.items if item.level != "error"]
+    findings.sort(key=lambda item: item.level != "warning")
+    lines = [annotation(item) for item in (*errors, *findings[:MOST])]
+    if len(findings) > MOST:
+        more = f"{len(findings) - MOST} more findings; the records have all of them"
         lines.append(command("notice", "saeaudit", more))
-    lines += [command("notice", sae, line) for sae, line in told.summaries.items()]
+    lines += [command("notice", sae, line) for sae, line in outcome.summaries.items()]
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -11,15 +11,15 @@ from saeaudit.records import (
     ChoiceRecord,
     DictionaryRecord,
     ErrorRecord,
+    Finding,
     GroupRecord,
-    MediatorsSummary,
     PairRecord,
     Record,
     RuleResult,
     Run,
     ScanSummary,
     ScoreSummary,
-    TripleRecord,
+    Summary,
     Verdict,
 )
 
@@ -57,7 +57,7 @@ class Item:
 
 
 @dataclass
-class Told:
+class Outcome:
     """A run, sorted out."""
 
     run: Run | None = None
@@ -70,33 +70,33 @@ class Told:
     verdict: Verdict | None = None
 
 
-def sort_out(records: Iterable[Record]) -> Told:
+def sort_out(records: Iterable[Record]) -> Outcome:
     """Take the records of a run."""
-    told = Told()
+    outcome = Outcome()
     choices: list[ChoiceRecord] = []
     for record in records:
         if isinstance(record, Run):
-            told.run = record
+            outcome.run = record
         elif isinstance(record, DictionaryRecord):
-            told.sources[record.sae] = record.source.path
-        elif isinstance(record, (PairRecord, GroupRecord, TripleRecord)):
-            told.items.append(_finding(record))
+            outcome.sources[record.sae] = record.source.path
+        elif isinstance(record, Finding):
+            outcome.items.append(_finding(record))
         elif isinstance(record, ChoiceRecord):
             choices.append(record)
-        elif isinstance(record, (ScanSummary, ScoreSummary, MediatorsSummary)):
-            told.summaries[record.sae] = _summary(record)
+        elif isinstance(record, Summary):
+            outcome.summaries[record.sae] = _summary(record)
             if isinstance(record, ScoreSummary) and record.disagreement:
-                told.items += _choices(choices, record.disagreement.level)
+                outcome.items += _choices(choices, record.disagreement.level)
             choices = []
         elif isinstance(record, ErrorRecord):
             hint = f" ({record.hint})" if record.hint else ""
-            told.items.append(Item("error", record.sae, record.reason + hint))
+            outcome.items.append(Item("error", record.sae, record.reason + hint))
         elif isinstance(record, Verdict):
-            told.verdict, told.rules = record, list(record.rules)
+            outcome.verdict, outcome.rules = record, list(record.rules)
             for rule in record.rules:
                 if not rule.passed:
-                    told.items.append(Item("policy", rule.sae, broken(rule)))
-    return told
+                    outcome.items.append(Item("policy", rule.sae, broken(rule)))
+    return outcome
 
 
 def broken(rule: RuleResult) -> str:
@@ -106,14 +106,14 @@ def broken(rule: RuleResult) -> str:
     return f"{rule.rule}: the value is {rule.value:.6g}"
 
 
-def _finding(record: PairRecord | GroupRecord | TripleRecord) -> Item:
+def _finding(record: Finding) -> Item:
     name = " and ".join(map(str, record.features))
     if isinstance(record, PairRecord):
         message = f"features {name}: cosine {record.cosine:.4f}"
         return Item(record.kind, record.sae, message, record.features, record.known)
     if isinstance(record, GroupRecord):
-        some = ", ".join(map(str, record.features[:8])) + (" …" if record.size > 8 else "")
-        message = f"{record.size} features that duplicate each other: {some}"
+        members = ", ".join(map(str, record.features[:8])) + (" …" if record.size > 8 else "")
+        message = f"{record.size} features that duplicate each other: {members}"
         return Item("group", record.sae, message, record.features, record.known)
     residual = "" if record.residual is None else f", residual {record.residual:.3f}"
     message = f"features {', '.join(map(str, record.features))} are dependent{residual}"
@@ -121,22 +121,22 @@ def _finding(record: PairRecord | GroupRecord | TripleRecord) -> Item:
 
 
 def _choices(records: list[ChoiceRecord], level: float) -> list[Item]:
-    apart = [r for r in records if r.disagreement is not None and r.disagreement > level]
-    apart.sort(key=lambda r: (-(r.disagreement or 0), r.token or 0))
-    out = []
-    for record in apart[:CHOICES]:
+    disagreeing = [r for r in records if r.disagreement is not None and r.disagreement > level]
+    disagreeing.sort(key=lambda r: (-(r.disagreement or 0), r.token or 0))
+    items = []
+    for record in disagreeing[:CHOICES]:
         assert record.explanations is not None
-        mine, other = (
+        removed, added = (
             " / ".join(escape(text or "?", NAME) for text in texts)
             for texts in (record.explanations.removed, record.explanations.added)
         )
         name = "an example" if record.token is None else f"token {record.token}"
-        message = f"{name}: {mine!r} or {other!r}, disagreement {record.disagreement:.2f}"
-        out.append(Item("choice", record.sae, message, (*record.removed, *record.added)))
-    return out
+        message = f"{name}: {removed!r} or {added!r}, disagreement {record.disagreement:.2f}"
+        items.append(Item("choice", record.sae, message, (*record.removed, *record.added)))
+    return items
 
 
-def _summary(record: ScanSummary | ScoreSummary | MediatorsSummary) -> str:
+def _summary(record: Summary) -> str:
     if isinstance(record, ScanSummary):
         return (
             f"{record.pairs} duplicate pairs, {record.antipodal_pairs} antipodal pairs, "
@@ -145,4 +145,7 @@ def _summary(record: ScanSummary | ScoreSummary | MediatorsSummary) -> str:
     if isinstance(record, ScoreSummary):
         fvu = "" if record.fvu is None else f", FVU {record.fvu:.4f}"
         return f"{record.bits_per_token:.1f} bits a token, L0 {record.mean_l0:.1f}{fvu}"
-    return f"{record.tokens} tokens"
+    if record.mean_l0 is None:
+        return f"{record.exchanges} exchanges of a scan's findings"
+    fvu = "" if record.fvu_encoder is None else f", FVU {record.fvu_encoder:.4f}"
+    return f"{record.tokens} tokens, L0 {record.mean_l0:.1f}{fvu}"

@@ -15,16 +15,16 @@ LISTED = 50
 
 def render(records: Iterable[Record]) -> str:
     """One document for the run."""
-    told = sort_out(records)
-    started = told.run.started[:19] if told.run else "1970-01-01T00:00:00"
+    outcome = sort_out(records)
+    started = outcome.run.started[:19] if outcome.run else "1970-01-01T00:00:00"
     root = Xml.Element("testsuites")
-    failed = [item for item in told.items if item.kind == "error"]
-    names = dict.fromkeys([*told.sources, *(item.sae for item in failed)])
+    failed = [item for item in outcome.items if item.kind == "error"]
+    names = dict.fromkeys([*outcome.sources, *(item.sae for item in failed)])
     for number, sae in enumerate(names):
-        own = [item for item in told.items if item.sae == sae]
-        rules = [rule for rule in told.rules if rule.sae == sae]
-        errors = [item for item in own if item.kind == "error"]
-        fresh = [item for item in own if item.level == "warning"]
+        items = [item for item in outcome.items if item.sae == sae]
+        rules = [rule for rule in outcome.rules if rule.sae == sae]
+        errors = [item for item in items if item.kind == "error"]
+        fresh = [item for item in items if item.level == "warning"]
         suite = Xml.SubElement(
             root, "testsuite", name=escape(sae, NAME), package="saeaudit", id=str(number),
             timestamp=started, hostname="localhost", tests=str(1 + len(rules)),
@@ -34,16 +34,16 @@ def render(records: Iterable[Record]) -> str:
         Xml.SubElement(suite, "properties")
         case = _case(suite, sae, "audited")
         for error in errors[:1]:
-            found = Xml.SubElement(case, "error", type="error", message=escape(error.message))
-            found.text = escape(error.message)
+            node = Xml.SubElement(case, "error", type="error", message=escape(error.message))
+            node.text = escape(error.message)
         for rule in rules:
             case = _case(suite, sae, rule.rule)
             if not rule.passed:
                 message = escape(broken(rule))
                 failure = Xml.SubElement(case, "failure", type="policy", message=message)
                 failure.text = _listed(fresh)
-        out = Xml.SubElement(suite, "system-out")
-        out.text = "\n".join([escape(told.summaries.get(sae, "")), _listed(own)])
+        output = Xml.SubElement(suite, "system-out")
+        output.text = "\n".join([escape(outcome.summaries.get(sae, "")), _listed(items)])
         Xml.SubElement(suite, "system-err")
     Xml.indent(root)
     text = Xml.tostring(root, encoding="unicode")

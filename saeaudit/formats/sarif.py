@@ -18,23 +18,23 @@ LEVELS = {"error": "error", "warning": "warning", "notice": "note"}
 
 def render(records: Iterable[Record]) -> str:
     """One log with one run."""
-    told = sort_out(records)
+    outcome = sort_out(records)
     rules = [kind for kind in KINDS if kind != "error"]
     results = [
-        _result(item, rules.index(item.kind), told.sources.get(item.sae, item.sae))
-        for item in told.items
+        _result(item, rules.index(item.kind), outcome.sources.get(item.sae, item.sae))
+        for item in outcome.items
         if item.kind != "error"
     ]
     errors = [
         {"level": "error", "message": {"text": _text(item)}}
-        for item in told.items
+        for item in outcome.items
         if item.kind == "error"
     ]
     run: dict[str, Any] = {
         "tool": {
             "driver": {
                 "name": "saeaudit",
-                "version": told.run.version if told.run else "0",
+                "version": outcome.run.version if outcome.run else "0",
                 "rules": [
                     {"id": kind, "name": kind, "shortDescription": {"text": KINDS[kind]}}
                     for kind in rules
@@ -50,7 +50,7 @@ def render(records: Iterable[Record]) -> str:
 
 
 def _result(item: Item, rule: int, file: str) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "ruleId": item.kind,
         "ruleIndex": rule,
         "level": LEVELS[item.level],
@@ -67,8 +67,8 @@ def _result(item: Item, rule: int, file: str) -> dict[str, Any]:
         "properties": {"sae": item.sae, "features": list(item.features)},
     }
     if item.known is not None:
-        found["baselineState"] = "unchanged" if item.known else "new"
-    return found
+        result["baselineState"] = "unchanged" if item.known else "new"
+    return result
 
 
 def _text(item: Item) -> str:

@@ -48,12 +48,12 @@ class ScoreTable:
                 line = f"  {name}: {better} has no more bits and no more error"
                 self._console.print(Text(line), soft_wrap=True)
             if row.canonical:
-                found = row.canonical
+                canonical = row.canonical
                 line = (
                     f"  {name}: the encoder's codes waste "
-                    f"{found.wasted_bits_per_token:.1f} of "
-                    f"{found.encoder_bits_per_token:.1f} bits a token; codes of L0 "
-                    f"{found.mean_l0:.1f} do as well ({found.tokens:,} tokens)"
+                    f"{canonical.wasted_bits_per_token:.1f} of "
+                    f"{canonical.encoder_bits_per_token:.1f} bits a token; codes of L0 "
+                    f"{canonical.mean_l0:.1f} do as well ({canonical.tokens:,} tokens)"
                 )
                 self._console.print(Text(line), soft_wrap=True)
 
@@ -61,17 +61,18 @@ class ScoreTable:
 def dominating(row: ScoreSummary, rows: list[ScoreSummary]) -> list[str]:
     """SAEs with no more bits at no more error, and less of one: only these two compare."""
 
-    def figures(one: ScoreSummary) -> tuple[float, float] | None:
-        error = one.fvu_quantised
-        return None if error is None else (one.bits_per_token, error)
+    def figures(summary: ScoreSummary) -> tuple[float, float] | None:
+        error = summary.fvu_quantised
+        return None if error is None else (summary.bits_per_token, error)
 
-    own = figures(row)
-    if own is None:
+    dominated = figures(row)
+    if dominated is None:
         return []
+    bits, error = dominated
     return [
-        other.sae
-        for other in rows
-        if (it := figures(other)) and it[0] <= own[0] and it[1] <= own[1] and it != own
+        rival.sae
+        for rival in rows
+        if (pair := figures(rival)) and pair[0] <= bits and pair[1] <= error and pair != dominated
     ]
 
 
@@ -114,20 +115,20 @@ def explain(console: Console, record: ChoiceRecord) -> None:
         table.add_column(
             column, justify="left" if column == "explanation" else "right", overflow="fold"
         )
-    mine = {c.feature: c for c in record.codes}
-    other = {c.feature: c for c in record.alternative}
+    codes = {c.feature: c for c in record.codes}
+    alternative = {c.feature: c for c in record.alternative}
     texts: dict[int, str | None] = {}
     if record.explanations:
         texts.update(zip(record.removed, record.explanations.removed, strict=True))
         texts.update(zip(record.added, record.explanations.added, strict=True))
-    changed = [f for f in (*mine, *other) if (f in mine) != (f in other)]
-    for feature in sorted(changed, key=lambda f: f in other):
+    changed = [f for f in (*codes, *alternative) if (f in codes) != (f in alternative)]
+    for feature in sorted(changed, key=lambda f: f in alternative):
         text = escape(texts.get(feature) or "-", NAME)
-        row = _code(mine.get(feature)), _code(other.get(feature)), text
+        row = _code(codes.get(feature)), _code(alternative.get(feature)), text
         table.add_row(str(feature), *map(Text, row))
-    shared = [f for f in mine if f in other]
-    for feature in sorted(shared, key=lambda f: -mine[f].value):
-        table.add_row(str(feature), _code(mine[feature]), _code(other[feature]), "(both)")
+    shared = [f for f in codes if f in alternative]
+    for feature in sorted(shared, key=lambda f: -codes[f].value):
+        table.add_row(str(feature), _code(codes[feature]), _code(alternative[feature]), "(both)")
     table.add_row("bits", *map(_bits, (record.bits.reference, record.bits.alternative)), "")
     table.add_row("half bins", *map(_bits, _pair(record, "bits_half")), "")
     table.add_row("quarter", *map(_bits, _pair(record, "bits_quarter")), "")

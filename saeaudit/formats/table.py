@@ -10,11 +10,11 @@ from saeaudit.escape import NAME, escape
 from saeaudit.records import (
     DictionaryRecord,
     ErrorRecord,
+    Finding,
     GroupRecord,
     PairRecord,
     Record,
     ScanSummary,
-    TripleRecord,
 )
 
 SHOWN = 8
@@ -35,7 +35,7 @@ class ScanTable:
         if isinstance(record, DictionaryRecord):
             self._shape[record.sae] = f"{record.d_sae} x {record.d_in}"
             self._findings = {"pair": [], "group": [], "triple": []} if not self._rows else {}
-        elif isinstance(record, (PairRecord, GroupRecord, TripleRecord)):
+        elif isinstance(record, Finding):
             lines = self._findings.get(record.type)
             if lines is not None and len(lines) < SHOWN:
                 lines.append(_line(record))
@@ -75,13 +75,13 @@ def _row(record: ScanSummary, shape: str) -> tuple[str, ...]:
     )
 
 
-def _line(record: PairRecord | GroupRecord | TripleRecord) -> str:
+def _line(record: Finding) -> str:
     if isinstance(record, PairRecord):
         i, j = record.features
         return f"  {record.kind:<9}  {i} and {j}: cosine {record.cosine:.4f}"
     if isinstance(record, GroupRecord):
-        some = ", ".join(map(str, record.features[:6])) + (" …" if record.size > 6 else "")
-        return f"  group      {record.size} features: {some}"
+        members = ", ".join(map(str, record.features[:6])) + (" …" if record.size > 6 else "")
+        return f"  group      {record.size} features: {members}"
     f1, f2, f3 = record.features
     if record.coefficients is None:
         return f"  triple     {f1}, {f2}, {f3}: {f1} and {f2} are parallel"

@@ -45,17 +45,17 @@ class Baseline:
         name = dictionary.sae
         if self.any_revision:
             return
-        one = self.dictionaries.get(name)
-        if one is None:
+        known = self.dictionaries.get(name)
+        if known is None:
             raise AuditError(
                 f"has no {name}; it has {', '.join(sorted(self.dictionaries)) or 'no SAE'}",
                 where=self.where,
                 hint="--baseline-any-revision takes all of its findings as new",
             )
         for what, old, new in (
-            ("features", one.d_sae, dictionary.d_sae),
-            ("width", one.d_in, dictionary.d_in),
-            ("revision", one.source.revision, dictionary.source.revision),
+            ("features", known.d_sae, dictionary.d_sae),
+            ("width", known.d_in, dictionary.d_in),
+            ("revision", known.source.revision, dictionary.source.revision),
         ):
             if old != new:
                 raise AuditError(
@@ -71,23 +71,23 @@ def read_baseline(records: Iterable[Record], where: str, *, any_revision: bool =
     Raises:
         AuditError: neither, or a scan that did not end, failed, or left findings out.
     """
-    made = Baseline(where, any_revision)
-    whole = False
+    baseline = Baseline(where, any_revision)
+    complete = False
     for record in records:
         if isinstance(record, DictionaryRecord):
-            made.dictionaries[record.sae] = record
+            baseline.dictionaries[record.sae] = record
         elif is_finding(record):
-            made.known.add(key(record))
+            baseline.known.add(key(record))
         else:
             _refuse_gaps(record, where)
-        whole |= isinstance(record, (Verdict, BaselineRecord))
-    if not whole or not made.dictionaries:
+        complete |= isinstance(record, (Verdict, BaselineRecord))
+    if not complete or not baseline.dictionaries:
         raise AuditError(
-            "no complete scan: there is no verdict" if made.dictionaries else "holds no scan",
+            "no complete scan: there is no verdict" if baseline.dictionaries else "holds no scan",
             where=where,
             hint="saeaudit baseline scan.jsonl -o baseline.jsonl",
         )
-    return made
+    return baseline
 
 
 def make_baseline(records: Iterable[Record], where: str, version: str) -> Iterator[Record]:
@@ -100,7 +100,7 @@ def make_baseline(records: Iterable[Record], where: str, version: str) -> Iterat
 
     kept: list[Record] = []
     findings = 0
-    whole = False
+    complete = False
     for record in records:
         _refuse_gaps(record, where)
         if isinstance(record, DictionaryRecord):
@@ -108,8 +108,8 @@ def make_baseline(records: Iterable[Record], where: str, version: str) -> Iterat
         elif is_finding(record):
             findings += 1
             kept.append(replace(record, known=None))
-        whole |= isinstance(record, (Verdict, BaselineRecord))
-    if not whole or not any(isinstance(record, DictionaryRecord) for record in kept):
+        complete |= isinstance(record, (Verdict, BaselineRecord))
+    if not complete or not any(isinstance(record, DictionaryRecord) for record in kept):
         raise AuditError(
             "no complete scan: there is no verdict", where=where, hint="saeaudit scan … -o FILE"
         )

@@ -77,23 +77,23 @@ def _policy(section: Any, where: str) -> tuple[dict[Audit, tuple[Rule, ...]], Pa
     parsed: dict[Audit, list[Rule]] = {command: [] for command in SUMMARIES}
     baseline: Path | None = None
     for name, value in section.items():
-        place = f"policy.{name}"
+        key = f"policy.{name}"
         if name == "baseline":
             if not isinstance(value, str) or not value:
-                raise _wrong(where, place, value, "the name of a file")
+                raise _wrong(where, key, value, "the name of a file")
             baseline = Path(value)
         elif name == "fail_on":
             if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
-                raise _wrong(where, place, value, "a list of rules")
+                raise _wrong(where, key, value, "a list of rules")
             for n, text in enumerate(value):
-                for command in _commands(text, f"{where}: {place}[{n}]"):
+                for command in _commands(text, f"{where}: {key}[{n}]"):
                     parsed[command].append(parse_rule(text, command))
         elif match := LIMITS.fullmatch(name):
             if not _number(value):
-                raise _wrong(where, place, value, "a number")
+                raise _wrong(where, key, value, "a number")
             side, number = match.groups()
             text = f"{number}{'>' if side == 'max' else '<'}{value!r}"
-            for command in _commands(text, f"{where}: {place}"):
+            for command in _commands(text, f"{where}: {key}"):
                 parsed[command].append(parse_rule(text, command))
         else:
             raise AuditError(
@@ -106,17 +106,17 @@ def _policy(section: Any, where: str) -> tuple[dict[Audit, tuple[Rule, ...]], Pa
 
 def _commands(text: str, where: str) -> list[Audit]:
     """Commands whose summary has a rule's number; a scan's names are shown where none has."""
-    fits: list[Audit] = []
+    commands: list[Audit] = []
     for command in SUMMARIES:
         try:
             parse_rule(text, command)
         except AuditError:
             continue
-        fits.append(command)
-    if not fits:
+        commands.append(command)
+    if not commands:
         rule = parse_rule(text, "scan", where)
         check_name(rule.name, "scan", where)
-    return fits
+    return commands
 
 
 def _mapping(value: Any, name: str, known: tuple[str, ...] | None, where: str) -> None:

@@ -103,7 +103,7 @@ def names(command: Audit) -> tuple[str, ...]:
 
 def _numbers(record: type, prefix: str = "") -> list[str]:
     hints = get_type_hints(record)
-    found: list[str] = []
+    numbers: list[str] = []
     for field in fields(record):
         kinds = [hints[field.name]]
         if get_origin(kinds[0]) in (Union, types.UnionType):
@@ -112,10 +112,10 @@ def _numbers(record: type, prefix: str = "") -> list[str]:
         if others:
             continue
         if kind in (int, float):
-            found.append(prefix + field.name)
+            numbers.append(prefix + field.name)
         elif isinstance(kind, type) and is_dataclass(kind):
-            found += _numbers(kind, f"{prefix}{field.name}.")
-    return found
+            numbers += _numbers(kind, f"{prefix}{field.name}.")
+    return numbers
 
 
 def value_of(name: str, summary: Summary, new: int, known: int) -> float | None:

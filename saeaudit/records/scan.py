@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from saeaudit.records.common import STRICT
-from saeaudit.vocabulary import Exchange, ScreenChoice
+from saeaudit.vocabulary import Exchange, ScreenChoice, SignPattern
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class TripleRecord:
     """Distance of u3 from the nearer of the two lines: what one feature alone leaves."""
     cosines: tuple[float, float, float]
     """[c12, c13, c23]."""
-    pattern: Literal["2,1", "3,0"] | None
+    pattern: SignPattern | None
     """Signs of the kernel vector: two against one, or three directions that cancel."""
     inner: int | None
     """For "2,1": the feature that is a positive mix of the other two."""

@@ -7,6 +7,7 @@ from typing import Literal
 
 from saeaudit.records.common import STRICT
 from saeaudit.records.mediators import Code, MovedShare
+from saeaudit.vocabulary import WidthBy
 
 
 @dataclass(frozen=True)
@@ -235,7 +236,7 @@ class ScoreSummary:
     """log2 of the range of values over the width of a bin."""
     bin_width: float
     """Common width of the bins in activation space (code times decoder norm)."""
-    bin_width_by: Literal["option", "distortion", "share", "histograms"]
+    bin_width_by: WidthBy
     """--bin-width; --distortion; a share of the SAE's own error; the histograms' resolution."""
     added_error: float | None
     """What quantising really adds to the squared error, as a share of it; null without codes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from saeaudit.core.rows import spans
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 from saeaudit.sources.neuronpedia import FeatureStatistics
+from saeaudit.vocabulary import WidthBy
 
 WINDOW = 512
 """Tokens encoded at once."""
@@ -33,7 +34,6 @@ SELDOM = 1e-3
 """Features that fire less often do not say how many tokens an export's histograms are from."""
 MOST_POINTS = 4096
 """Points that a bin of a histogram is spread over, at most."""
-WidthBy = Literal["option", "distortion", "share", "histograms"]
 
 
 class Width(NamedTuple):

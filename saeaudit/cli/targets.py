@@ -1,0 +1,36 @@
+"""From the targets of a command line to SAEs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from saeaudit.sources.target import Local
+
+
+def resolve_targets(
+    targets: Sequence[str], globs: Sequence[str] | None, people: Console, *, offline: bool
+) -> list[Local]:
+    """Resolve targets, in the order in which they were typed.
+
+    Args:
+        targets: as typed.
+        globs: over SAE ids; all where None.
+        people: is told what is waited for.
+        offline: open no socket.
+
+    Raises:
+        AuditError: one of them names nothing, or cannot be asked for.
+    """
+    from saeaudit.cli.console import Watcher
+    from saeaudit.sources.target import resolve
+
+    note = Watcher(people).note
+    return [
+        sae
+        for target in targets
+        for sae in resolve(target, globs or (), offline=offline, note=note)
+    ]
