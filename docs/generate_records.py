@@ -20,6 +20,13 @@ One JSON object a line, UTF-8. `saeaudit schema` prints the JSON Schema this pag
 - Only `run` may differ between two runs on the same input:
   `jq -c 'select(.type != "run")'` of both compares byte for byte, also between machines, devices
   and screens (a screen named with --screen is echoed in `certificate`).
+- One name has one type in all records, null apart, so that tables load the output of every command,
+  of several together too. pandas, `datasets` and jq need no option. polars takes its columns from
+  the first 100 records and DuckDB from the first 20,480; what only later records have, such as a
+  summary's figures, is left out without a word, so for longer files say that all are to be read:
+  `polars.read_ndjson(file, infer_schema_length=None)`,
+  `read_json_auto('file.jsonl', sample_size=-1)`.
+- The `run` and `baseline` records name the `schema`. Files of another one are refused in one line.
 """
 
 

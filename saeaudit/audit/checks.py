@@ -161,8 +161,8 @@ class _Checks:
         if record.token is not None:
             self._of_token(record.token, record.codes)
             return
-        self._features(record.exchange)
-        if not before | after <= set(record.exchange):
+        self._features(record.features)
+        if not before | after <= set(record.features):
             raise _Refused("codes of features that are not in the exchange")
 
     def _of_token(self, token: int, codes: tuple[Code, ...]) -> None:

@@ -85,8 +85,8 @@ def sort_out(records: Iterable[Record]) -> Outcome:
             choices.append(record)
         elif isinstance(record, Summary):
             outcome.summaries[record.sae] = _summary(record)
-            if isinstance(record, ScoreSummary) and record.disagreement:
-                outcome.items += _choices(choices, record.disagreement.level)
+            if isinstance(record, ScoreSummary) and record.disagreements:
+                outcome.items += _choices(choices, record.disagreements.level)
             choices = []
         elif isinstance(record, ErrorRecord):
             hint = f" ({record.hint})" if record.hint else ""

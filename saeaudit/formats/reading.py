@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import errno
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from saeaudit.errors import AuditError
-from saeaudit.records import Record, parse
+from saeaudit.records import SCHEMA, Record, parse
 from saeaudit.untrusted import text_lines
+
+OTHER_SCHEMA = re.compile(rf'^\{{"type":"(?:run|baseline)","schema":"(?!{SCHEMA}")(saeaudit/\d+)"')
+"""How a file of records begins that another version wrote."""
+FIRST = 100
+"""Characters of a line that can say so."""
 
 
 def read_records(source: str, option: str, hint: str) -> Iterator[Record]:
@@ -22,7 +28,7 @@ def read_records(source: str, option: str, hint: str) -> Iterator[Record]:
         hint: what the file should be.
 
     Raises:
-        AuditError: unreadable, or a line that is no record.
+        AuditError: unreadable, a line that is no record, or records of another schema.
     """
     where = f"{option} {source}".strip()
     try:
@@ -31,8 +37,13 @@ def read_records(source: str, option: str, hint: str) -> Iterator[Record]:
                 try:
                     record = parse(line)
                 except (ValueError, AuditError) as error:
+                    other = OTHER_SCHEMA.search(line[:FIRST])
                     raise AuditError(
-                        f"line {number} is not a record of saeaudit", where=where, hint=hint
+                        f"records of {other[1]}; this version reads {SCHEMA}: make them again"
+                        if other
+                        else f"line {number} is not a record of saeaudit",
+                        where=where,
+                        hint=hint,
                     ) from error
                 yield record
     except OSError as error:

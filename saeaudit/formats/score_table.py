@@ -81,7 +81,7 @@ def _cells(row: ScoreSummary) -> tuple[str, ...]:
         return "-" if value is None else f"{value:.1%}"
 
     interval = row.bits_interval
-    agreement, said = row.agreement, row.disagreement
+    agreement, said = row.agreement, row.disagreements
     disagreement = "-"
     if said and said.mean is not None:
         disagreement = f"{said.mean:.2f} ({said.random_mean:.2f})"
@@ -107,7 +107,7 @@ def explain(console: Console, record: ChoiceRecord) -> None:
     name = "example" if record.token is None else f"token {record.token}"
     text = f" {escape(repr(record.text), NAME)}" if record.text else ""
     console.print(Text(f"{name}{text}: L0 {record.l0}"))
-    if not record.alternatives or not record.alternative:
+    if not record.alternative_count or not record.alternative:
         console.print(Text("  no other code of the same L0 is as accurate"))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from saeaudit.vocabulary import ScreenName
 
-SCHEMA = "saeaudit/1"
+SCHEMA = "saeaudit/2"
 """Version of the record format."""
 
 STRICT = {"extra": "forbid", "strict": True, "use_attribute_docstrings": True}
@@ -37,7 +37,7 @@ class Run:
     """Version of PyTorch."""
     type: Literal["run"] = "run"
     """Always "run"."""
-    schema: Literal["saeaudit/1"] = "saeaudit/1"
+    schema: Literal["saeaudit/2"] = "saeaudit/2"
     """Version of the record format."""
 
 
@@ -183,7 +183,7 @@ class BaselineRecord:
     """How many findings follow."""
     type: Literal["baseline"] = "baseline"
     """Always "baseline"."""
-    schema: Literal["saeaudit/1"] = "saeaudit/1"
+    schema: Literal["saeaudit/2"] = "saeaudit/2"
     """Version of the record format."""
 
 

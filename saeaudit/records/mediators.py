@@ -63,7 +63,7 @@ class MediatorRecord:
     """Whether every code is above its feature's threshold; null where the SAE has none."""
     valid: str | None
     """Unit examples only: "always", or the condition on the reference code's ratio."""
-    exchange: tuple[int, ...]
+    features: tuple[int, ...]
     """Unit examples only: the features of the pair or triple that it comes from; else empty."""
     type: Literal["mediator"] = "mediator"
     """Always "mediator"."""

@@ -45,9 +45,9 @@ class GroupRecord:
     """Its features, ascending."""
     size: int
     """Number of features."""
-    min_cosine: float | None
+    cosine_min: float | None
     """Least cosine of a duplicate pair in the group; null where pairs were counted, not listed."""
-    max_cosine: float | None
+    cosine_max: float | None
     """Largest cosine of a duplicate pair in the group; null likewise."""
     known: bool | None = None
     """Whether the baseline has it; null without a baseline."""

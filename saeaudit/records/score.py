@@ -80,7 +80,7 @@ class ChoiceRecord:
     """Examples only: the pair or triple; else empty."""
     l0: int
     """Active features of the reference code."""
-    alternatives: int
+    alternative_count: int
     """One-swap codes no less accurate than the reference."""
     priced: int
     """How many of them were solved and priced: all, or those that an estimate puts first."""
@@ -216,7 +216,7 @@ class ScoreSummary:
 
     sae: str
     """The SAE's id."""
-    source: Literal["activations", "histograms"]
+    fitted_on: Literal["activations", "histograms"]
     """What prices were fitted on."""
     fitted_tokens: int
     """Tokens that prices were fitted on."""
@@ -262,7 +262,7 @@ class ScoreSummary:
     """How often other ways of choosing take the same code; null without alternatives."""
     canonical: Canonical | None
     """With --canonicalise."""
-    disagreement: DisagreementSummary | None
+    disagreements: DisagreementSummary | None
     """Null without explanations."""
     incoherence: float | None
     """Share of choices with an alternative whose explanations disagree beyond the level."""

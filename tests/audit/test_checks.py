@@ -156,7 +156,7 @@ def test_order_examples_and_other_saes(coded) -> None:
     token = next(r for r in records if isinstance(r, TokenRecord))
     refused(lambda: check_codes([token, token], dictionary, 5), "line 2: token . a second time")
     example = next(r for r in alternatives if r.token is None)
-    refused(lambda: check_codes([replace(example, exchange=())], dictionary, 5), "not in the exch")
+    refused(lambda: check_codes([replace(example, features=())], dictionary, 5), "not in the exch")
     other = [replace(r, sae="other") for r in alternatives]
     assert check_codes([*other, first], dictionary, 5) == [first]
     refused(lambda: check_codes(other, dictionary, 5), "holds records of other")

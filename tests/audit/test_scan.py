@@ -209,7 +209,7 @@ def test_a_crowd_of_twins_is_a_group() -> None:
     assert not summary.complete
     (group,) = found["group"]
     assert group.features == tuple(range(100, 160))
-    assert group.min_cosine == group.max_cosine == 1.0
+    assert group.cosine_min == group.cosine_max == 1.0
     assert [r.features for r in found["pair"]] == [(10, 11)]
     assert summary.duplicate_fraction == pytest.approx(59 / 300)
     assert summary.babel.k32 == 32.0

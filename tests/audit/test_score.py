@@ -98,7 +98,7 @@ def test_the_sample_from_activations_and_from_histograms() -> None:
     place = find_features("sample")
     assert place is not None
     _, other, _ = scored(dictionary, x, features=read_features(place))
-    assert other.source == "histograms"
+    assert other.fitted_on == "histograms"
     assert other.bin_width == pytest.approx(summary.bin_width, rel=0.05)
     assert other.bits_per_token == pytest.approx(summary.bits_per_token, rel=0.05)
     assert other.fitted_tokens == pytest.approx(300_000, rel=0.01)
@@ -264,7 +264,7 @@ def test_the_worked_example() -> None:
     assert difference == pytest.approx(values + 3.335, abs=0.02)
     assert choice.margin_bits == pytest.approx(difference)
     assert choice.resolved and choice.chosen.mdl == Pick((), ())
-    assert summary.source == "histograms" and summary.tokens == 0
+    assert summary.fitted_on == "histograms" and summary.tokens == 0
 
 
 def test_mdl_can_disagree_with_l1_and_l2() -> None:
@@ -313,7 +313,7 @@ def test_mediators_given_are_the_ones_that_are_priced() -> None:
     records = list(mediators(dictionary, MediatorInputs(x), options))
     choices, summary, _ = scored(dictionary, x, mediators=records)
     assert 0 < len(choices) <= 6
-    assert all(c.priced <= 2 < c.alternatives for c in choices)
+    assert all(c.priced <= 2 < c.alternative_count for c in choices)
     (one, *_) = (r for r in records if r.type == "mediator" and r.mode == "accuracy")
     mine = next(c for c in choices if c.token == one.token)
     assert [z.value for z in mine.codes] == pytest.approx([z.value for z in one.codes])
@@ -331,7 +331,7 @@ def test_records_of_a_feature_that_is_not_live_are_refused() -> None:
     example = next(
         r for r in mediators(dictionary, MediatorInputs(findings=pairs)) if r.type == "mediator"
     )
-    dead = replace(example, exchange=(0, 5))
+    dead = replace(example, features=(0, 5))
     x = np.abs(np.random.default_rng(0).normal(size=(400, 6)))
     with pytest.raises(AuditError, match="feature 5 is zero or not finite, so not live"):
         scored(dictionary, x, mediators=[dead], bin_width=0.1)
@@ -353,8 +353,8 @@ def test_disagreement_is_calibrated() -> None:
     choices, summary, _ = scored(
         dictionary, read_activations(files[0], 384), explanations=texts, max_tokens=12
     )
-    assert summary.disagreement is not None and summary.incoherence is not None
-    assert summary.disagreement.similarity_method == "tfidf"
+    assert summary.disagreements is not None and summary.incoherence is not None
+    assert summary.disagreements.similarity_method == "tfidf"
     shares = [s.fraction for s in summary.incoherence_by_moved]
     assert shares == sorted(shares, reverse=True) and shares[0] <= summary.incoherence
     one = next(c for c in choices if c.disagreement is not None)

@@ -79,7 +79,7 @@ def test_output_file(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_schema_and_version(cli: Cli) -> None:
-    assert json.loads(cli("schema").stdout)["title"] == "saeaudit/1 record"
+    assert json.loads(cli("schema").stdout)["title"] == "saeaudit/2 record"
     assert cli("--version").stdout.decode().strip() == f"saeaudit {saeaudit.__version__}"
 
 

@@ -10,6 +10,7 @@ import pytest
 import saeaudit
 from saeaudit import AuditError
 from saeaudit.audit.scan.run import scan_all
+from saeaudit.formats.reading import read_records
 from saeaudit.policy.baseline import make_baseline, read_baseline
 from saeaudit.policy.config import load_config
 from saeaudit.policy.rules import Rule, names, parse_rule, value_of
@@ -73,7 +74,7 @@ def test_every_name_has_a_value(scanned: list[Record]) -> None:
         value = value_of(name, summary, 1, 2)
         assert isinstance(value, (int, float)), name
     assert len(names("score")) > 30 and "incoherence" in names("score")
-    assert "disagreement.mean" in names("score") and "bits_interval.low" in names("score")
+    assert "disagreements.mean" in names("score") and "bits_interval.low" in names("score")
 
 
 def test_an_undefined_number_cannot_pass(scanned: list[Record]) -> None:
@@ -168,6 +169,17 @@ def test_a_baseline_of_another_dictionary_is_refused(scanned, change, message: s
         known.check(change(scanned[0]))
     assert "--baseline-any-revision" in caught.value.hint
     replace(known, any_revision=True).check(change(scanned[0]))
+
+
+@pytest.mark.parametrize("first", ["run", "baseline"])
+def test_records_of_another_schema_are_refused_as_such(first: str, tmp_path: Path) -> None:
+    file = tmp_path / "old.jsonl"
+    file.write_text(f'{{"type":"{first}","schema":"saeaudit/1","version":"0.1.0"}}\n')
+    with pytest.raises(AuditError, match="records of saeaudit/1; this version reads saeaudit/2"):
+        list(read_records(str(file), "--baseline", ""))
+    file.write_text(f'{{"type":"{first}","schema":"saeaudit/2","version":"0.1.0"}}\n')
+    with pytest.raises(AuditError, match="line 1 is not a record of saeaudit"):
+        list(read_records(str(file), "--baseline", ""))
 
 
 def test_only_complete_scans_are_baselines(scanned: list[Record]) -> None:

@@ -136,10 +136,10 @@ def test_what_was_fetched_is_what_score_takes(
     notes = Notes()
     records = list(score_all(resolve(target, offline=True), inputs, ScoreOptions(), notes))
     (summary,) = (r for r in records if isinstance(r, ScoreSummary))
-    assert summary.source == "histograms" and summary.fitted_tokens == 100_000
+    assert summary.fitted_on == "histograms" and summary.fitted_tokens == 100_000
     assert summary.mean_l0 == pytest.approx(3.0)
-    assert summary.disagreement is not None
-    assert summary.disagreement.coverage == pytest.approx(1 / 300)  # of one explainer
+    assert summary.disagreements is not None
+    assert summary.disagreements.coverage == pytest.approx(1 / 300)  # of one explainer
     assert any("explanations of only 0%" in note for note in notes.lines)
     nothing = list(
         score_all(resolve(target, offline=True), ScoreSources(features="nowhere"), ScoreOptions())

@@ -23,7 +23,7 @@ RUN = Run("0.1.0", "scan", {}, "2026-11-23T18:00:00+00:00", "cpu", "fp32", "3.11
 def choice() -> ChoiceRecord:
     none = Compare(1.0, 2.0)
     return ChoiceRecord(
-        sae=EVIL, token=3, text=EVIL, features=(), l0=1, alternatives=1, priced=1, bits=none,
+        sae=EVIL, token=3, text=EVIL, features=(), l0=1, alternative_count=1, priced=1, bits=none,
         bits_half=none, bits_quarter=none, joint_bits=None, l1=none, l2=none,
         chosen=Chosen(*[Pick((), ())] * 5), removed=(1,), added=(2,), moved=1.0,
         codes=(Code(1, 1.0),), alternative=(Code(2, 1.0),), margin_bits=1.0, resolved=True,
@@ -39,10 +39,10 @@ def score() -> ScoreSummary:
         calibrated_by="random",
     )  # fmt: skip
     return ScoreSummary(
-        sae=EVIL, source="histograms", fitted_tokens=1, tokens=0, bits_per_token=1.0,
+        sae=EVIL, fitted_on="histograms", fitted_tokens=1, tokens=0, bits_per_token=1.0,
         bits_interval=None, gate_bits=1.0, value_bits=0.0, bound_bits_per_token=1.0,
         value_range_bits=1.0, bin_width=1.0, bin_width_by="option", added_error=None,
         tail="geometric", never_observed=0, low_coverage=0, fvu=None, fvu_quantised=None,
         mean_l0=1.0, choices=1, non_unique_fraction=1.0, resolved_fraction=1.0, agreement=None,
-        canonical=None, disagreement=said, incoherence=1.0, incoherence_by_moved=(),
+        canonical=None, disagreements=said, incoherence=1.0, incoherence_by_moved=(),
     )  # fmt: skip

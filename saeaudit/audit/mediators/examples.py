@@ -96,7 +96,7 @@ def _example(
         moved=float(moved),
         attainable=attainable(dictionary, alternative),
         valid=valid,
-        exchange=features,
+        features=features,
     )
 
 

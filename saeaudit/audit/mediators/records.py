@@ -146,7 +146,7 @@ def _mediator_records(
             moved=moved[n],
             attainable=attainable(batch.coder.dictionary, alternatives[n]),
             valid=None,
-            exchange=(),
+            features=(),
         )
 
 

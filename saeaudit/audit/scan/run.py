@@ -171,8 +171,8 @@ def _groups(sae: str, units: UnitRows, pairs: Pairs) -> Iterator[GroupRecord]:
                 sae=sae,
                 features=tuple(units.live[rows].tolist()),
                 size=size,
-                min_cosine=float(least[label]) if pairs.listed else None,
-                max_cosine=float(most[label]) if pairs.listed else None,
+                cosine_min=float(least[label]) if pairs.listed else None,
+                cosine_max=float(most[label]) if pairs.listed else None,
             )
 
 

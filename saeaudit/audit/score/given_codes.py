@@ -34,7 +34,7 @@ class ListedCodes(NamedTuple):
 
     def exchanged_sets(self) -> set[tuple[int, ...]]:
         """Features of each exchange that has an example."""
-        return {members[0].exchange for members in self.cases if members[0].token is None}
+        return {members[0].features for members in self.cases if members[0].token is None}
 
     @property
     def unique(self) -> int:
@@ -97,9 +97,9 @@ def listed_batches(listed: ListedCodes, setting: Setting) -> Iterator[Batch]:
 def _case(setting: Setting, record: MediatorRecord, counts: Mapping[int, int]) -> Case:
     token, texts = record.token, setting.tokens
     if token is None:
-        return Case(None, record.text, record.exchange, 0, _encoder_takes(setting, record))
+        return Case(None, record.text, record.features, 0, _encoder_takes(setting, record))
     text = record.text or (texts[token] if texts else None)
-    return Case(token, text, record.exchange, counts.get(token, 0), -1)
+    return Case(token, text, record.features, counts.get(token, 0), -1)
 
 
 def _alternatives(

@@ -156,7 +156,7 @@ class _Choice:
             text=case.text,
             features=case.features,
             l0=int((self.codes > 0).sum()),
-            alternatives=max(case.known, len(candidates.token)),
+            alternative_count=max(case.known, len(candidates.token)),
             priced=len(candidates.token),
             bits=width["bits"],
             bits_half=half["bits"],

@@ -64,7 +64,7 @@ class ScoreTally:
     def add_choice(self, record: ChoiceRecord) -> None:
         """Add a choice."""
         self._choices += 1
-        if not record.alternatives:
+        if not record.alternative_count:
             self._unique += 1
             return
         self._resolved += record.resolved
@@ -173,7 +173,7 @@ class ScoreTally:
         fired = prices.observed
         return ScoreSummary(
             sae=self._dictionary.sae,
-            source="activations" if n else "histograms",
+            fitted_on="activations" if n else "histograms",
             fitted_tokens=round(prices.tokens),
             tokens=n,
             bits_per_token=mean,
@@ -196,7 +196,7 @@ class ScoreTally:
             resolved_fraction=self._resolved / ambiguous if ambiguous else None,
             agreement=self._agreement(),
             canonical=self._canonical_summary(),
-            disagreement=self._disagreement_summary(),
+            disagreements=self._disagreement_summary(),
             incoherence=self._incoherence(0.0),
             incoherence_by_moved=tuple(
                 MovedShare(least, share)
