@@ -132,7 +132,7 @@ def resolve(
                     contents=located.contents,
                 ),
             )
-            for located in find_weights(Path(target))
+            for located in find_weights(Path(target), note)
         ]
     else:
         found = _release(target, opening, revision)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath, PurePosixPath
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from saeaudit.errors import AuditError, TargetError, WeightsError
 from saeaudit.weights.families import family_of
 from saeaudit.weights.interface import Loaded
-from saeaudit.weights.plain import Plain, decoder_name
+from saeaudit.weights.plain import Plain, decoder_name, is_named_decoder
 from saeaudit.weights.tensors import READERS, Contents, read_tensors
 
 SKIPPED = ("examples.safetensors", "sparsity.safetensors", "activation_whitening.safetensors")
@@ -41,6 +41,8 @@ class Located(NamedTuple):
     """Its id: as in `Listed`, relative to the folder; empty for the whole target."""
     file: Path
     """Its weight file."""
+    kind: Literal["sae", "matrix", "unreadable"] = "sae"
+    """What the file shows itself to be: a lone matrix may be anything."""
     contents: Contents | None = None
     """What the file holds, where finding that out has meant to open it."""
 
@@ -65,13 +67,15 @@ def find_listed(names: Iterable[str]) -> list[Listed]:
     return sorted(known or plain, key=lambda listed: natural(listed.name))
 
 
-def find_weights(root: Path) -> list[Located]:
+def find_weights(root: Path, note: Callable[[str], None] | None = None) -> list[Located]:
     """Find every SAE at or below a path, in natural order of id.
 
-    What cannot be read is listed too, folders included: opening it says why.
+    What cannot be read is listed too, folders included: opening it says why. A lone matrix in a
+    folder that has an SAE at or below it is not: embeddings look like a decoder.
 
     Args:
         root: a weight file, an SAE's folder, or a folder of such folders.
+        note: called with a line that says what was passed over.
 
     Raises:
         TargetError: no such path, or no file that looks like weights.
@@ -88,7 +92,19 @@ def find_weights(root: Path) -> list[Located]:
             hint="known: params.npz, cfg.json + sae_weights.safetensors, or a decoder matrix in "
             ".npy, .npz, .safetensors, .pt, .pth",
         )
-    return sorted(located, key=lambda sae: natural(sae.name))
+    beside = _matrices_beside_saes(located)
+    if beside and note:
+        names = ", ".join(str(sae.file.relative_to(root)) for sae in beside[:5])
+        more = f" and {len(beside) - 5} more" if len(beside) > 5 else ""
+        note(f"{root}: passed over as no SAE of their own: {names}{more} (name one to audit it)")
+    saes = [sae for sae in located if sae not in beside]
+    return sorted(saes, key=lambda sae: natural(sae.name))
+
+
+def _matrices_beside_saes(located: list[Located]) -> list[Located]:
+    """Lone matrices in folders that have an SAE at or below them."""
+    around = {folder for sae in located if sae.kind == "sae" for folder in sae.file.parents}
+    return [sae for sae in located if sae.kind == "matrix" and sae.file.parent in around]
 
 
 def _candidates(root: Path) -> list[Path]:
@@ -116,21 +132,24 @@ def _locate(root: Path, file: Path) -> Located | None:
     names of all others say what they are.
     """
     family = family_of(file)
-    contents = None
+    contents: Contents | None = None
+    kind: Literal["sae", "matrix", "unreadable"] = "sae"
     if family.name == Plain.name:
         try:
             contents = read_tensors(file)
         except AuditError:  # damaged or closed: reported when it is opened
-            pass
+            kind = "unreadable"
         else:
-            if decoder_name(contents.tensors) is None:
+            decoder = decoder_name(contents.tensors)
+            if decoder is None:
                 return None
+            kind = "sae" if is_named_decoder(decoder) else "matrix"
             if len(contents.tensors) > KEPT_TENSORS:
                 contents = None
     home = Path(family.home(file))
     # A folder inside an SAE's folder, or the file itself where it is the whole target.
     name = home.relative_to(root) if home.is_relative_to(root) else Path()
-    return Located("" if name == Path() else name.as_posix(), file, contents)
+    return Located("" if name == Path() else name.as_posix(), file, kind, contents)
 
 
 def read_weights(file: Path, contents: Contents | None = None) -> Loaded:

@@ -60,6 +60,11 @@ def decoder_name(tensors: Tensors) -> str | None:
     return None
 
 
+def is_named_decoder(name: str) -> bool:
+    """Whether a tensor's name says that it is a decoder; a lone matrix may be anything."""
+    return any(pattern.search(name) for pattern, _ in DECODERS)
+
+
 class Plain:
     """Whatever no other family claims."""
 

@@ -66,6 +66,33 @@ def outcome(folder: Path) -> tuple[list[str], dict[str, str]]:
     return done, short
 
 
+def test_a_matrix_beside_an_sae_is_passed_over_unless_named(tmp_path: Path) -> None:
+    for folder in ("here", "here/below", "apart"):
+        (tmp_path / folder).mkdir()
+    np.savez(tmp_path / "here" / "below" / "sae.npz", W_dec=ROWS, W_enc=ROWS.T)
+    for folder in (".", "here", "here/below", "apart"):
+        np.save(tmp_path / folder / "embeddings.npy", ROWS)
+    notes: list[str] = []
+    found = resolve(str(tmp_path), note=notes.append)
+    assert [str(local.file.relative_to(tmp_path)) for local in found] == [
+        "apart/embeddings.npy", "here/below/sae.npz",
+    ]  # fmt: skip
+    (line,) = notes
+    assert line.startswith(
+        f"{tmp_path}: passed over as no SAE of their own: embeddings.npy, "
+        "here/below/embeddings.npy, here/embeddings.npy"
+    )
+    (named,) = resolve(str(tmp_path / "here" / "embeddings.npy"), note=notes.append)
+    assert named.file.name == "embeddings.npy" and len(notes) == 1
+
+
+def test_matrices_alone_are_dictionaries(tmp_path: Path) -> None:
+    for name in ("a.npy", "b.npy"):
+        np.save(tmp_path / name, ROWS)
+    notes: list[str] = []
+    assert len(resolve(str(tmp_path), note=notes.append)) == 2 and not notes
+
+
 def test_what_cannot_be_read_is_an_error_record(folder: Path) -> None:
     np.save(folder / "a.npy", ROWS)
     np.save(folder / "closed.npy", ROWS)
