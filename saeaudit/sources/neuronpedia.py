@@ -7,6 +7,7 @@ repeat; a feature has none, one or several explanations.
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import re
@@ -14,13 +15,14 @@ import sys
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from saeaudit.errors import TargetError
 from saeaudit.sources.batches import Allowance, batches_in, read_rows
 from saeaudit.sources.cache import cache_folder, check_name
-from saeaudit.sources.releases import Release, known_releases
+from saeaudit.sources.releases import added_releases
 from saeaudit.sources.target import Local
 
 COMPLETE = ".complete"
@@ -34,6 +36,9 @@ MAX_NAME = 100
 MAX_EMBEDDING = 8192
 """Numbers; the longest in use have 4096."""
 MAX_BINS = 10_000
+TABLE = Path(__file__).with_name("neuronpedia.txt.gz")
+"""Repository, path and source of every SAE whose source is known, a line each."""
+BY_HAND = "say it with --neuronpedia MODEL/SOURCE"
 Kind = Literal["explanations", "features"]
 
 
@@ -65,32 +70,51 @@ class FeatureStatistics:
 def source_of(local: Local) -> str:
     """Neuronpedia's ``model/source`` for an SAE.
 
+    A release of the user's own says it for the SAEs that it names; of all others a table does.
+
     Raises:
-        TargetError: no release that is known says where its explanations are.
+        TargetError: none is known that is certainly of this SAE.
     """
     if local.remote is None:
-        raise TargetError("no explanations are known for a local file", where=local.sae)
-    repo, path = local.remote.repo.repo_id, local.remote.listed.name
-    release = next(
-        (r for r in known_releases().values() if r.source == f"hf://{repo}" and r.neuronpedia),
-        None,
-    )
-    if release is None or release.neuronpedia is None:
-        raise TargetError(f"no Neuronpedia source is known for {repo}", where=local.sae)
-    return _filled(release, path, local.sae)
+        raise TargetError(
+            "no explanations are known for a local file", where=local.sae, hint=BY_HAND
+        )
+    repo, listed = local.remote.repo.repo_id, local.remote.listed
+    for release in added_releases():
+        for path in release.saes.values():
+            if release.neuronpedia and f"{release.source}/{path}" == f"hf://{repo}/{listed.name}":
+                return _filled(release.neuronpedia, path, local.sae)
+    sources = known_sources()
+    source = sources.get((repo, listed.name)) or sources.get((repo, listed.file))
+    if source is None:
+        raise TargetError(
+            "no Neuronpedia source is known for this SAE", where=local.sae, hint=BY_HAND
+        )
+    return source
 
 
-def _filled(release: Release, path: str, where: str) -> str:
-    layer = re.search(r"(?:layer_|blocks\.|-L)(\d+)", path)
-    width = re.search(r"width_([0-9]+[km])", path)
-    pattern = release.neuronpedia or ""
-    if ("{layer}" in pattern and not layer) or ("{width}" in pattern and not width):
-        raise TargetError("its path does not say layer and width", where=where)
-    name = pattern.format(layer=layer[1] if layer else "", width=width[1] if width else "")
-    sparsity = re.search(r"average_l0_(\d+)", path)
-    if sparsity and path not in release.saes.values():
-        name += f"__l0-{sparsity[1]}"
-    return name
+@cache
+def known_sources() -> dict[tuple[str, str], str]:
+    """``model/source`` on Neuronpedia by repository and path of an SAE (its folder or its file).
+
+    The table lists SAEs one by one, because names tell nothing for certain: of two hundred SAEs of
+    a layer Neuronpedia has one, and which it is no path says. tests/peers/registry.py makes it.
+    """
+    lines = gzip.decompress(TABLE.read_bytes()).decode().splitlines()
+    return {(repo, path): source for repo, path, source in (line.split("\t") for line in lines)}
+
+
+def _filled(pattern: str, path: str, where: str) -> str:
+    """A release's pattern for one of its SAEs."""
+    found = {
+        "layer": re.search(r"(?:layer_|blocks\.|-L)(\d+)", path),
+        "width": re.search(r"width_([0-9]+[km])", path),
+    }
+    for name, match in found.items():
+        if match is None and f"{{{name}}}" in pattern:
+            raise TargetError(f"its path does not say its {name}", where=where, hint=BY_HAND)
+        pattern = pattern.replace(f"{{{name}}}", match[1] if match else "")
+    return pattern
 
 
 def export_folder(source: str) -> Path:

@@ -26,7 +26,8 @@ class Release:
     revision: str | None = None
     """Pinned commit, branch or tag; the latest where None."""
     neuronpedia: str | None = None
-    """``model/source`` on Neuronpedia, with {layer} and {width} to be filled in from the id."""
+    """``model/source`` on Neuronpedia, of the SAEs that it names; {layer} and {width} are
+    filled in from their paths."""
     saes: dict[str, str] = field(default_factory=dict)
     """Names of SAEs → their paths in the repository."""
 
@@ -76,6 +77,11 @@ _OWN: dict[str, Release] = {}
 def add_release(release: Release) -> None:
     """Make a release of the user's own known by its name, before any that ships."""
     _OWN[release.name] = release
+
+
+def added_releases() -> tuple[Release, ...]:
+    """The releases that were added."""
+    return tuple(_OWN.values())
 
 
 def known_releases() -> dict[str, Release]:

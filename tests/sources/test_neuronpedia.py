@@ -4,6 +4,7 @@ import gzip
 import json
 import math
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,18 @@ import pytest
 from saeaudit import AuditError
 from saeaudit.audit.fetch import fetch_all
 from saeaudit.sample import sample_root
-from saeaudit.sources import batches
+from saeaudit.sources import batches, releases
 from saeaudit.sources.exports import fetch_export
-from saeaudit.sources.neuronpedia import read_explanations, read_features, source_of
-from saeaudit.sources.target import resolve
+from saeaudit.sources.hub import Repo
+from saeaudit.sources.neuronpedia import (
+    known_sources,
+    read_explanations,
+    read_features,
+    source_of,
+)
+from saeaudit.sources.releases import Release
+from saeaudit.sources.target import Local, Remote, resolve
+from saeaudit.weights.find import Listed
 from tests.support.hostile_bucket import packed
 from tests.support.hub import GEMMA, Hub
 from tests.support.notes import Notes
@@ -93,11 +102,82 @@ def test_sources_of_releases(hub: Hub) -> None:
         return source_of(resolve(f"hf://{GEMMA}/{path}")[0])
 
     assert source("layer_16/width_16k/average_l0_78") == SOURCE
-    assert source("layer_16/width_16k/average_l0_154") == f"{SOURCE}__l0-154"
+    with pytest.raises(AuditError, match=r"no Neuronpedia source.*--neuronpedia MODEL/SOURCE"):
+        source("layer_16/width_16k/average_l0_154")  # its layer and width have one, of l0_78
     with pytest.raises(AuditError, match="no Neuronpedia source"):
         source_of(resolve("hf://someone/mixed")[0])
     with pytest.raises(AuditError, match="local file"):
         source_of(resolve("sample")[0])
+
+
+def known(repo: str, path: str, file: str = "") -> str | None:
+    """The source of an SAE on the hub, without a hub; None where it is refused."""
+    listed = Listed(path, file or f"{path}/params.safetensors", (), "")
+    local = Local(path, Path(path), remote=Remote(Repo(repo, "main", True), listed, path, 0))
+    try:
+        return source_of(local)
+    except AuditError as error:
+        if "no Neuronpedia source is known" not in error.line():
+            raise
+        return None
+
+
+SCOPE_2 = "gemma-3-4b-it/17-gemmascope-2"
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("resid_post/layer_17_width_16k_l0_medium", f"{SCOPE_2}-res-16k"),
+        ("resid_post/layer_17_width_1m_l0_medium", f"{SCOPE_2}-res-1m"),
+        ("transcoder_all/layer_17_width_262k_l0_small_affine", f"{SCOPE_2}-transcoder-262k"),
+        ("resid_post/layer_17_width_16k_l0_small", None),
+        ("resid_post/layer_17_width_16k_l0_medium_seed_1", None),
+        ("resid_post_all/layer_17_width_16k_l0_small", None),
+        ("attn_out/layer_17_width_16k_l0_medium", None),
+        ("mlp_out/layer_17_width_16k_l0_medium", None),
+        ("transcoder_all/layer_17_width_262k_l0_small", None),
+        ("transcoder/layer_17_width_16k_l0_small_affine", None),
+    ],
+)
+def test_labels_of_gemma_scope_2_are_of_one_sae_each(path: str, source: str | None) -> None:
+    assert known("google/gemma-scope-2-4b-it", path) == source
+
+
+def test_labels_belong_to_the_sae() -> None:
+    jb = "jbloom/GPT2-Small-SAEs-Reformatted"
+    assert known(jb, "blocks.11.hook_resid_pre") == "gpt2-small/11-res-jb"
+    assert known(jb, "blocks.11.hook_resid_post") == "gpt2-small/12-res-jb"
+    assert known(jb, "blocks.5.hook_resid_post") is None
+    nine = "google/gemma-scope-9b-pt-res"
+    assert known(nine, "layer_20/width_16k/average_l0_68") == "gemma-2-9b/20-gemmascope-res-16k"
+    assert known(nine, "layer_20/width_16k/average_l0_58") == (
+        "gemma-2-9b/20-gemmascope-res-16k__l0-58"
+    )
+    assert known("mntss/clt-gemma-2-2b-2.5M", "W_dec_3.safetensors") == "gemma-2-2b/3-clt-hp"
+    temporal = "gemma-2-2B/layer_12/temporal/latest_ckpt.safetensors"
+    assert known("canrager/temporalSAEs", temporal, temporal) == "gemma-2-2b/12-temporal-res"
+    assert known("someone/copy", "blocks.11.hook_resid_pre") is None
+
+
+def test_no_two_saes_share_a_source_but_where_two_saes_are_the_same() -> None:
+    sources = known_sources()
+    assert len(sources) == len(set(sources.values())) == 3121
+    assert all(re.fullmatch(r"[\w.-]+/[\w.-]+", source) for source in sources.values())
+
+
+def test_a_release_of_ones_own_says_it_for_the_saes_that_it_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(releases, "_OWN", {})
+    saes = {"one": "layer_3/width_8k/average_l0_5", "two": "elsewhere"}
+    releases.add_release(
+        Release("mine", "hf://me/saes", neuronpedia="my-model/{layer}-res-{width}", saes=saes)
+    )
+    assert known("me/saes", "layer_3/width_8k/average_l0_5") == "my-model/3-res-8k"
+    assert known("me/saes", "layer_3/width_8k/average_l0_6") is None
+    with pytest.raises(AuditError, match="does not say its layer"):
+        known("me/saes", "elsewhere")
 
 
 def test_the_bundled_export() -> None:
