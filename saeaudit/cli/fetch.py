@@ -100,19 +100,34 @@ def fetch(
 
 
 def releases(
+    filter_: Annotated[
+        str,
+        typer.Argument(
+            metavar="[FILTER]", help="Only releases with this in name, model or source."
+        ),
+    ] = "",
     form: Annotated[
         Literal["table", "jsonl"], typer.Option("--format", help="A table, or JSON Lines.")
     ] = "table",
     debug: options.Debug = False,
 ) -> None:
-    """List the releases that can be named as targets."""
+    """List the releases that can be named as targets, SAELens's too where it is installed."""
     from saeaudit.formats.output import destination
+    from saeaudit.sources.registry import registry_listing
     from saeaudit.sources.releases import builtin_releases
 
-    known = sorted(builtin_releases().values(), key=lambda release: release.name)
-    width = max(len(release.name) for release in known)
+    known = {release.name: release for release in registry_listing()} | builtin_releases()
+    matching = [
+        release
+        for _, release in sorted(known.items())
+        if any(
+            filter_.lower() in text.lower()
+            for text in (release.name, release.model, release.source)
+        )
+    ]
+    width = max((len(release.name) for release in matching), default=0)
     with destination(None).opened() as writer:
-        for release in known:
+        for release in matching:
             if form == "jsonl":
                 row = {
                     "name": release.name, "model": release.model, "saes": sorted(release.saes),

@@ -61,7 +61,7 @@ def registry_release(name: str) -> Release | None:
     rows = content.get("saes")
     saes = {str(row["id"]): pattern.format(row["path"]) for row in _whole(rows)}
     source = f"hf://{content.get('repo_id')}"
-    return Release(name, source, str(content.get("model", "")), saes=saes)
+    return Release(name, source, str(content.get("model", "")), saes=saes, closed=True)
 
 
 def registry_listing() -> list[Release]:

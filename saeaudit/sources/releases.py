@@ -30,6 +30,8 @@ class Release:
     filled in from their paths."""
     saes: dict[str, str] = field(default_factory=dict)
     """Names of SAEs → their paths in the repository."""
+    closed: bool = False
+    """Whether it has no SAEs but these: one repository may hold several releases."""
 
 
 def load_release(path: Path) -> Release:

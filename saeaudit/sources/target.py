@@ -23,8 +23,8 @@ from saeaudit.sources.download import Bytes
 from saeaudit.sources.http import Note
 from saeaudit.sources.hub import Repo, is_offline, open_repo
 from saeaudit.sources.partial import decoder_path
+from saeaudit.sources.registry import registry_file, registry_names, registry_release
 from saeaudit.sources.releases import Release, known_releases
-from saeaudit.untrusted import VALUES, parse_yaml, read_text
 from saeaudit.weights.find import Listed, find_listed, find_weights, natural
 from saeaudit.weights.tensors import READERS, Contents
 
@@ -33,6 +33,8 @@ Opening = Callable[[str, str | None], Repo]
 """Opens a repository at a revision; whether online, and who hears of waits, is settled in it."""
 
 
+REGISTERED = re.compile(r"[A-Za-z0-9.]+([-_]+[A-Za-z0-9.]+)+(/.+)?")
+"""What a name of SAELens's registry looks like: its releases have several words."""
 LONGEST_GLOB = 1_000
 """Characters of a pattern, which becomes a regular expression."""
 
@@ -221,24 +223,33 @@ def _release(target: str, opening: Opening, revision: str | None) -> list[tuple[
             for n in sorted(releases, key=len, reverse=True)
             if target == n or target.startswith(f"{n}/")
         ),
-        None,
+        target.partition("/")[0],
     )
-    if name is None:
-        found = _saelens(target, opening)
-        if found is not None:
-            return found
+    sae = target[len(name) + 1 :].rstrip("/")
+    release = _with_registry(name, sae, releases.get(name))
+    if release is None:
         path = target.startswith((".", "/", "~")) or Path(target).suffix.lower() in READERS
         what = "no such file or folder" if path else "no such file, folder or release"
-        raise TargetError(what, where=target, hint=_nearest(target))
-    release, sae = releases[name], target[len(name) + 1 :].rstrip("/")
-    if sae and sae not in release.saes and re.search(r"canonical$", sae):
-        close = difflib.get_close_matches(sae, release.saes, n=1, cutoff=0.5)
+        raise TargetError(what, where=target, hint=_nearest(target, path=path))
+    by_name = release.closed or re.search(r"canonical$", sae)
+    if sae and sae not in release.saes and by_name:
+        close = difflib.get_close_matches(sae, release.saes, n=1, cutoff=0.4)
         raise TargetError(
             f"release {name} has no SAE {sae!r}",
             where=target,
             hint=f"did you mean {name}/{close[0]}?" if close else "",
         )
     return _from_release(release, sae, opening, revision)
+
+
+def _with_registry(name: str, sae: str, release: Release | None) -> Release | None:
+    """A release with the names that SAELens's registry has for it, where that is installed."""
+    if release and (not sae or sae in release.saes):
+        return release
+    listed = registry_release(name)
+    if release is None or listed is None or listed.source != release.source:
+        return release or listed
+    return replace(release, saes=listed.saes | release.saes)
 
 
 def _from_release(
@@ -248,15 +259,9 @@ def _from_release(
     if not match:
         raise AuditError(f"bad source {release.source!r}", where=release.name)
     repo = opening(match["repo"], revision or match["revision"] or release.revision)
-    root = match["path"] or ""
-    path = release.saes.get(sae, sae)
+    path = "/".join(filter(None, (match["path"], release.saes.get(sae, sae))))
     try:
-        found = _in_repo(
-            repo,
-            "/".join(filter(None, (root, path))),
-            lambda n: f"{release.name}/{n}",
-            release.name,
-        )
+        found = _in_repo(repo, path, lambda n: f"{release.name}/{n}", release.name)
     except TargetError as error:
         near = difflib.get_close_matches(sae, release.saes, n=1, cutoff=0.5)
         if sae and near and not error.hint:
@@ -264,54 +269,29 @@ def _from_release(
                 error.what, where=error.where, hint=f"did you mean {release.name}/{near[0]}?"
             ) from error
         raise
-    if sae in release.saes and len(found) == 1:
-        return [(sae, replace(found[0][1], sae=f"{release.name}/{sae}"))]
+    if sae in release.saes:  # a name is of one SAE, though checkpoints may lie in its folder
+        exact = [(name, local) for name, local in found if _path_of(local) == path] or found
+        if len(exact) == 1:
+            return [(sae, replace(exact[0][1], sae=f"{release.name}/{sae}"))]
+    if sae:
+        return found
     aliases = {path: alias for alias, path in release.saes.items()}
-    if not sae:  # a whole release: canonical names are offered beside the paths
-        for name, local in list(found):
-            if name in aliases:
-                alias = aliases[name]
-                found.append((alias, replace(local, sae=f"{release.name}/{alias}")))
-    return found
+    named = [
+        (aliases[name], replace(local, sae=f"{release.name}/{aliases[name]}"))
+        for name, local in found
+        if name in aliases
+    ]
+    if release.closed and not named:
+        raise TargetError("none of its SAEs are in its repository", where=release.name)
+    return named if release.closed else [*found, *named]
 
 
-def _saelens(target: str, opening: Opening) -> list[tuple[str, Local]] | None:
-    """Look a name up in SAELens's registry, read from its installed package as a file."""
-    from importlib.util import find_spec
-
-    try:
-        spec = find_spec("sae_lens")
-    except (ImportError, ValueError):
-        return None
-    if spec is None or not spec.origin:
-        return None
-    registry = Path(spec.origin).parent / "pretrained_saes.yaml"
-    if not registry.is_file():
-        return None
-    content = parse_yaml(read_text(registry), str(registry), values=VALUES)  # a large package file
-    name, _, sae = target.partition("/")
-    release = content.get(name) if isinstance(content, dict) else None
-    if not isinstance(release, dict):
-        return None
-    rows = release.get("saes")
-    saes = {
-        str(row["id"]): str(row["path"])
-        for row in (rows if isinstance(rows, list) else ())
-        if isinstance(row, dict) and {"id", "path"} <= row.keys()
-    }
-    made = Release(name, f"hf://{release.get('repo_id')}", str(release.get("model", "")), saes=saes)
-    if sae and sae not in saes:
-        close = difflib.get_close_matches(sae, saes, n=1, cutoff=0.4)
-        raise TargetError(
-            f"release {name} has no SAE {sae!r}",
-            where=target,
-            hint=f"did you mean {name}/{close[0]}?" if close else "",
-        )
-    return _from_release(made, sae, opening, None)
+def _path_of(local: Local) -> str:
+    return local.remote.listed.name if local.remote else ""
 
 
-def _nearest(target: str) -> str:
-    names = [*SAMPLES, *known_releases()]
+def _nearest(target: str, *, path: bool) -> str:
+    names = [*SAMPLES, *known_releases(), *registry_names()]
     parent = Path(target).parent
     try:
         beside = [entry.name for entry in itertools.islice(parent.iterdir(), 10_000)]
@@ -319,4 +299,7 @@ def _nearest(target: str) -> str:
         beside = []
     names += [str(parent / name) if str(parent) != "." else name for name in beside]
     close = difflib.get_close_matches(target[:300], names, n=1, cutoff=0.6)
-    return f"did you mean {close[0]}?" if close else ""
+    hints = [f"did you mean {close[0]}?"] if close else []
+    if not path and REGISTERED.fullmatch(target[:300]) and registry_file() is None:
+        hints.append("a name of SAELens's registry is known where sae-lens is installed")
+    return "; ".join(hints)

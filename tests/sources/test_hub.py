@@ -196,27 +196,6 @@ def test_the_nearest_path_is_suggested(hub: Hub) -> None:
         resolve(f"hf://{GEMMA}/layer_16/width_16k/average_l0_79")
 
 
-def test_names_of_saelens_where_it_is_installed(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    package = tmp_path / "lib/sae_lens"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("raise ImportError('read as a file, never imported')")
-    (package / "pretrained_saes.yaml").write_text(
-        "mixed-res:\n  repo_id: someone/mixed\n  model: gpt2\n  saes:\n"
-        "  - {id: first, path: blocks.0.hook_resid_pre, l0: 3}\n"
-        "  - {id: broken row}\n"
-    )
-    with pytest.raises(AuditError, match="no such file, folder or release"):
-        resolve("mixed-res/first")
-    monkeypatch.syspath_prepend(str(tmp_path / "lib"))
-    (local,) = resolve("mixed-res/first")
-    assert local.sae == "mixed-res/first"
-    assert saeaudit.open("mixed-res/first").weights.format == "saelens"
-    with pytest.raises(AuditError, match="did you mean mixed-res/first"):
-        resolve("mixed-res/frist")
-
-
 def test_no_connection_is_one_line(hub: Hub, monkeypatch: pytest.MonkeyPatch, quick: Any) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(AuditError, match="cannot be reached"):

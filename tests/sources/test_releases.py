@@ -37,6 +37,20 @@ def test_listing(cli: Cli) -> None:
     assert [row["name"] for row in rows] == sorted(builtin_releases())
     table = cli("releases").stdout.decode()
     assert len(table.splitlines()) == len(rows) and "hf://google/gemma-scope-2b-pt-res" in table
+    some = cli("releases", "LLAMA_scope_lx").stdout.decode().splitlines()
+    assert len(some) == 8 and all(line.startswith("llama_scope_lx") for line in some)
+    assert cli("releases", "no such model").stdout == b""
+
+
+def test_releases_name_what_the_registry_names() -> None:
+    known = builtin_releases()
+    distilled = known["llama_scope_r1_distill"].saes
+    assert len(distilled) == 96
+    assert distilled["l7r_800m_slimpajama"] == "800M-Slimpajama-0-OpenR1-Math-220k/L7R"
+    assert [len(r.saes) for n, r in known.items() if n.startswith("saebench_gemma")] == [6, 6, 6]
+    nine = known["gemma-scope-9b-pt-res"].saes
+    assert nine["layer_9/width_1m/canonical"] == "layer_9/width_1m/average_l0_122"
+    assert nine["layer_31/width_1m/canonical"] == "layer_31/width_1m/average_l0_77"
 
 
 @pytest.mark.parametrize(
