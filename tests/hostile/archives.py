@@ -75,7 +75,7 @@ def piece(value: Any) -> bytes:
     return pickle.dumps(value, 2)[2:-1]
 
 
-def tensor(key: str, shape: Any, stride: Any, offset: int = 0, numel: int = 1) -> bytes:
+def tensor(key: str, shape: Any, stride: Any, offset: int = 0, numel: int = 16) -> bytes:
     """The instructions that push a float32 tensor over a storage."""
     storage = b"(" + piece("storage") + b"ctorch\nFloatStorage\n" + piece(key) + piece("cpu")
     storage += piece(numel) + b"tQ"
@@ -92,6 +92,7 @@ def torch_zip(file: Path, body: bytes, storages: dict[str, bytes] | None = None)
     """A PyTorch file around the instructions of its pickle."""
     members = [Member(b"archive/data.pkl", b"\x80\x02" + body + b".")]
     members += [Member(f"archive/data/{k}".encode(), v) for k, v in (storages or {}).items()]
+    members += [Member(b"archive/version", b"3\n"), Member(b"archive/byteorder", b"little")]
     return write_zip(file, members)
 
 

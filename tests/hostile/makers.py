@@ -364,7 +364,7 @@ def pt_expanded(folder: Path) -> Path:
 
 def pt_overlapping(folder: Path) -> Path:
     """Rows that begin one number after the other: 4 GB over 128 KB."""
-    body = dictionary(("W_dec", tensor("0", (1 << 15, 1 << 15), (1, 1))))
+    body = dictionary(("W_dec", tensor("0", (1 << 15, 1 << 15), (1, 1), numel=1 << 16)))
     return torch_zip(folder / "a.pt", body, {"0": bytes(1 << 18)})
 
 
