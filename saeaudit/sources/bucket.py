@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import re
-import time
 import urllib.parse
 from xml.etree import ElementTree
 
 from saeaudit.errors import AuditError
-from saeaudit.sources.download import get
-from saeaudit.sources.http import HostError, Note, host_of, unexpected
+from saeaudit.sources.download import get_page
+from saeaudit.sources.http import HostError, Note, Patience, host_of, unexpected
 
 MAX_PAGE = 2 << 20
 """Bytes; a page of a thousand keys takes a quarter of that."""
 MAX_PAGES = 200
-MAX_SECONDS = 40.0
-"""For all pages together, so that an endless listing ends within a minute."""
 MAX_KEY = 1024
 """Characters; S3's own limit, in bytes."""
 SIZE = re.compile(r"[0-9]{1,15}")
@@ -38,13 +35,13 @@ def list_bucket(base: str, prefix: str, *, where: str, note: Note | None = None)
     """
     sizes: dict[str, int] = {}
     token, tokens = "", {""}
-    deadline = time.monotonic() + MAX_SECONDS
+    patience = Patience(where, note)  # with all pages together: an endless listing ends
     for _ in range(MAX_PAGES):
         query = {"list-type": "2", "prefix": prefix}
         if token:
             query["continuation-token"] = token
         url = f"{base}/?{urllib.parse.urlencode(query)}"
-        root = _parse(get(url, limit=MAX_PAGE, where=where, note=note), url, where)
+        root = _parse(get_page(url, patience, limit=MAX_PAGE).content, url, where)
         before = len(sizes)
         for item in root.iterfind("{*}Contents"):
             name, size = _entry(item, prefix, url, where)
@@ -57,7 +54,7 @@ def list_bucket(base: str, prefix: str, *, where: str, note: Note | None = None)
         if token in tokens or len(sizes) == before:
             raise unexpected(url, "a listing that goes in circles", where)
         tokens.add(token)
-        if time.monotonic() > deadline:
+        if patience.exhausted:
             break
     raise HostError(
         f"{host_of(base)} answered with a listing without end", where=where,

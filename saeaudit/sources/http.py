@@ -25,7 +25,7 @@ from saeaudit.errors import AuditError
 
 TRIES = 5
 """Failures in a row that are put up with."""
-SILENCES = 3
+SILENCES = 4
 """Times `silence` without progress that are put up with, tries and pauses together."""
 MAX_PAUSE = 8.0
 """Seconds between two tries, where the server does not ask for more."""
@@ -75,13 +75,12 @@ class Patience:
     Args:
         where: what is asked for, for messages.
         note: called with a line when the server asks to wait.
-        seconds: time without progress; three times `silence` where None.
     """
 
-    def __init__(self, where: str, note: Note | None = None, seconds: float | None = None) -> None:
+    def __init__(self, where: str, note: Note | None = None) -> None:
         self.where = where
         self._note = note
-        self._seconds = SILENCES * silence() if seconds is None else seconds
+        self._seconds = SILENCES * silence()
         self._since = time.monotonic()
         self._failures = 0
         self._waited = 0.0
@@ -98,7 +97,11 @@ class Patience:
     @property
     def exhausted(self) -> bool:
         """Whether the time without progress is over."""
-        return time.monotonic() - self._since > self._seconds
+        return self._left() < 0
+
+    def _left(self) -> float:
+        """Seconds without progress that are still put up with."""
+        return self._seconds - (time.monotonic() - self._since)
 
     def broken(self, url: str, error: Broken) -> None:
         """Pause before another try.
@@ -121,9 +124,9 @@ class Patience:
 
     def _again(self, failure: HostError, asked: float | None, host: str) -> None:
         self._failures += 1
-        if self._failures >= TRIES or self.exhausted:
-            raise failure
         pause = min(2.0 ** (self._failures - 1), MAX_PAUSE)
+        if self._failures >= TRIES or self._left() < pause + silence():  # too little for a try
+            raise failure
         if asked is not None and asked > pause:
             if self._waited + asked > MAX_WAIT:
                 raise HostError(

@@ -25,7 +25,6 @@ from saeaudit.sources.http import (
     endpoint,
     host_of,
     origin,
-    silence,
     unexpected,
 )
 
@@ -103,7 +102,7 @@ def _list(
     files: dict[str, RemoteFile] = {}
     folders: set[str] = set()
     entries = 0
-    for page in _pages(url, Patience(uri, note, 4 * silence())):
+    for page in _pages(url, Patience(uri, note)):
         entries += len(page)
         if entries > MAX_ENTRIES:
             raise unexpected(url, f"a listing of more than {MAX_ENTRIES:,} entries", uri)

@@ -108,6 +108,30 @@ def test_waiting_that_the_hub_asks_for_is_said(world: World) -> None:
 
 
 @pytest.mark.parametrize(
+    ("taken", "end"), [(0.0, 15.0), (10.0, 33.0), (14.5, 30.0), (18.0, 37.0), (20.0, 41.0)]
+)
+def test_no_try_begins_that_time_is_too_short_for(
+    taken: float, end: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever each failure takes, a server is given up well within a minute."""
+    monkeypatch.delenv("HF_HUB_DOWNLOAD_TIMEOUT", raising=False)
+    clock = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal clock
+        clock += seconds
+
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
+    monkeypatch.setattr(time, "sleep", sleep)
+    patience = http.Patience("a file")
+    with pytest.raises(http.HostError, match="is silent"):
+        while True:
+            sleep(taken)
+            patience.broken("http://host", http.Broken("is silent"))
+    assert clock == end
+
+
+@pytest.mark.parametrize(
     ("headers", "seconds"),
     [
         ({"retry-after": "7"}, 7), ({"retry-after": "0"}, 0), ({"retry-after": "soon"}, None),
