@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ from pathlib import Path
 from saeaudit.core.rows import row_norms
 from saeaudit.dictionary import Dictionary, FileRead, Source, validate
 from saeaudit.errors import TargetError, WeightsError
+from saeaudit.sources.digests import sha256_of
 from saeaudit.sources.http import Note
 from saeaudit.sources.target import Local, resolve
 from saeaudit.weights.families import family_of
@@ -27,7 +27,7 @@ def open_local(local: Local) -> Dictionary:
     weights, paths = read_weights(local.file, local.contents)
     try:
         with ThreadPoolExecutor(1) as pool:
-            digests = pool.map(_digest, paths)
+            digests = pool.map(sha256_of, paths)
             norms = row_norms(weights.decoder)
             files = tuple(
                 FileRead(local.shown(path), path.stat().st_size, digest)
@@ -105,8 +105,3 @@ def _checked(path: Path, digest: str) -> str:
                 hint="saeaudit fetch brings it again",
             )
     return digest
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

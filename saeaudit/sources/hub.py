@@ -13,7 +13,6 @@ from the checked listing, every byte is compared with its hash, and offline no s
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 import urllib.parse
@@ -32,6 +31,7 @@ from saeaudit.sources.cache import (
     decoder_root,
     link,
 )
+from saeaudit.sources.digests import git_sha1_of, sha256_of
 from saeaudit.sources.download import Bytes, append
 from saeaudit.sources.durable import check_room, keep, locked, storing, write_whole
 from saeaudit.sources.http import HostError, Note, endpoint, library, silence
@@ -39,7 +39,6 @@ from saeaudit.sources.hubapi import COMMIT, RemoteFile, commit_of, hub_errors, l
 from saeaudit.sources.parallel import in_parallel
 
 WORKERS = 4
-PIECE = 1 << 20
 
 
 @dataclass
@@ -287,9 +286,4 @@ def _matches(place: Path, listed: RemoteFile) -> bool:
     """Whether a file is, in size and hash, what the hub lists."""
     if place.stat().st_size != listed.size:
         return False
-    git = hashlib.sha1(b"blob %d\0" % listed.size, usedforsecurity=False)
-    digest = hashlib.sha256() if listed.sha256 else git
-    with place.open("rb") as stream:
-        while piece := stream.read(PIECE):
-            digest.update(piece)
-    return digest.hexdigest() == listed.oid
+    return (sha256_of if listed.sha256 else git_sha1_of)(place) == listed.oid

@@ -22,6 +22,7 @@ from typing import BinaryIO
 
 from saeaudit.errors import AuditError, WeightsError
 from saeaudit.sources.cache import DECODER_SUFFIX, check_name, decoder_root, link
+from saeaudit.sources.digests import sha256_of
 from saeaudit.sources.download import Bytes, RangesUnsupported, get_range
 from saeaudit.sources.durable import check_room, keep, locked, storing, write_whole
 from saeaudit.sources.hub import Repo
@@ -71,7 +72,8 @@ def fetch_decoder(repo: Repo, listed: Listed, opens: Opens, progress: Bytes | No
         )
     if not repo.offline and not _whole(place):
         parts = _folder(repo) / "parts"
-        part = parts / f"{_sha256(f'{repo.commit}/{listed.file}'.encode())}.safetensors"
+        name = hashlib.sha256(f"{repo.commit}/{listed.file}".encode()).hexdigest()
+        part = parts / f"{name}.safetensors"
         with storing(parts), locked(part.with_suffix(".lock"), repo.uri(listed.name), repo.note):
             if not _whole(place):  # by another process meanwhile
                 _discard(place)
@@ -87,17 +89,12 @@ def _folder(repo: Repo) -> Path:
     return decoder_root() / repo.folder.name
 
 
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
 def _whole(place: Path) -> bool:
     """Whether a copy is here and holds what it held when it was fetched."""
     blob = place.resolve()
     if not place.is_symlink() or not blob.is_file() or not DIGEST.fullmatch(blob.name):
         return False
-    with blob.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() == blob.name
+    return sha256_of(blob) == blob.name
 
 
 def _discard(place: Path) -> None:

@@ -8,20 +8,17 @@ is read to find that out is bounded, whatever the file claims.
 from __future__ import annotations
 
 import io
-import json
 import math
 import struct
-import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.lib import format as npy
-
 from saeaudit.errors import AuditError, WeightsError
-from saeaudit.weights.safetensors_files import DTYPES
+from saeaudit.weights.numpy_files import parse_header
+from saeaudit.weights.safetensors_files import parse_entry, read_header
+from saeaudit.weights.zips import data_offset
 
 NUMPY_DTYPES = {"<f4": "F32", "<f2": "F16", "<f8": "F64", "<i4": "I32", "<i8": "I64"}
 BLOCK = 1 << 16
@@ -153,83 +150,44 @@ def _npz_segment(stream: _Remote, name: str, member: zipfile.ZipInfo) -> Segment
     if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
         raise UnsuitableError("the file is compressed or encrypted")
     try:
-        stream.seek(member.header_offset)
-        local = stream.read(30)
-        names, extra = struct.unpack("<HH", local[26:30])
-        title = stream.read(names)
-        stream.seek(extra, io.SEEK_CUR)
-        start = stream.tell()
-        shape, fortran, dtype = _npy_header(stream)
-        header = stream.tell() - start
-    except (struct.error, ValueError, OverflowError) as error:
-        raise WeightsError(f"{name!r:.80}: not an array, or damaged") from error
-    if local[:4] != b"PK\x03\x04" or title != member.orig_filename.encode(_encoding(member)):
-        raise WeightsError(f"{name!r:.80}: the archive's directory points elsewhere")
-    if (fortran and len(shape) > 1) or dtype.str not in NUMPY_DTYPES:
-        raise UnsuitableError(f"{name!r:.80} is stored as {dtype.str}, order {fortran}")
-    size = _bytes(shape, dtype.itemsize, member.file_size, name)
-    if not header + size == member.file_size == member.compress_size:
-        raise WeightsError(f"{name!r:.80}: its shape and its size contradict each other")
-    return Segment(name, NUMPY_DTYPES[dtype.str], tuple(map(int, shape)), start + header, size)
-
-
-def _encoding(member: zipfile.ZipInfo) -> str:
-    return "utf-8" if member.flag_bits & 0x800 else "cp437"
-
-
-def _npy_header(stream: _Remote) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Raises ValueError, whatever is wrong: numpy's parser has errors of many kinds."""
+        start = data_offset(stream, member)
+    except zipfile.BadZipFile as error:
+        raise WeightsError(f"{name!r:.80}: the archive's directory points elsewhere") from error
+    stream.seek(start)
     try:
-        version = npy.read_magic(stream)
-        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        with warnings.catch_warnings():  # about Python 2
-            warnings.simplefilter("ignore")
-            return read(stream, max_header_size=65536)
+        array = parse_header(stream)
     except (UnsuitableError, AuditError):
         raise  # from the network
     except Exception as error:
-        raise ValueError("not an .npy header") from error
+        raise WeightsError(f"{name!r:.80}: not an array, or damaged") from error
+    header = stream.tell() - start
+    if (array.fortran and len(array.shape) > 1) or array.dtype.str not in NUMPY_DTYPES:
+        raise UnsuitableError(f"{name!r:.80} is stored as {array.dtype.str}, order {array.fortran}")
+    size = _bytes(array.shape, array.dtype.itemsize, member.file_size, name)
+    if not header + size == member.file_size == member.compress_size:
+        raise WeightsError(f"{name!r:.80}: its shape and its size contradict each other")
+    shape = tuple(map(int, array.shape))
+    return Segment(name, NUMPY_DTYPES[array.dtype.str], shape, start + header, size)
 
 
 def _safetensors_segments(stream: _Remote, total: int) -> list[Segment]:
-    length = int.from_bytes(stream.read(8), "little")
-    base = 8 + length
-    if base > total:
-        raise WeightsError("not a safetensors file, or a truncated one")
-    try:
-        header = json.loads(stream.read(length), object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise WeightsError("bad safetensors header") from error
-    if not isinstance(header, dict):
-        raise WeightsError("bad safetensors header: not an object")
+    header = read_header(stream, total, total, "")
     return [
-        _safetensor(name, entry, base, total)
-        for name, entry in header.items()
-        if name != "__metadata__"
+        _safetensor(name, value, header.length, total) for name, value in header.entries.items()
     ]
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("the same key twice")
-    return result
-
-
-def _safetensor(name: str, entry: Any, base: int, total: int) -> Segment:
+def _safetensor(name: str, value: Any, base: int, total: int) -> Segment:
     try:
-        dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-        if not all(type(n) is int and n >= 0 for n in (*shape, begin, end)):
-            raise ValueError
-        kind = DTYPES.get(dtype)
-    except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{name!r:.80}: bad safetensors header entry") from error
-    if kind is None:
-        raise UnsuitableError(f"{name!r:.80} is stored as {dtype!r:.40}")
-    size = _bytes(shape, kind.itemsize, total, name)
-    if end - begin != size:
+        entry = parse_entry(value)
+    except WeightsError as error:
+        raise WeightsError(f"{name!r:.80}: {error.what}") from error
+    if entry.dtype is None:
+        raise UnsuitableError(f"{name!r:.80} is stored as {entry.name!r:.40}")
+    size = _bytes(entry.shape, entry.dtype.itemsize, total, name)
+    if entry.end - entry.begin != size:
         raise WeightsError(f"{name!r:.80}: its shape and its offsets contradict each other")
-    return Segment(name, dtype, shape, base + begin, size)
+    return Segment(name, entry.name, entry.shape, base + entry.begin, size)
 
 
 def _bytes(shape: tuple[int, ...], itemsize: int, most: int, name: str) -> int:

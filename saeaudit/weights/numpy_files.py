@@ -25,17 +25,21 @@ LONGEST_HEADER = 10_000
 
 
 @dataclass(frozen=True)
-class _Header:
+class Header:
+    """What an .npy header says."""
+
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     fortran: bool
 
     @property
     def size(self) -> int:
+        """Bytes of the elements."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     @property
     def order(self) -> Any:
+        """As numpy calls it."""
         return "F" if self.fortran else "C"
 
 
@@ -86,12 +90,12 @@ def read_npz(path: Path, limits: Limits) -> Read:
     return tensors, {}
 
 
-def _read_header(stream: IO[bytes], where: str) -> _Header:
+def _read_header(stream: IO[bytes], where: str) -> Header:
     try:
-        with warnings.catch_warnings():  # headers of Python 2; what matters is raised
-            warnings.simplefilter("ignore")
-            header = _parse_header(stream)
-    except Exception as error:  # numpy evaluates the header: it may raise nearly anything
+        header = parse_header(stream)
+        if any(n < 0 for n in header.shape):
+            raise ValueError(f"shape {header.shape}")
+    except Exception as error:
         raise WeightsError("not an .npy array, or a damaged one", where=where) from error
     if header.dtype.hasobject:
         raise WeightsError(
@@ -102,7 +106,12 @@ def _read_header(stream: IO[bytes], where: str) -> _Header:
     return header
 
 
-def _parse_header(stream: IO[bytes]) -> _Header:
+def parse_header(stream: IO[bytes] | io.RawIOBase) -> Header:
+    """Read an array's header, behind which the stream then stands.
+
+    Raises:
+        Exception: it is none. numpy evaluates it as a literal and may raise nearly anything.
+    """
     version = npy.read_magic(stream)
     if version not in ((1, 0), (2, 0), (3, 0)):
         raise ValueError(f"version {version}")
@@ -111,22 +120,22 @@ def _parse_header(stream: IO[bytes]) -> _Header:
     if size > LONGEST_HEADER:  # numpy would read all of it before it checks
         raise ValueError(f"a header of {size} bytes")
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, fortran, dtype = read(io.BytesIO(length + stream.read(size)))
-    if any(n < 0 for n in shape):
-        raise ValueError(f"shape {shape}")
-    return _Header(shape, dtype, fortran)
+    with warnings.catch_warnings():  # headers of Python 2; what matters is raised
+        warnings.simplefilter("ignore")
+        shape, fortran, dtype = read(io.BytesIO(length + stream.read(size)))
+    return Header(shape, dtype, fortran)
 
 
 def _member(
-    path: Path, archive: Archive, info: zipfile.ZipInfo, header: _Header, start: int
+    path: Path, archive: Archive, info: zipfile.ZipInfo, header: Header, start: int
 ) -> Stored:
     """An uncompressed member, `start` bytes after whose beginning its elements lie."""
-    offset = data_offset(archive, info) + start
+    offset = data_offset(archive.raw, info) + start
     check_size(header.size, path.stat().st_size - offset, f"{path}[{info.filename}]")
     return _placed(path, header, offset)
 
 
-def _placed(path: Path, header: _Header, offset: int) -> Stored:
+def _placed(path: Path, header: Header, offset: int) -> Stored:
     def load() -> Tensor:
         if header.size == 0:
             return torch.empty(header.shape, dtype=_torch_dtype(header.dtype))
@@ -138,7 +147,7 @@ def _placed(path: Path, header: _Header, offset: int) -> Stored:
     return Stored(header.shape, _torch_dtype(header.dtype), load)
 
 
-def _deflated(path: Path, info: zipfile.ZipInfo, header: _Header, where: str) -> Stored:
+def _deflated(path: Path, info: zipfile.ZipInfo, header: Header, where: str) -> Stored:
     def load() -> Tensor:
         flat = np.empty(math.prod(header.shape), header.dtype)
         view = flat.view(np.uint8).data if flat.size else memoryview(b"")

@@ -97,7 +97,7 @@ def _read_zip(path: Path, limits: Limits) -> tuple[Described, dict[str, _Place]]
         places = {}
         for key in described.storages:
             member = archive.members[f"{root}data/{key}"]
-            places[key] = _Place(data_offset(archive, member), member.file_size)
+            places[key] = _Place(data_offset(archive.raw, member), member.file_size)
     return described, places
 
 

@@ -8,13 +8,29 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from saeaudit.errors import WeightsError
 from saeaudit.weights.limits import Limits
 
 PIECE = 1 << 20
 """Bytes that are read at once."""
+
+
+HEADER = 30
+"""Bytes before a member's name."""
+UTF8 = 0x800
+"""Flag of a member whose name is UTF-8."""
+
+
+class Seekable(Protocol):
+    """Bytes to seek in: a file, or one that lies on a server."""
+
+    def seek(self, offset: int, /) -> int:
+        """Go to a byte, counted from the start."""
+
+    def read(self, size: int, /) -> bytes:
+        """The next bytes, fewer at the end alone."""
 
 
 class Archive(NamedTuple):
@@ -60,18 +76,25 @@ def read_member(archive: Archive, info: zipfile.ZipInfo) -> bytes:
         return b"".join(iter(lambda: stream.read(PIECE), b""))
 
 
-def data_offset(archive: Archive, info: zipfile.ZipInfo) -> int:
+def data_offset(archive: Seekable, info: zipfile.ZipInfo) -> int:
     """Where the bytes of a stored member begin.
 
+    Args:
+        archive: the bytes of the whole archive.
+        info: the member, as the archive's directory has it.
+
     Raises:
-        zipfile.BadZipFile: there is no such member there.
+        zipfile.BadZipFile: that member is not where the directory says.
     """
-    archive.raw.seek(info.header_offset)
-    local = archive.raw.read(30)
-    if len(local) < 30 or not local.startswith(b"PK\x03\x04"):
+    archive.seek(info.header_offset)
+    header = archive.read(HEADER)
+    if len(header) < HEADER or not header.startswith(b"PK\x03\x04"):
         raise zipfile.BadZipFile("no member where the directory says")
-    names, extra = struct.unpack("<HH", local[26:30])
-    return info.header_offset + 30 + int(names) + int(extra)
+    name, extra = struct.unpack("<HH", header[26:])
+    encoding = "utf-8" if info.flag_bits & UTF8 else "cp437"
+    if archive.read(name) != info.orig_filename.encode(encoding):
+        raise zipfile.BadZipFile("another member where the directory says")
+    return info.header_offset + HEADER + int(name) + int(extra)
 
 
 class _Modest(io.BufferedReader):
