@@ -14,19 +14,19 @@ from saeaudit.records import ErrorRecord, ListingRecord
 from saeaudit.sources.exports import fetch_export
 from saeaudit.sources.neuronpedia import Kind, source_of
 from saeaudit.sources.partial import fetch_decoder
+from saeaudit.sources.sae import Remote, Sae
 from saeaudit.sources.segments import UnsuitableError
-from saeaudit.sources.target import Local, Remote
 from saeaudit.weights.families import family_of
 
 
-def list_all(saes: Sequence[Local]) -> Iterator[ListingRecord]:
+def list_all(saes: Sequence[Sae]) -> Iterator[ListingRecord]:
     """Describe resolved targets without fetching anything."""
     for local in saes:
         yield _listing(local, local.remote)
 
 
 def fetch_all(
-    saes: Sequence[Local],
+    saes: Sequence[Sae],
     *,
     decoder_only: bool = False,
     exports: Sequence[Kind] = (),
@@ -59,7 +59,7 @@ def fetch_all(
             yield ErrorRecord(local.sae, what, error.hint)
 
 
-def _fetch(local: Local, decoder_only: bool, observer: Observer) -> ListingRecord:
+def _fetch(local: Sae, decoder_only: bool, observer: Observer) -> ListingRecord:
     remote = local.remote
     if decoder_only and remote is not None:
         try:
@@ -81,9 +81,7 @@ def _fetch(local: Local, decoder_only: bool, observer: Observer) -> ListingRecor
     return _listing(local, remote)
 
 
-def _export_listing(
-    local: Local, source: str, kind: Kind, batches: Sequence[Path]
-) -> ListingRecord:
+def _export_listing(local: Sae, source: str, kind: Kind, batches: Sequence[Path]) -> ListingRecord:
     return ListingRecord(
         sae=local.sae,
         uri=f"neuronpedia:{source}/{kind}",
@@ -94,7 +92,7 @@ def _export_listing(
     )
 
 
-def _listing(local: Local, remote: Remote | None) -> ListingRecord:
+def _listing(local: Sae, remote: Remote | None) -> ListingRecord:
     if remote is None:
         return ListingRecord(
             local.sae, str(local.file), (str(local.file),), local.file.stat().st_size,

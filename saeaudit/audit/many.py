@@ -10,11 +10,11 @@ from saeaudit.audit.open import open_local
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 from saeaudit.records import ErrorRecord, Record, Verdict, is_finding
-from saeaudit.sources.target import Local
+from saeaudit.sources.sae import Sae
 
 
 def audit_all(
-    saes: Sequence[Local],
+    saes: Sequence[Sae],
     audit: Callable[[Dictionary], Iterator[Record]],
 ) -> Iterator[Record]:
     """Audit resolved targets one after the other; the next is fetched and read meanwhile.
@@ -39,7 +39,7 @@ def audit_all(
     yield Verdict(passed=not errors, rules=(), new_findings=findings, known_findings=0)
 
 
-def _opened_ahead(saes: Sequence[Local]) -> Iterator[tuple[Local, Future[Dictionary]]]:
+def _opened_ahead(saes: Sequence[Sae]) -> Iterator[tuple[Sae, Future[Dictionary]]]:
     """Open SAEs in order, each while its predecessor is being worked on, never two ahead."""
     following = _open_aside(saes[0]) if saes else None
     for number, sae in enumerate(saes):
@@ -52,7 +52,7 @@ def _opened_ahead(saes: Sequence[Local]) -> Iterator[tuple[Local, Future[Diction
         yield sae, current
 
 
-def _open_aside(sae: Local) -> Future[Dictionary]:
+def _open_aside(sae: Sae) -> Future[Dictionary]:
     """Open an SAE in a thread that ends with the process, whatever it is waiting for."""
     future: Future[Dictionary] = Future()
 
@@ -66,7 +66,7 @@ def _open_aside(sae: Local) -> Future[Dictionary]:
     return future
 
 
-def _reason(error: AuditError, sae: Local) -> str:
+def _reason(error: AuditError, sae: Sae) -> str:
     """What is wrong, naming the file where that says more than the SAE's id."""
     if error.where in ("", sae.sae, str(sae.file)):
         return error.what

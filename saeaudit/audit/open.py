@@ -12,12 +12,13 @@ from saeaudit.dictionary import Dictionary, FileRead, Source, validate
 from saeaudit.errors import TargetError, WeightsError
 from saeaudit.sources.digests import sha256_of
 from saeaudit.sources.http import Note
-from saeaudit.sources.target import Local, resolve
+from saeaudit.sources.sae import Sae
+from saeaudit.sources.target import resolve
 from saeaudit.weights.families import family_of
 from saeaudit.weights.find import read_weights
 
 
-def open_local(local: Local) -> Dictionary:
+def open_local(local: Sae) -> Dictionary:
     """Open one SAE; its files are hashed while its rows are measured.
 
     Raises:
@@ -41,7 +42,7 @@ def open_local(local: Local) -> Dictionary:
     return validate(local.sae, weights, Source(uri, files, local.revision), norms)
 
 
-def input_files(found: Iterable[Local]) -> Iterator[Path]:
+def input_files(found: Iterable[Sae]) -> Iterator[Path]:
     """Files that opening these SAEs reads: weights, and what lies beside them."""
     for local in found:
         yield local.file
@@ -70,7 +71,7 @@ def open_target(
     return open_single(resolve(str(target), sae, offline=offline, note=note), str(target))
 
 
-def open_single(saes: Sequence[Local], target: str) -> Dictionary:
+def open_single(saes: Sequence[Sae], target: str) -> Dictionary:
     """Open the one SAE that a target was resolved to.
 
     Raises:

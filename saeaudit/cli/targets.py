@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from saeaudit.sources.target import Local
+    from saeaudit.sources.sae import Sae
 
 
 def resolve_targets(
     targets: Sequence[str], globs: Sequence[str] | None, people: Console, *, offline: bool
-) -> list[Local]:
+) -> list[Sae]:
     """Resolve targets, in the order in which they were typed.
 
     Args:

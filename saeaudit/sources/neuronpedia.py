@@ -23,7 +23,7 @@ from saeaudit.errors import TargetError
 from saeaudit.sources.batches import Allowance, batches_in, read_rows
 from saeaudit.sources.cache import cache_folder, check_name
 from saeaudit.sources.releases import added_releases
-from saeaudit.sources.target import Local
+from saeaudit.sources.sae import Sae
 
 COMPLETE = ".complete"
 """Name of a file that lies beside the batches once all of them do."""
@@ -67,7 +67,7 @@ class FeatureStatistics:
     """Counts, in proportion."""
 
 
-def source_of(local: Local) -> str:
+def source_of(local: Sae) -> str:
     """Neuronpedia's ``model/source`` for an SAE.
 
     A release of the user's own says it for the SAEs that it names; of all others a table does.

@@ -13,20 +13,19 @@ import fnmatch
 import itertools
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from saeaudit.errors import AuditError, TargetError
 from saeaudit.sample import SAMPLES, sample_root
-from saeaudit.sources.download import Bytes
 from saeaudit.sources.http import Note
 from saeaudit.sources.hub import Repo, is_offline, open_repo
-from saeaudit.sources.partial import decoder_path
 from saeaudit.sources.registry import registry_file, registry_names, registry_release
 from saeaudit.sources.releases import Release, known_releases
+from saeaudit.sources.sae import Remote, Sae
 from saeaudit.weights.find import Listed, find_listed, find_weights, natural
-from saeaudit.weights.tensors import READERS, Contents
+from saeaudit.weights.tensors import READERS
 
 URI = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?(?:/(?P<path>.+?))?/?")
 Opening = Callable[[str, str | None], Repo]
@@ -39,63 +38,6 @@ LONGEST_GLOB = 1_000
 """Characters of a pattern, which becomes a regular expression."""
 
 
-@dataclass(frozen=True)
-class Local:
-    """One SAE on this machine, or one that `bring` will put there."""
-
-    sae: str
-    """Its id as the user can type it."""
-    file: Path
-    """Its weight file."""
-    base: Path | None = None
-    """Records give file names relative to this folder; as they are where it is None."""
-    revision: str | None = None
-    """Commit, for hub repositories."""
-    remote: Remote | None = None
-    """Where it is on the hub."""
-    contents: Contents | None = None
-    """What the weight file holds, where resolving the target has meant to open it."""
-
-    def shown(self, file: Path) -> str:
-        """Name of a file for records: the same on every machine for samples and repositories."""
-        if self.base and file.is_relative_to(self.base):
-            return file.relative_to(self.base).as_posix()
-        return str(file)
-
-    @property
-    def size(self) -> int:
-        """Bytes of its weight file, here or on the hub; 0 where opening it will fail."""
-        try:
-            return self.remote.bytes if self.remote else self.file.stat().st_size
-        except OSError:
-            return 0
-
-    def bring(self, progress: Bytes | None = None) -> Local:
-        """Fetch what is not here yet; an earlier decoder-only copy will do."""
-        if self.remote is None or self.file.is_file():
-            return self
-        partial = decoder_path(self.remote.repo, self.remote.listed)
-        if partial.is_file():
-            return replace(self, file=partial, base=partial.parent)
-        self.remote.repo.fetch(self.remote.files, progress)
-        return self
-
-
-@dataclass(frozen=True)
-class Remote:
-    """One SAE in a repository."""
-
-    repo: Repo
-    listed: Listed
-    uri: str
-    bytes: int
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """Its files, the weights last: when they are there, all is."""
-        return (*self.listed.beside, self.listed.file)
-
-
 def resolve(
     target: str,
     globs: Sequence[str] = (),
@@ -103,7 +45,7 @@ def resolve(
     offline: bool = False,
     revision: str | None = None,
     note: Note | None = None,
-) -> list[Local]:
+) -> list[Sae]:
     """Resolve a target to the SAEs it names, in natural order of id.
 
     Args:
@@ -120,7 +62,7 @@ def resolve(
     opening = partial(open_repo, offline=is_offline(offline), note=note)
     _check_globs(globs)
     if target in SAMPLES:
-        found = [("", Local(target, sample_root() / SAMPLES[target], sample_root()))]
+        found = [("", Sae(target, sample_root() / SAMPLES[target], sample_root()))]
     elif target.startswith("hf://"):
         found = _hub(target, opening, revision)
     elif _exists(target):
@@ -128,7 +70,7 @@ def resolve(
         found = [
             (
                 located.name or Path(target).name,
-                Local(
+                Sae(
                     f"{root}/{located.name}" if located.name else target,
                     located.file,
                     contents=located.contents,
@@ -138,7 +80,7 @@ def resolve(
         ]
     else:
         found = _release(target, opening, revision)
-    kept: dict[Path, Local] = {}  # a name and the path that it stands for are one SAE
+    kept: dict[Path, Sae] = {}  # a name and the path that it stands for are one SAE
     for name, local in found:
         if _matches(name, globs):
             kept.setdefault(local.file, local)
@@ -171,7 +113,7 @@ def _check_globs(globs: Sequence[str]) -> None:
             )
 
 
-def _hub(uri: str, opening: Opening, revision: str | None) -> list[tuple[str, Local]]:
+def _hub(uri: str, opening: Opening, revision: str | None) -> list[tuple[str, Sae]]:
     match = URI.fullmatch(uri)
     if not match:
         raise TargetError("not a hub address", where=uri, hint="hf://owner/repo[@revision][/path]")
@@ -191,7 +133,7 @@ def _hub(uri: str, opening: Opening, revision: str | None) -> list[tuple[str, Lo
 
 def _in_repo(
     repo: Repo, path: str, show: Callable[[str], str], where: str
-) -> list[tuple[str, Local]]:
+) -> list[tuple[str, Sae]]:
     """SAEs at or below a path of a repository, named by their path below it."""
     files = repo.files(path)
     single = path in files  # a file: its folder was listed too
@@ -210,12 +152,12 @@ def _in_repo(
         remote = Remote(repo, one, show(one.name), size)
         base = repo.folder / "snapshots" / repo.commit
         name = one.name[len(path) :].strip("/") if path and not single else one.name
-        local = Local(remote.uri, repo.local(one.file), base, repo.commit, remote)
+        local = Sae(remote.uri, repo.local(one.file), base, repo.commit, remote)
         out.append((name or one.name, local))
     return out
 
 
-def _release(target: str, opening: Opening, revision: str | None) -> list[tuple[str, Local]]:
+def _release(target: str, opening: Opening, revision: str | None) -> list[tuple[str, Sae]]:
     releases = known_releases()
     name = next(
         (
@@ -254,7 +196,7 @@ def _with_registry(name: str, sae: str, release: Release | None) -> Release | No
 
 def _from_release(
     release: Release, sae: str, opening: Opening, revision: str | None
-) -> list[tuple[str, Local]]:
+) -> list[tuple[str, Sae]]:
     match = URI.fullmatch(release.source)
     if not match:
         raise AuditError(f"bad source {release.source!r}", where=release.name)
@@ -286,7 +228,7 @@ def _from_release(
     return named if release.closed else [*found, *named]
 
 
-def _path_of(local: Local) -> str:
+def _path_of(local: Sae) -> str:
     return local.remote.listed.name if local.remote else ""
 
 

@@ -8,16 +8,16 @@ import pytest
 
 from saeaudit.audit import many
 from saeaudit.errors import WeightsError
-from saeaudit.sources.target import Local
+from saeaudit.sources.sae import Sae
 from tests.support.dictionaries import opened
 
 
 def test_the_next_is_read_while_one_is_scanned(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [Local(name, Path(name)) for name in "abcd"]
+    found = [Sae(name, Path(name)) for name in "abcd"]
     begun = {local.sae: threading.Event() for local in found}
     dictionary = opened(np.eye(3))
 
-    def open_local(local: Local):
+    def open_local(local: Sae):
         begun[local.sae].set()
         if local.sae == "b":
             raise WeightsError("broken", where="b")

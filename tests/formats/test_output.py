@@ -19,7 +19,7 @@ import pytest
 from saeaudit import AuditError
 from saeaudit.audit.open import input_files
 from saeaudit.formats.output import Destination, destination
-from saeaudit.sources.target import Local
+from saeaudit.sources.sae import Sae
 
 SLOW = """
 import sys, time
@@ -182,7 +182,7 @@ def test_inputs_are_not_written_over(tmp_path: Path, way: str) -> None:
 def test_what_lies_beside_weights_is_an_input(tmp_path: Path) -> None:
     for name in ("cfg.json", "sae_weights.safetensors", "scan.jsonl"):
         (tmp_path / name).write_text("{}")
-    files = list(input_files([Local("x", tmp_path / "sae_weights.safetensors")]))
+    files = list(input_files([Sae("x", tmp_path / "sae_weights.safetensors")]))
     for name in ("cfg.json", "sae_weights.safetensors"):
         with pytest.raises(AuditError, match="which is read"):
             destination(str(tmp_path / name)).spare(files)

@@ -21,6 +21,7 @@ from saeaudit.sources.hub import Repo
 from saeaudit.sources.hubapi import RemoteFile
 from saeaudit.sources.neuronpedia import known_sources, source_of
 from saeaudit.sources.registry import registry_listing, registry_release
+from saeaudit.sources.sae import Sae
 from tests.peers.registry import Row, by_rule, read_registry, table_of
 
 LAYOUTS = {
@@ -75,7 +76,7 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> list[Row]:
     return found
 
 
-def resolved(rows: list[Row]) -> Iterator[tuple[Row, target.Local | None]]:
+def resolved(rows: list[Row]) -> Iterator[tuple[Row, Sae | None]]:
     for row in rows:
         try:
             found = target.resolve(f"{row.release}/{row.id}", offline=True)

@@ -24,7 +24,8 @@ from saeaudit.sources.neuronpedia import (
     source_of,
 )
 from saeaudit.sources.releases import Release
-from saeaudit.sources.target import Local, Remote, resolve
+from saeaudit.sources.sae import Remote, Sae
+from saeaudit.sources.target import resolve
 from saeaudit.weights.find import Listed
 from tests.support.hostile_bucket import packed
 from tests.support.hub import GEMMA, Hub
@@ -113,7 +114,7 @@ def test_sources_of_releases(hub: Hub) -> None:
 def known(repo: str, path: str, file: str = "") -> str | None:
     """The source of an SAE on the hub, without a hub; None where it is refused."""
     listed = Listed(path, file or f"{path}/params.safetensors", (), "")
-    local = Local(path, Path(path), remote=Remote(Repo(repo, "main", True), listed, path, 0))
+    local = Sae(path, Path(path), remote=Remote(Repo(repo, "main", True), listed, path, 0))
     try:
         return source_of(local)
     except AuditError as error:

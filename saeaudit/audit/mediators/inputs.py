@@ -24,7 +24,7 @@ from saeaudit.sources.activations import (
     sample_activations,
 )
 from saeaudit.sources.explanations import find_explanations, load_explanations
-from saeaudit.sources.target import Local
+from saeaudit.sources.sae import Sae
 from saeaudit.vocabulary import FETCHED, NONE
 
 PURSUITS = {"omp": False, "nnomp": True}
@@ -59,7 +59,7 @@ class MediatorSources:
     """Records of `saeaudit scan`."""
     codes: Sequence[str] = ()
     """Files of other codes of the same activations, or names of `PURSUITS`."""
-    encoders: Mapping[str, Sequence[Local]] = field(default_factory=dict)
+    encoders: Mapping[str, Sequence[Sae]] = field(default_factory=dict)
     """Targets whose encoders are compared, and what each was resolved to."""
 
 

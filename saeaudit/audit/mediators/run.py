@@ -26,7 +26,7 @@ from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.core.rows import spans
 from saeaudit.dictionary import Dictionary
 from saeaudit.records import DictionaryRecord, MediatorRecord, MediatorsSummary, Record, TokenRecord
-from saeaudit.sources.target import Local
+from saeaudit.sources.sae import Sae
 
 WINDOW = 512
 """Tokens encoded at once; records come in the order of tokens."""
@@ -35,7 +35,7 @@ MediatorsRecord = DictionaryRecord | MediatorRecord | TokenRecord | MediatorsSum
 
 
 def mediators_all(
-    saes: Sequence[Local],
+    saes: Sequence[Sae],
     sources: MediatorSources,
     options: MediatorOptions,
     observer: Observer = SILENT,

@@ -33,7 +33,7 @@ from saeaudit.records import (
     ScanSummary,
     TripleRecord,
 )
-from saeaudit.sources.target import Local
+from saeaudit.sources.sae import Sae
 from saeaudit.vocabulary import ScreenName
 
 SMALL = 8 << 20
@@ -54,7 +54,7 @@ def choose_screen(options: ScanOptions, *, large: bool) -> ScreenName:
 
 
 def scan_all(
-    saes: Sequence[Local], options: ScanOptions, screen: ScreenName, observer: Observer = SILENT,
+    saes: Sequence[Sae], options: ScanOptions, screen: ScreenName, observer: Observer = SILENT,
     *, check: Callable[[DictionaryRecord], None] | None = None,
 ) -> Iterator[Record]:  # fmt: skip
     """Scan resolved targets one after the other; see `scan` and `audit_all`.

@@ -39,7 +39,7 @@ from saeaudit.core.rows import UnitRows, spans
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 from saeaudit.records import ChoiceRecord, DictionaryRecord, Record, ScoreSummary
-from saeaudit.sources.target import Local
+from saeaudit.sources.sae import Sae
 
 MEASURED = 0.2
 """Share of the activations, the first ones, that is measured; the rest is fitted on."""
@@ -50,7 +50,7 @@ ScoreRecord = DictionaryRecord | ChoiceRecord | ScoreSummary
 
 
 def score_all(
-    saes: Sequence[Local], sources: ScoreSources, options: ScoreOptions, observer: Observer = SILENT
+    saes: Sequence[Sae], sources: ScoreSources, options: ScoreOptions, observer: Observer = SILENT
 ) -> Iterator[Record]:
     """Score resolved targets one after the other; see `score` and `audit_all`."""
 

@@ -1,0 +1,72 @@
+"""One SAE, here or not yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from saeaudit.sources.download import Bytes
+from saeaudit.sources.hub import Repo
+from saeaudit.sources.partial import decoder_path
+from saeaudit.weights.find import Listed
+from saeaudit.weights.tensors import Contents
+
+
+@dataclass(frozen=True)
+class Sae:
+    """One SAE on this machine, or one that `bring` will put there."""
+
+    sae: str
+    """Its id as the user can type it."""
+    file: Path
+    """Its weight file."""
+    base: Path | None = None
+    """Records give file names relative to this folder; as they are where it is None."""
+    revision: str | None = None
+    """Commit, for hub repositories."""
+    remote: Remote | None = None
+    """Where it is on the hub."""
+    contents: Contents | None = None
+    """What the weight file holds, where resolving the target has meant to open it."""
+
+    def shown(self, file: Path) -> str:
+        """Name of a file for records: the same on every machine for samples and repositories."""
+        if self.base and file.is_relative_to(self.base):
+            return file.relative_to(self.base).as_posix()
+        return str(file)
+
+    @property
+    def size(self) -> int:
+        """Bytes of its weight file, here or on the hub; 0 where opening it will fail."""
+        try:
+            return self.remote.bytes if self.remote else self.file.stat().st_size
+        except OSError:
+            return 0
+
+    def bring(self, progress: Bytes | None = None) -> Sae:
+        """Fetch what is not here yet; an earlier decoder-only copy will do."""
+        if self.remote is None or self.file.is_file():
+            return self
+        decoder = decoder_path(self.remote.repo, self.remote.listed)
+        if decoder.is_file():
+            return replace(self, file=decoder, base=decoder.parent)
+        self.remote.repo.fetch(self.remote.files, progress)
+        return self
+
+
+@dataclass(frozen=True)
+class Remote:
+    """One SAE in a repository."""
+
+    repo: Repo
+    listed: Listed
+    """Its files there."""
+    uri: str
+    """The target as the user can type it."""
+    bytes: int
+    """Of all its files."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Its files, the weights last: when they are there, all is."""
+        return (*self.listed.beside, self.listed.file)
