@@ -46,7 +46,6 @@ MOST_LINES = 400
 WITH_MANY_PARAMETERS = {
     "core/cosines/kernels.py: sweep_tile": "Triton takes pointers, strides and sizes one by one",
     "weights/assemble.py: assemble": "to be mended: each is a field of Weights",
-    "weights/orient.py: orient": "to be mended: the parts of one SAE, one by one",
 }
 
 

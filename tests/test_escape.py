@@ -121,7 +121,8 @@ def test_every_format(render) -> None:
 
 
 def test_tables_show_markup_as_it_is() -> None:
-    for table in (ScanTable, MediatorsTable, ScoreTable):
+    tables = (ScanTable, lambda console: MediatorsTable(console, {}), ScoreTable)
+    for table in tables:
         text = io.StringIO()
         shown = table(Console(file=text, width=300, force_terminal=True, color_system="truecolor"))
         for record in (RUN, replace(score(), sae=EVIL), ErrorRecord(EVIL, EVIL, EVIL)):

@@ -12,7 +12,6 @@ from saeaudit.sources import registry
 from saeaudit.sources.registry import registry_names, registry_release
 from saeaudit.sources.target import resolve
 from tests.hubserver import Hub
-from tests.sources.test_hub import hub  # noqa: F401
 
 REGISTRY = """\
 mixed-res:
@@ -64,7 +63,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path / "lib"))
 
 
-def test_names_of_saelens(hub: Hub, installed: None) -> None:  # noqa: F811
+def test_names_of_saelens(hub: Hub, installed: None) -> None:
     (local,) = resolve("mixed-res/first")
     assert local.sae == "mixed-res/first"
     assert saeaudit.open("mixed-res/first").weights.format == "saelens"
@@ -74,7 +73,7 @@ def test_names_of_saelens(hub: Hub, installed: None) -> None:  # noqa: F811
         resolve("layerz")
 
 
-def test_a_name_is_of_one_sae(hub: Hub, installed: None) -> None:  # noqa: F811
+def test_a_name_is_of_one_sae(hub: Hub, installed: None) -> None:
     """Not of the checkpoints beside it; and a release is not all of the repository it lies in."""
     for file in ("W_dec_3", "W_enc_3", "W_dec_4"):
         (hub.root / "someone/layers").mkdir(parents=True, exist_ok=True)
@@ -94,7 +93,7 @@ def test_a_name_is_of_one_sae(hub: Hub, installed: None) -> None:  # noqa: F811
         resolve("trained/gone")
 
 
-def test_releases_that_ship_know_the_registrys_names(hub: Hub, installed: None) -> None:  # noqa: F811
+def test_releases_that_ship_know_the_registrys_names(hub: Hub, installed: None) -> None:
     (local,) = resolve("gemma-scope-2b-pt-res/sixteen")
     assert local.file.parent.name == "average_l0_154"
     (same,) = resolve("gemma-scope-2b-pt-res/layer_16/width_16k/average_l0_154")
