@@ -214,7 +214,7 @@ def test_ctrl_c_ends_a_stalled_fetch(command: str, scenario: str, world: World) 
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 9  # a silence is 10 s; a busy machine's farewell takes some
     assert errors == b""
 
 

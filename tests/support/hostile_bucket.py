@@ -96,7 +96,8 @@ class Serving:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         bucket.url = f"http://127.0.0.1:{self._server.server_address[1]}/bucket"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        serve = self._server.serve_forever
+        self._thread = threading.Thread(target=serve, args=(0.02,), daemon=True)
 
     def __enter__(self) -> Bucket:
         self._thread.start()
