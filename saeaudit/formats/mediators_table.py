@@ -18,8 +18,11 @@ SHOWN = 8
 class MediatorsTable:
     """Collects what is shown while records go by."""
 
-    def __init__(self, console: Console, texts: Mapping[str, Mapping[int, str]]) -> None:
-        self._console, self._texts = console, texts
+    def __init__(
+        self, console: Console, texts: Mapping[str, Mapping[int, str]] | None = None
+    ) -> None:
+        # A mapping that is empty now may hold each SAE's texts by the end.
+        self._console, self._texts = console, {} if texts is None else texts
         self._examples: list[str] = []
         self._summaries: list[MediatorsSummary] = []
 

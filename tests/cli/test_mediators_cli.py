@@ -123,7 +123,7 @@ def test_explanations_stand_beside_the_most_exchanged(cli: Cli, tmp_path: Path) 
     none = cli("mediators", "sample", "--max-tokens", "3", "--explanations", "none")
     assert b"tokens such as" not in none.stderr
     (tmp_path / "other.jsonl").write_text('{"index": 4000, "description": "a"}\n')
-    bad = cli("mediators", "sample", "--explanations", "other.jsonl")
+    bad = cli("mediators", "sample", "--explanations", "other.jsonl", "-q")
     assert bad.returncode == 2 and len(bad.stderr.splitlines()) == 1
 
 

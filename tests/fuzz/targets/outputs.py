@@ -29,7 +29,7 @@ OUTSIDE = ("uri", "path", "text", "reason", "hint", "removed", "added", "name", 
 TABLES = {
     "scan": ScanTable,
     "score": ScoreTable,
-    "mediators": lambda console: MediatorsTable(console, {}),
+    "mediators": MediatorsTable,
 }
 
 
