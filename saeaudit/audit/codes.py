@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from saeaudit.audit.observer import Observer
 from saeaudit.core.budget import DEFAULT, Budget
 from saeaudit.core.codes.encode import Encoder
 from saeaudit.core.rows import UnitRows
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 from saeaudit.sources.activations import check_codes
+from saeaudit.weights.assumptions import other_reading
 
+TRIED = 256
+"""Activations on which two readings of a file are compared."""
 EXACT_BYTES = 4 << 30
 """Encoder and decoder are held in float64 where they take no more than this, else in float32."""
 
@@ -106,6 +112,41 @@ def unit_thresholds(dictionary: Dictionary, live: Tensor) -> Tensor:
     least = threshold.to(live.device, torch.float64)[live].clamp(min=0)
     scaled = dictionary.weights.norm_scaled
     return least if scaled else least * dictionary.norms.to(live.device)[live]
+
+
+def tell_better_reading(
+    dictionary: Dictionary, activations: Tensor, device: str, observer: Observer
+) -> None:
+    """Say which reading reconstructs better, where a plain file does not say if it is centred.
+
+    Args:
+        dictionary: its codes can be had.
+        activations: ``[N, d_in]`` of any float dtype, of which the first are tried.
+        device: where to compute.
+        observer: is told.
+    """
+    other = other_reading(dictionary.weights)
+    if other is None:
+        return
+    x = activations[:TRIED].to(device, torch.float64)
+    spread = float((x - x.mean(0)).square().sum())
+    if not math.isfinite(spread) or not spread:
+        return
+    errors = {}
+    for weights in (dictionary.weights, other):
+        encoder = make_encoder(
+            replace(dictionary, weights=weights), device=device, dtype=torch.float64
+        )
+        error = float((encoder.decode(encoder.codes(x)) - x).square().sum()) / spread
+        errors["centred" if weights.subtract_b_dec else "uncentred"] = error
+    taken = "centred" if dictionary.weights.subtract_b_dec else "uncentred"
+    better = min(errors, key=lambda word: (errors[word], word != taken))
+    advice = "as it is read" if better == taken else f"--assume {better} reads it so"
+    observer.note(
+        f"{dictionary.sae}: on the first {len(x)} activations the error is "
+        f"{errors['uncentred']:.3g} of the variance uncentred, {errors['centred']:.3g} centred: "
+        f"{better} is better ({advice})"
+    )
 
 
 def misfit_note(fvu: float) -> str:

@@ -14,6 +14,7 @@ from saeaudit.sources.digests import sha256_of
 from saeaudit.sources.http import Note
 from saeaudit.sources.sae import Sae
 from saeaudit.sources.target import resolve
+from saeaudit.weights.assumptions import assume, parse_assumptions
 from saeaudit.weights.families import family_of
 from saeaudit.weights.find import read_weights
 
@@ -26,6 +27,8 @@ def open_local(local: Sae) -> Dictionary:
     """
     local = local.bring()
     weights, paths = read_weights(local.file, local.contents)
+    if local.assumptions is not None:
+        weights = assume(weights, local.assumptions, str(local.file))
     try:
         with ThreadPoolExecutor(1) as pool:
             digests = pool.map(sha256_of, paths)
@@ -55,6 +58,7 @@ def open_target(
     sae: Sequence[str] = (),
     offline: bool = False,
     note: Note | None = None,
+    assumptions: str | None = None,
 ) -> Dictionary:
     """Open the one SAE that a target names (`saeaudit.open`).
 
@@ -63,12 +67,16 @@ def open_target(
         sae: globs over SAE ids, where the target holds several.
         offline: open no socket.
         note: called with lines that a user should read while something is waited for.
+        assumptions: what a plain file leaves open, as `--assume` takes it.
 
     Raises:
+        AuditError: assumptions that are none.
         TargetError: it names none, or several.
         WeightsError: the file is damaged or holds nothing usable.
     """
-    return open_single(resolve(str(target), sae, offline=offline, note=note), str(target))
+    said = None if assumptions is None else parse_assumptions(assumptions)
+    saes = resolve(str(target), sae, offline=offline, note=note, assumptions=said)
+    return open_single(saes, str(target))
 
 
 def open_single(saes: Sequence[Sae], target: str) -> Dictionary:

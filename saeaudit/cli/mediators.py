@@ -17,6 +17,7 @@ from saeaudit.vocabulary import BEAM, EPSILONS, FETCHED, MAX_ALTERNATIVES, MAX_T
 def mediators(
     targets: options.Targets,
     sae: options.Sae = None,
+    assume: options.Assume = None,
     config: options.Config = None,
     scan: Annotated[
         str | None,
@@ -94,7 +95,7 @@ def mediators(
         max_alternatives=max_alternatives, max_tokens=max_tokens, device=pick_device(device),
     )  # fmt: skip
     people = console(quiet=quiet)
-    saes = resolve_targets(targets, sae, people, offline=offline)
+    saes = resolve_targets(targets, sae, people, offline=offline, assume=assume)
     encoders = {
         name: resolve_targets([name], None, people, offline=offline) for name in encoder or ()
     }

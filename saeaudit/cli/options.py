@@ -26,6 +26,13 @@ Sae = Annotated[
     list[str] | None,
     typer.Option("--sae", metavar="GLOB", help="Only SAEs whose id matches; repeatable."),
 ]
+Assume = Annotated[
+    str | None,
+    typer.Option(
+        "--assume", metavar="WORDS",
+        help="What plain files leave open: centred or uncentred; relu, linear or topk=K.",
+    ),
+]  # fmt: skip
 Output = Annotated[
     str | None,
     typer.Option(

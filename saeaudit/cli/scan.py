@@ -25,6 +25,7 @@ def scan(
     ctx: typer.Context,
     targets: options.Targets,
     sae: options.Sae = None,
+    assume: options.Assume = None,
     config: options.Config = None,
     min_cosine: Annotated[
         float, typer.Option(metavar="T", help="Report pairs with |cosine| of at least T.")
@@ -99,7 +100,7 @@ def scan(
         device=pick_device(device),
     )
     people = console(quiet=quiet)
-    saes = resolve_targets(targets, sae, people, offline=offline)
+    saes = resolve_targets(targets, sae, people, offline=offline, assume=assume)
     known = settings.baseline if settings else None
     place.spare([*input_files(saes), config, baseline, known])
     large = any(entry.size > 8 << 20 for entry in saes)

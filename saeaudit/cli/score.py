@@ -17,6 +17,7 @@ from saeaudit.vocabulary import FETCHED, MARGIN, MAX_TOKENS, SIMILARITY_MODEL, S
 def score(
     targets: options.Targets,
     sae: options.Sae = None,
+    assume: options.Assume = None,
     config: options.Config = None,
     activations: options.Activations = None,
     tokens: options.Tokens = None,
@@ -108,7 +109,7 @@ def score(
         alternatives,
     )  # fmt: skip
     people = console(quiet=quiet)
-    saes = resolve_targets(targets, sae, people, offline=offline)
+    saes = resolve_targets(targets, sae, people, offline=offline, assume=assume)
     place.spare([
         *input_files(saes), config, activations, tokens, features, explanations, mediators,
     ])  # fmt: skip

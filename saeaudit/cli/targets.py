@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
 
 def resolve_targets(
-    targets: Sequence[str], globs: Sequence[str] | None, people: Console, *, offline: bool
-) -> list[Sae]:
+    targets: Sequence[str], globs: Sequence[str] | None, people: Console, *, offline: bool,
+    assume: str | None = None,
+) -> list[Sae]:  # fmt: skip
     """Resolve targets, in the order in which they were typed.
 
     Args:
@@ -21,16 +22,19 @@ def resolve_targets(
         globs: over SAE ids; all where None.
         people: is told what is waited for.
         offline: open no socket.
+        assume: what the user says of plain files.
 
     Raises:
-        AuditError: one of them names nothing, or cannot be asked for.
+        AuditError: an assumption that is none; one of them names nothing, or cannot be asked for.
     """
     from saeaudit.cli.console import Watcher
     from saeaudit.sources.target import resolve
+    from saeaudit.weights.assumptions import parse_assumptions
 
+    said = None if assume is None else parse_assumptions(assume)
     note = Watcher(people).note
     return [
         sae
         for target in targets
-        for sae in resolve(target, globs or (), offline=offline, note=note)
+        for sae in resolve(target, globs or (), offline=offline, note=note, assumptions=said)
     ]

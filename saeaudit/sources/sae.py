@@ -8,6 +8,7 @@ from pathlib import Path
 from saeaudit.sources.download import Bytes
 from saeaudit.sources.hub import Repo
 from saeaudit.sources.partial import decoder_path
+from saeaudit.weights.assumptions import Assumptions
 from saeaudit.weights.find import Listed
 from saeaudit.weights.tensors import Contents
 
@@ -28,6 +29,8 @@ class Sae:
     """Where it is on the hub."""
     contents: Contents | None = None
     """What the weight file holds, where resolving the target has meant to open it."""
+    assumptions: Assumptions | None = None
+    """What the user says of a plain file."""
 
     def shown(self, file: Path) -> str:
         """Name of a file for records: the same on every machine for samples and repositories."""

@@ -24,6 +24,7 @@ from saeaudit.sources.hub import Repo, is_offline, open_repo
 from saeaudit.sources.registry import registry_file, registry_names, registry_release
 from saeaudit.sources.releases import Release, known_releases
 from saeaudit.sources.sae import Remote, Sae
+from saeaudit.weights.assumptions import Assumptions
 from saeaudit.weights.find import Listed, find_listed, find_weights, natural
 from saeaudit.weights.tensors import READERS
 
@@ -45,6 +46,7 @@ def resolve(
     offline: bool = False,
     revision: str | None = None,
     note: Note | None = None,
+    assumptions: Assumptions | None = None,
 ) -> list[Sae]:
     """Resolve a target to the SAEs it names, in natural order of id.
 
@@ -54,6 +56,7 @@ def resolve(
         offline: open no socket.
         revision: commit, branch or tag, where the target itself names none.
         note: called with lines that a user should read while something is waited for.
+        assumptions: what the user says of the plain files among them.
 
     Raises:
         TargetError: it names nothing, or nothing that matches.
@@ -83,7 +86,7 @@ def resolve(
     kept: dict[Path, Sae] = {}  # a name and the path that it stands for are one SAE
     for name, local in found:
         if _matches(name, globs):
-            kept.setdefault(local.file, local)
+            kept.setdefault(local.file, replace(local, assumptions=assumptions))
     if not kept:
         names = ", ".join(name for name, _ in found[:5])
         raise TargetError(

@@ -18,6 +18,7 @@ from saeaudit.errors import WeightsError
 from saeaudit.untrusted import whole
 from saeaudit.weights import dictionary_learning, overcomplete
 from saeaudit.weights.assemble import Names, assemble, exponential, scalar
+from saeaudit.weights.assumptions import assumed_note
 from saeaudit.weights.interface import Loaded, Present
 from saeaudit.weights.orient import Layout, matrix
 from saeaudit.weights.tensors import FLOATS, Contents, Tensors
@@ -42,9 +43,6 @@ NAMES = {
     "b_mag": r"(?:b_mag|mag_bias)",
     "r_mag": "r_mag",
 }
-SHOWN: dict[Architecture, str] = {
-    "standard": "ReLU", "jumprelu": "JumpReLU", "topk": "TopK", "gated": "gated",
-}  # fmt: skip
 
 
 def decoder_name(tensors: Tensors) -> str | None:
@@ -146,7 +144,7 @@ def _plain(kind: str, decoder: str, tensors: Tensors, k: int | None, where: str)
         Names((shown,), **{part: (name,) for part, name in parts.items()}),
         architecture,
         Layout(features_last=linear),
-        notes=_assumed(architecture, centred=centred),
+        notes=(assumed_note(architecture, centred=centred),) if "encoder" in parts else (),
         subtract_b_dec=centred,
         k=k,
     )
@@ -206,14 +204,6 @@ def _architecture(parts: Mapping[str, str], k: int | None) -> Architecture:
     if k is not None:
         return "topk"
     return "jumprelu" if "threshold" in parts else "standard"
-
-
-def _assumed(architecture: Architecture, *, centred: bool) -> tuple[str, ...]:
-    """What a file that names no library leaves open, in a line."""
-    if architecture == "decoder-only":
-        return ()
-    how = "less the decoder's bias" if centred else "not centred"
-    return (f"assumed from its tensors: {SHOWN[architecture]}, input {how}",)
 
 
 def _lone_matrix(features: int, width: int) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from saeaudit.cli.app import app
 from saeaudit.sources import registry
 from saeaudit.sources.registry import registry_names, registry_release
 from saeaudit.sources.target import resolve
-from tests.hubserver import Hub
+from tests.support.hub import Hub
 
 REGISTRY = """\
 mixed-res:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from torch import Tensor
 
 from saeaudit.audit.checks import check_findings
-from saeaudit.audit.codes import Coder, misfit_note
+from saeaudit.audit.codes import Coder, misfit_note, tell_better_reading
 from saeaudit.audit.describe import describe_dictionary
 from saeaudit.audit.many import audit_all
 from saeaudit.audit.mediators.batch import Batch, make_batches
@@ -96,6 +96,7 @@ def mediators(
     tally = Tally(dictionary.sae, options.epsilons, examples)
     if inputs.activations is not None:
         coder = Coder(dictionary, options.device, options.budget)
+        tell_better_reading(dictionary, inputs.activations, options.device, observer)
         count = min(len(inputs.activations), options.max_tokens or len(inputs.activations))
         for start, stop in spans(count, WINDOW):
             encoded = coder.encode(inputs.activations[start:stop], start)

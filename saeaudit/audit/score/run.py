@@ -9,7 +9,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from saeaudit.audit.checks import check_codes
-from saeaudit.audit.codes import Coder, misfit_note
+from saeaudit.audit.codes import Coder, misfit_note, tell_better_reading
 from saeaudit.audit.describe import describe_dictionary
 from saeaudit.audit.many import audit_all
 from saeaudit.audit.observer import SILENT, Observer
@@ -171,6 +171,7 @@ def _plan_activations(
             hint="--activations FILE or --features FILE",
         )
     coder = Coder(dictionary, options.device)
+    tell_better_reading(dictionary, activations, options.device, observer)
     measured, chosen = _measured_tokens(len(activations), options, dictionary.sae)
     mediators = inputs.mediators
     if mediators is not None:

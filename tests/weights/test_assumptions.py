@@ -1,0 +1,108 @@
+"""What a plain file leaves open: what users say of it, and which reading is better."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import saeaudit
+from saeaudit import AuditError
+from saeaudit.audit.codes import make_encoder
+from saeaudit.audit.mediators.inputs import MediatorInputs
+from saeaudit.audit.score.inputs import ScoreInputs
+from tests.conftest import Cli
+from tests.support.notes import Notes
+from tests.weights import layouts
+from tests.weights.layouts import B_DEC, B_ENC, DEC, ENC, F, X, centred, relu, t, top
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "a.safetensors"
+    save_file({"W_enc": t(ENC), "W_dec": t(DEC), "b_enc": t(B_ENC), "b_dec": t(B_DEC)}, path)
+    return path
+
+
+def test_what_is_said_is_how_it_is_read(file: Path) -> None:
+    k = len(top(X)[0].nonzero()[0])
+    inside = centred() @ ENC + B_ENC
+    kept = inside >= np.sort(inside, 1)[:, -k, None]
+    for said, expected, note in (
+        ("centred", relu(inside), "ReLU, input less the decoder's bias"),
+        ("uncentred, relu", relu(X @ ENC + B_ENC), "ReLU, input not centred"),
+        (f"topk={k}, centred", relu(inside) * kept, "TopK, input less the decoder's bias"),
+    ):
+        dictionary = saeaudit.open(file, assumptions=said)
+        encoder = make_encoder(dictionary, dtype=torch.float64)
+        assert np.allclose(encoder.codes(torch.from_numpy(X)), expected, atol=1e-6)
+        assert dictionary.weights.notes == (f"assumed as --assume says: {note}",)
+    linear = saeaudit.open(file, assumptions="linear")
+    assert linear.codes_unavailable == "a linear encoder, whose codes may be negative"
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("", "'' in '' is unknown"),
+        ("centered", "'centered'"),
+        ("topk", "'topk'"),
+        ("topk=0", "'topk=0'"),
+        ("centred,uncentred", "'uncentred'"),
+        ("relu,topk=3", "'topk=3'"),
+        (f"topk={F + 1}", f"but {F} features"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(said: str, message: str, file: Path) -> None:
+    with pytest.raises(AuditError, match=message):
+        saeaudit.open(file, assumptions=said)
+
+
+def test_files_that_say_for_themselves_are_not_assumed_of(tmp_path: Path) -> None:
+    with pytest.raises(AuditError, match="is gemma_scope, not plain: nothing to assume"):
+        saeaudit.open(layouts.LAYOUTS["gemma_scope"][0](tmp_path), assumptions="centred")
+    save_file({"W_dec": t(DEC)}, tmp_path / "bare.safetensors")
+    with pytest.raises(AuditError, match="has no encoder: nothing to assume"):
+        saeaudit.open(tmp_path / "bare.safetensors", assumptions="relu")
+    save_file({"W_enc": t(ENC), "W_dec": t(DEC)}, tmp_path / "unbiased.safetensors")
+    with pytest.raises(AuditError, match="no decoder bias"):
+        saeaudit.open(tmp_path / "unbiased.safetensors", assumptions="centred")
+
+
+def test_activations_say_which_reading_is_better(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    codes = rng.exponential(1, (40, 6)) * (rng.random((40, 6)) < 0.5)
+    x = torch.from_numpy(codes + 5.0 + 0.05 * rng.normal(size=codes.shape))
+    file = tmp_path / "a.safetensors"
+    save_file({"W_enc": t(np.eye(6)), "W_dec": t(np.eye(6)), "b_dec": t(np.full(6, 5.0))}, file)
+    for said, advice in ((None, "--assume centred reads it so"), ("centred", None)):
+        dictionary = saeaudit.open(file, assumptions=said)
+        for run, inputs in (
+            (saeaudit.mediators, MediatorInputs(x)),
+            (saeaudit.score, ScoreInputs(x)),
+        ):
+            notes = Notes()
+            list(run(dictionary, inputs, observer=notes))
+            lines = [line for line in notes.lines if "of the variance uncentred" in line]
+            assert len(lines) == (advice is not None)
+            assert all("centred: centred is better" in line for line in lines)
+            assert all(advice in line for line in lines)
+
+
+def test_every_command_takes_it(cli: Cli, file: Path) -> None:
+    np.save(file.parent / "x.npy", X)
+    for command in (["scan"], ["mediators", "--activations", "x.npy"],
+                    ["score", "--activations", "x.npy", "--explanations", "none"]):  # fmt: skip
+        done = cli(*command, file, "--assume", "centred", "--no-progress")
+        assert b"assumed as --assume says: ReLU, input less the decoder's bias" in done.stderr
+        (told,) = (
+            r for r in map(json.loads, done.stdout.splitlines()) if r["type"] == "dictionary"
+        )
+        assert told["centred"] is True
+        refused = cli(*command, file, "--assume", "centered")
+        assert refused.returncode == 2 and refused.stderr.count(b"\n") == 1
+        assert b"--assume" in refused.stderr
