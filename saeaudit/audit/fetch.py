@@ -8,7 +8,7 @@ from pathlib import Path
 
 from saeaudit.audit.describe import tell_notes
 from saeaudit.audit.observer import SILENT, Observer
-from saeaudit.audit.open import open_local
+from saeaudit.audit.open import open_sae
 from saeaudit.errors import AuditError
 from saeaudit.records import ErrorRecord, ListingRecord
 from saeaudit.sources.exports import fetch_export
@@ -21,8 +21,8 @@ from saeaudit.weights.families import family_of
 
 def list_all(saes: Sequence[Sae]) -> Iterator[ListingRecord]:
     """Describe resolved targets without fetching anything."""
-    for local in saes:
-        yield _listing(local, local.remote)
+    for sae in saes:
+        yield _listing(sae, sae.remote)
 
 
 def fetch_all(
@@ -45,45 +45,45 @@ def fetch_all(
     Yields:
         A listing record for each SAE that is now here and opens; an error record for the others.
     """
-    for local in saes:
+    for sae in saes:
         try:
-            yield _fetch(local, decoder_only, observer)
+            yield _fetch(sae, decoder_only, observer)
             for kind in exports:
-                source = source_of(local)
+                source = source_of(sae)
                 batches = fetch_export(
                     source, kind, offline=offline, progress=observer.arrived, note=observer.note
                 )
-                yield _export_listing(local, source, kind, batches)
+                yield _export_listing(sae, source, kind, batches)
         except AuditError as error:
-            what = f"{error.where}: {error.what}" if error.where != local.sae else error.what
-            yield ErrorRecord(local.sae, what, error.hint)
+            what = f"{error.where}: {error.what}" if error.where != sae.id else error.what
+            yield ErrorRecord(sae.id, what, error.hint)
 
 
-def _fetch(local: Sae, decoder_only: bool, observer: Observer) -> ListingRecord:
-    remote = local.remote
+def _fetch(sae: Sae, decoder_only: bool, observer: Observer) -> ListingRecord:
+    remote = sae.remote
     if decoder_only and remote is not None:
         try:
             place = fetch_decoder(
                 remote.repo,
                 remote.listed,
-                lambda file: open_local(replace(local, file=file, base=file.parent)),
+                lambda file: open_sae(replace(sae, file=file, base=file.parent)),
                 observer.arrived,
             )
             size = place.stat().st_size
             return ListingRecord(
-                local.sae, remote.uri, (str(place),), size, remote.listed.format, cached=True
+                sae.id, remote.uri, (str(place),), size, remote.listed.format, cached=True
             )
         except UnsuitableError as error:
-            observer.note(f"{local.sae}: fetching the whole file, because {error}")
+            observer.note(f"{sae.id}: fetching the whole file, because {error}")
     if remote is not None:
         remote.repo.fetch(remote.files, observer.arrived)
-    tell_notes(open_local(local), observer)
-    return _listing(local, remote)
+    tell_notes(open_sae(sae), observer)
+    return _listing(sae, remote)
 
 
-def _export_listing(local: Sae, source: str, kind: Kind, batches: Sequence[Path]) -> ListingRecord:
+def _export_listing(sae: Sae, source: str, kind: Kind, batches: Sequence[Path]) -> ListingRecord:
     return ListingRecord(
-        sae=local.sae,
+        sae=sae.id,
         uri=f"neuronpedia:{source}/{kind}",
         files=tuple(map(str, batches)),
         bytes=sum(batch.stat().st_size for batch in batches),
@@ -92,13 +92,13 @@ def _export_listing(local: Sae, source: str, kind: Kind, batches: Sequence[Path]
     )
 
 
-def _listing(local: Sae, remote: Remote | None) -> ListingRecord:
+def _listing(sae: Sae, remote: Remote | None) -> ListingRecord:
     if remote is None:
         return ListingRecord(
-            local.sae, str(local.file), (str(local.file),), local.file.stat().st_size,
-            family_of(local.file).name, cached=True,
+            sae.id, str(sae.file), (str(sae.file),), sae.file.stat().st_size,
+            family_of(sae.file).name, cached=True,
         )  # fmt: skip
     cached = all(remote.repo.local(name).is_file() for name in remote.files)
     return ListingRecord(
-        local.sae, remote.uri, remote.files, remote.bytes, remote.listed.format, cached=cached
+        sae.id, remote.uri, remote.files, remote.bytes, remote.listed.format, cached=cached
     )

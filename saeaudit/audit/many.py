@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 
-from saeaudit.audit.open import open_local
+from saeaudit.audit.open import open_sae
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 from saeaudit.records import ErrorRecord, Record, Verdict, is_finding
@@ -35,7 +35,7 @@ def audit_all(
                 yield record
         except AuditError as error:
             errors += 1
-            yield ErrorRecord(sae.sae, _reason(error, sae), error.hint)
+            yield ErrorRecord(sae.id, _reason(error, sae), error.hint)
     yield Verdict(passed=not errors, rules=(), new_findings=findings, known_findings=0)
 
 
@@ -58,16 +58,16 @@ def _open_aside(sae: Sae) -> Future[Dictionary]:
 
     def work() -> None:
         try:
-            future.set_result(open_local(sae))
+            future.set_result(open_sae(sae))
         except BaseException as error:
             future.set_exception(error)
 
-    threading.Thread(target=work, daemon=True, name=f"open {sae.sae}").start()
+    threading.Thread(target=work, daemon=True, name=f"open {sae.id}").start()
     return future
 
 
 def _reason(error: AuditError, sae: Sae) -> str:
     """What is wrong, naming the file where that says more than the SAE's id."""
-    if error.where in ("", sae.sae, str(sae.file)):
+    if error.where in ("", sae.id, str(sae.file)):
         return error.what
     return f"{error.where}: {error.what}"

@@ -19,37 +19,37 @@ from saeaudit.weights.families import family_of
 from saeaudit.weights.find import read_weights
 
 
-def open_local(local: Sae) -> Dictionary:
+def open_sae(sae: Sae) -> Dictionary:
     """Open one SAE; its files are hashed while its rows are measured.
 
     Raises:
         WeightsError: not weights, damaged, or nothing usable in it.
     """
-    local = local.bring()
-    weights, paths = read_weights(local.file, local.contents)
-    if local.assumptions is not None:
-        weights = assume(weights, local.assumptions, str(local.file))
+    sae = sae.bring()
+    weights, paths = read_weights(sae.file, sae.contents)
+    if sae.assumptions is not None:
+        weights = assume(weights, sae.assumptions, str(sae.file))
     try:
         with ThreadPoolExecutor(1) as pool:
             digests = pool.map(sha256_of, paths)
             norms = row_norms(weights.decoder)
             files = tuple(
-                FileRead(local.shown(path), path.stat().st_size, digest)
+                FileRead(sae.shown(path), path.stat().st_size, digest)
                 for path, digest in zip(paths, map(_checked, paths, digests), strict=True)
             )
     except OSError as error:  # it has vanished meanwhile
         raise WeightsError(
-            f"cannot be read: {error.strerror or error}", where=str(local.file)
+            f"cannot be read: {error.strerror or error}", where=str(sae.file)
         ) from error
-    uri = local.remote.uri if local.remote else local.sae
-    return validate(local.sae, weights, Source(uri, files, local.revision), norms)
+    uri = sae.remote.uri if sae.remote else sae.id
+    return validate(sae.id, weights, Source(uri, files, sae.revision), norms)
 
 
-def input_files(found: Iterable[Sae]) -> Iterator[Path]:
+def input_files(saes: Iterable[Sae]) -> Iterator[Path]:
     """Files that opening these SAEs reads: weights, and what lies beside them."""
-    for local in found:
-        yield local.file
-        yield from map(Path, family_of(local.file).beside(local.file))
+    for sae in saes:
+        yield sae.file
+        yield from map(Path, family_of(sae.file).beside(sae.file))
 
 
 def open_target(
@@ -88,11 +88,11 @@ def open_single(saes: Sequence[Sae], target: str) -> Dictionary:
     """
     if len(saes) > 1:
         raise TargetError(
-            f"names {len(saes)} SAEs: {saes[0].sae}, {saes[1].sae}, …",
+            f"names {len(saes)} SAEs: {saes[0].id}, {saes[1].id}, …",
             where=target,
             hint="open them one by one",
         )
-    return open_local(saes[0])
+    return open_sae(saes[0])
 
 
 def _checked(path: Path, digest: str) -> str:

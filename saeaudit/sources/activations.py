@@ -41,15 +41,15 @@ def read_activations(path: Path, width: int) -> Tensor:
         AuditError: none or several, another width, or no rows.
     """
     tensors = _tensors(path)
-    found = {n: t for n, t in tensors.items() if len(t.shape) == 2 and t.dtype in FLOATS}
-    name = "activations" if "activations" in found else next(iter(found), "")
-    if not found or (name != "activations" and len(found) > 1):
+    matrices = {n: t for n, t in tensors.items() if len(t.shape) == 2 and t.dtype in FLOATS}
+    name = "activations" if "activations" in matrices else next(iter(matrices), "")
+    if not matrices or (name != "activations" and len(matrices) > 1):
         raise AuditError(
-            "holds no matrix of activations" if not found else "holds several matrices",
+            "holds no matrix of activations" if not matrices else "holds several matrices",
             where=str(path),
             hint="one float tensor [N, d], or several of which one is named 'activations'",
         )
-    stored = found[name]
+    stored = matrices[name]
     if stored.shape[1] != width:
         raise AuditError(
             f"activations of width {stored.shape[1]}; the SAE reads {width}", where=str(path)
@@ -105,11 +105,11 @@ def read_codes(path: Path, count: int, features: int) -> Rows:
         read = _sparse(tensors["indices"], tensors["values"], features, where)
         shape: tuple[int, ...] = (tensors["values"].shape[0], features)
     else:
-        found = {n: t for n, t in tensors.items() if len(t.shape) == 2 and _is_real(t)}
-        name = "codes" if "codes" in found else next(iter(found), "")
-        if name not in found:
+        matrices = {n: t for n, t in tensors.items() if len(t.shape) == 2 and _is_real(t)}
+        name = "codes" if "codes" in matrices else next(iter(matrices), "")
+        if name not in matrices:
             raise AuditError("holds no matrix of codes", where=where, hint="codes [N, F]")
-        dense, shape = found[name].load(), found[name].shape
+        dense, shape = matrices[name].load(), matrices[name].shape
 
         def read(start: int, stop: int) -> Tensor:
             return dense[start:stop].to(torch.float64)
@@ -154,10 +154,10 @@ def _sparse(indices: Stored, values: Stored, features: int, where: str) -> Rows:
         )
 
     def read(start: int, stop: int) -> Tensor:
-        some, kept = index[start:stop].long(), value[start:stop].to(torch.float64)
-        kept = kept * (some >= 0)
-        return torch.zeros(len(some), features, dtype=torch.float64).scatter_add_(
-            1, some.clamp(min=0), kept
+        listed, kept = index[start:stop].long(), value[start:stop].to(torch.float64)
+        kept = kept * (listed >= 0)
+        return torch.zeros(len(listed), features, dtype=torch.float64).scatter_add_(
+            1, listed.clamp(min=0), kept
         )
 
     return read

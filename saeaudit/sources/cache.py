@@ -18,19 +18,19 @@ LONGEST_NAME, LONGEST_PATH = 255, 1024
 
 def cache_root() -> Path:
     """The hub's own cache, read from the environment at each call."""
-    given = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
+    named = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
     home = os.environ.get("HF_HOME")
-    if given:
-        return Path(given).expanduser()
+    if named:
+        return Path(named).expanduser()
     base = Path(home).expanduser() if home else Path.home() / ".cache" / "huggingface"
     return base / "hub"
 
 
 def cache_folder() -> Path:
     """saeaudit's own cache: SAEAUDIT_CACHE, or saeaudit in the user's cache folder."""
-    given = os.environ.get("SAEAUDIT_CACHE")
+    named = os.environ.get("SAEAUDIT_CACHE")
     xdg = os.environ.get("XDG_CACHE_HOME")
-    base = Path(given) if given else (Path(xdg) if xdg else Path.home() / ".cache") / "saeaudit"
+    base = Path(named) if named else (Path(xdg) if xdg else Path.home() / ".cache") / "saeaudit"
     return base.expanduser()
 
 

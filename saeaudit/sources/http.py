@@ -263,15 +263,15 @@ def library() -> Any:
         AuditError: the library refuses the environment's settings.
     """
     name = "HF_HUB_DOWNLOAD_TIMEOUT"
-    given = os.environ.pop(name, None) if "huggingface_hub.constants" not in sys.modules else None
+    setting = os.environ.pop(name, None) if "huggingface_hub.constants" not in sys.modules else None
     try:
         import huggingface_hub.constants
         import huggingface_hub.utils
     except ValueError as error:
         raise AuditError(f"a bad value in an HF_ variable: {error}", where="environment") from error
     finally:
-        if given is not None:
-            os.environ[name] = given
+        if setting is not None:
+            os.environ[name] = setting
     return huggingface_hub.utils
 
 
@@ -304,10 +304,10 @@ def endpoint() -> str:
     Raises:
         AuditError: HF_ENDPOINT is no web address.
     """
-    given = (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
-    if not is_web_address(given):
-        raise AuditError(f"{given!r} is no web address", where="HF_ENDPOINT", hint="https://host")
-    return given
+    setting = (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
+    if not is_web_address(setting):
+        raise AuditError(f"{setting!r} is no web address", where="HF_ENDPOINT", hint="https://host")
+    return setting
 
 
 def unexpected(url: str, what: str, where: str) -> HostError:

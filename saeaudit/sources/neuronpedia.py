@@ -67,7 +67,7 @@ class FeatureStatistics:
     """Counts, in proportion."""
 
 
-def source_of(local: Sae) -> str:
+def source_of(sae: Sae) -> str:
     """Neuronpedia's ``model/source`` for an SAE.
 
     A release of the user's own says it for the SAEs that it names; of all others a table does.
@@ -75,21 +75,17 @@ def source_of(local: Sae) -> str:
     Raises:
         TargetError: none is known that is certainly of this SAE.
     """
-    if local.remote is None:
-        raise TargetError(
-            "no explanations are known for a local file", where=local.sae, hint=BY_HAND
-        )
-    repo, listed = local.remote.repo.repo_id, local.remote.listed
+    if sae.remote is None:
+        raise TargetError("no explanations are known for a local file", where=sae.id, hint=BY_HAND)
+    repo, listed = sae.remote.repo.repo_id, sae.remote.listed
     for release in added_releases():
         for path in release.saes.values():
             if release.neuronpedia and f"{release.source}/{path}" == f"hf://{repo}/{listed.name}":
-                return _filled(release.neuronpedia, path, local.sae)
+                return _filled(release.neuronpedia, path, sae.id)
     sources = known_sources()
     source = sources.get((repo, listed.name)) or sources.get((repo, listed.file))
     if source is None:
-        raise TargetError(
-            "no Neuronpedia source is known for this SAE", where=local.sae, hint=BY_HAND
-        )
+        raise TargetError("no Neuronpedia source is known for this SAE", where=sae.id, hint=BY_HAND)
     return source
 
 

@@ -17,8 +17,8 @@ from saeaudit.weights.tensors import Contents
 class Sae:
     """One SAE on this machine, or one that `bring` will put there."""
 
-    sae: str
-    """Its id as the user can type it."""
+    id: str
+    """As the user can type it."""
     file: Path
     """Its weight file."""
     base: Path | None = None

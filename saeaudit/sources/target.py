@@ -25,7 +25,7 @@ from saeaudit.sources.registry import registry_file, registry_names, registry_re
 from saeaudit.sources.releases import Release, known_releases
 from saeaudit.sources.sae import Remote, Sae
 from saeaudit.weights.assumptions import Assumptions
-from saeaudit.weights.find import Listed, find_listed, find_weights, natural
+from saeaudit.weights.find import Listed, Located, find_listed, find_weights, natural
 from saeaudit.weights.tensors import READERS
 
 URI = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?(?:/(?P<path>.+?))?/?")
@@ -65,36 +65,34 @@ def resolve(
     opening = partial(open_repo, offline=is_offline(offline), note=note)
     _check_globs(globs)
     if target in SAMPLES:
-        found = [("", Sae(target, sample_root() / SAMPLES[target], sample_root()))]
+        named = [("", Sae(target, sample_root() / SAMPLES[target], sample_root()))]
     elif target.startswith("hf://"):
-        found = _hub(target, opening, revision)
+        named = _hub(target, opening, revision)
     elif _exists(target):
-        root = target.rstrip("/") or "/"
-        found = [
-            (
-                located.name or Path(target).name,
-                Sae(
-                    f"{root}/{located.name}" if located.name else target,
-                    located.file,
-                    contents=located.contents,
-                ),
-            )
-            for located in find_weights(Path(target), note)
-        ]
+        named = [_on_disk(target, located) for located in find_weights(Path(target), note)]
     else:
-        found = _release(target, opening, revision)
+        named = _release(target, opening, revision)
     kept: dict[Path, Sae] = {}  # a name and the path that it stands for are one SAE
-    for name, local in found:
+    for name, sae in named:
         if _matches(name, globs):
-            kept.setdefault(local.file, replace(local, assumptions=assumptions))
+            kept.setdefault(sae.file, replace(sae, assumptions=assumptions))
     if not kept:
-        names = ", ".join(name for name, _ in found[:5])
+        names = ", ".join(name for name, _ in named[:5])
         raise TargetError(
             f"no SAE here matches --sae {' '.join(globs)}",
             where=target,
-            hint=f"there are {len(found)}: {names}{' …' if len(found) > 5 else ''}",
+            hint=f"there are {len(named)}: {names}{' …' if len(named) > 5 else ''}",
         )
-    return sorted(kept.values(), key=lambda local: natural(local.sae))
+    return sorted(kept.values(), key=lambda sae: natural(sae.id))
+
+
+def _on_disk(target: str, located: Located) -> tuple[str, Sae]:
+    """An SAE at or below a local target, and its name for globs."""
+    if not located.name:
+        return Path(target).name, Sae(target, located.file, contents=located.contents)
+    root = target.rstrip("/") or "/"
+    sae = Sae(f"{root}/{located.name}", located.file, contents=located.contents)
+    return located.name, sae
 
 
 def _exists(target: str) -> bool:
@@ -149,15 +147,15 @@ def _in_repo(
             where=where,
             hint="run once without --offline" if repo.offline else "",
         )
-    out = []
+    named = []
     for one in listed:
         size = sum(files[name].size for name in (one.file, *one.beside) if name in files)
         remote = Remote(repo, one, show(one.name), size)
         base = repo.folder / "snapshots" / repo.commit
         name = one.name[len(path) :].strip("/") if path and not single else one.name
-        local = Sae(remote.uri, repo.local(one.file), base, repo.commit, remote)
-        out.append((name or one.name, local))
-    return out
+        sae = Sae(remote.uri, repo.local(one.file), base, repo.commit, remote)
+        named.append((name or one.name, sae))
+    return named
 
 
 def _release(target: str, opening: Opening, revision: str | None) -> list[tuple[str, Sae]]:
@@ -217,12 +215,12 @@ def _from_release(
     if sae in release.saes:  # a name is of one SAE, though checkpoints may lie in its folder
         exact = [(name, local) for name, local in found if _path_of(local) == path] or found
         if len(exact) == 1:
-            return [(sae, replace(exact[0][1], sae=f"{release.name}/{sae}"))]
+            return [(sae, replace(exact[0][1], id=f"{release.name}/{sae}"))]
     if sae:
         return found
     aliases = {path: alias for alias, path in release.saes.items()}
     named = [
-        (aliases[name], replace(local, sae=f"{release.name}/{aliases[name]}"))
+        (aliases[name], replace(local, id=f"{release.name}/{aliases[name]}"))
         for name, local in found
         if name in aliases
     ]

@@ -14,12 +14,12 @@ from tests.support.dictionaries import opened
 
 def test_the_next_is_read_while_one_is_scanned(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [Sae(name, Path(name)) for name in "abcd"]
-    begun = {local.sae: threading.Event() for local in found}
+    begun = {local.id: threading.Event() for local in found}
     dictionary = opened(np.eye(3))
 
-    def open_local(local: Sae):
-        begun[local.sae].set()
-        if local.sae == "b":
+    def open_sae(local: Sae):
+        begun[local.id].set()
+        if local.id == "b":
             raise WeightsError("broken", where="b")
         return dictionary
 
@@ -31,7 +31,7 @@ def test_the_next_is_read_while_one_is_scanned(monkeypatch: pytest.MonkeyPatch) 
         yield from ()
 
     names = iter("acd")
-    monkeypatch.setattr(many, "open_local", open_local)
+    monkeypatch.setattr(many, "open_sae", open_sae)
     records = list(many.audit_all(found, scan))
     assert [record.type for record in records] == ["error", "verdict"]
     assert next(names, None) is None, "every readable SAE is scanned"

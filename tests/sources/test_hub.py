@@ -80,7 +80,7 @@ def test_release_names(hub: Hub) -> None:
     assert record["sae"] == name
     assert record["source"]["path"].startswith("layer_16/width_16k/average_l0_78")
     (local,) = resolve("gemma-scope-2b-pt-res", ["layer_16/*/canonical", "layer_16*78"])
-    assert local.sae.endswith("average_l0_78")
+    assert local.id.endswith("average_l0_78")
     assert len(resolve("gemma-scope-2b-pt-res")) == 3
     assert saeaudit.open("gemma-scope-2b-pt-res/layer_2/width_16k/average_l0_141").d_sae == 300
     with pytest.raises(AuditError, match=r"did you mean .*layer_16/width_16k/canonical"):

@@ -65,7 +65,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_names_of_saelens(hub: Hub, installed: None) -> None:
     (local,) = resolve("mixed-res/first")
-    assert local.sae == "mixed-res/first"
+    assert local.id == "mixed-res/first"
     assert saeaudit.open("mixed-res/first").weights.format == "saelens"
     with pytest.raises(AuditError, match="did you mean mixed-res/first"):
         resolve("mixed-res/frist")
@@ -87,8 +87,8 @@ def test_a_name_is_of_one_sae(hub: Hub, installed: None) -> None:
     assert layer.file.name == "W_dec_3.safetensors"
     assert resolve("layers") == [layer]
     (last,) = resolve("trained/last")
-    assert (last.sae, last.file.name) == ("trained/last", "ae.pt")
-    assert [local.sae for local in resolve("trained")] == ["trained/last"]
+    assert (last.id, last.file.name) == ("trained/last", "ae.pt")
+    assert [local.id for local in resolve("trained")] == ["trained/last"]
     with pytest.raises(AuditError, match="no such"):
         resolve("trained/gone")
 

@@ -198,8 +198,8 @@ def test_folders_and_globs(tmp_path: Path) -> None:
     names = [sae.name for sae in find_weights(tmp_path)]
     assert names == [f"layer_{n}/average_l0_9" for n in (1, 2, 10)]
     picked = resolve(str(tmp_path), ["layer_1*"])
-    assert [p.sae for p in picked] == [f"{tmp_path}/layer_{n}/average_l0_9" for n in (1, 10)]
-    assert saeaudit.open(picked[0].sae).d_sae == F
+    assert [p.id for p in picked] == [f"{tmp_path}/layer_{n}/average_l0_9" for n in (1, 10)]
+    assert saeaudit.open(picked[0].id).d_sae == F
     with pytest.raises(AuditError, match="no SAE here matches"):
         resolve(str(tmp_path), ["layer_7*"])
     with pytest.raises(AuditError, match="names 3 SAEs"):
