@@ -52,8 +52,8 @@ class Explanations:
     @property
     def explainer(self) -> str:
         """Name of the method and model that wrote the labels; may be empty."""
-        some = next(iter(self.labels.values()), None)
-        return " ".join(part for part in (some.kind, some.model) if part) if some else ""
+        label = next(iter(self.labels.values()), None)
+        return " ".join(part for part in (label.kind, label.model) if part) if label else ""
 
 
 def find_explanations(target: str, *, offline: bool = True) -> Path | None:
@@ -75,8 +75,8 @@ def find_features(target: str) -> Path | None:
 
 def _fetched(target: str, kind: str) -> Path | None:
     try:
-        (local,) = resolve(target, (), offline=True)
-        folder = export_folder(source_of(local)) / kind
+        (sae,) = resolve(target, (), offline=True)
+        folder = export_folder(source_of(sae)) / kind
     except (TargetError, AuditError, ValueError):
         return None
     return folder if (folder / ".complete").exists() else None
@@ -93,30 +93,30 @@ def load_explanations(path: Path, features: int) -> Explanations:
     Raises:
         AuditError: unreadable, no explanation in it, or one of a feature that the SAE has not.
     """
-    found = _read(path)
+    explained = _read(path)
     where = str(path)
-    if not found:
+    if not explained:
         raise AuditError("no explanation in it", where=where, hint="rows of index and description")
-    foreign = next((i for i in found if not 0 <= i < features), None)
+    foreign = next((i for i in explained if not 0 <= i < features), None)
     if foreign is not None:
         raise AuditError(
             f"explains feature {foreign} of {features}",
             where=where,
             hint="are these explanations of another SAE?",
         )
-    clean = {i: [e for e in texts if usable(e.description)] for i, texts in found.items()}
-    total = sum(map(len, found.values()))
+    clean = {i: [e for e in texts if usable(e.description)] for i, texts in explained.items()}
+    total = sum(map(len, explained.values()))
     kept = sum(map(len, clean.values()))
     groups = Counter((e.kind, e.model) for texts in clean.values() for e in texts)
     main = max(groups, key=lambda g: (groups[g], g)) if groups else None
     labels, second = {}, {}
     for i, texts in sorted(clean.items()):
-        own = [e for e in texts if (e.kind, e.model) == main]
-        if own:
-            labels[i] = own[0]
-        unlike = [e for e in texts if e is not (own[0] if own else None)]
-        if own and unlike:
-            second[i] = own[0], unlike[0]
+        of_main = [e for e in texts if (e.kind, e.model) == main]
+        if of_main:
+            labels[i] = of_main[0]
+        unlike = [e for e in texts if e is not (of_main[0] if of_main else None)]
+        if of_main and unlike:
+            second[i] = of_main[0], unlike[0]
     return Explanations(where, labels, second, total - kept)
 
 
@@ -132,7 +132,7 @@ def _read(path: Path) -> dict[int, list[Explanation]]:
     if not path.is_file():
         raise AuditError("no such file", where=str(path))
     where = str(path)
-    found: dict[int, list[Explanation]] = {}
+    explained: dict[int, list[Explanation]] = {}
     try:
         with path.open("rb") as stream:
             lines = text_lines(stream, where, total=FILE)
@@ -150,7 +150,7 @@ def _read(path: Path) -> dict[int, list[Explanation]]:
                         hint="index and description in each row",
                     )
                 if explanation:
-                    found.setdefault(index, []).append(explanation)
+                    explained.setdefault(index, []).append(explanation)
     except (OSError, ValueError, OverflowError, csv.Error) as error:
         raise AuditError(f"cannot be read: {error}", where=where) from error
-    return found
+    return explained
