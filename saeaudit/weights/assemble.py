@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeGuard
 
 from torch import Tensor
@@ -53,8 +54,6 @@ def assemble(
     names: Names,
     architecture: Architecture,
     layout: Layout,
-    *,
-    notes: tuple[str, ...] = (),
     **fields: Any,
 ) -> Weights:
     """Orient and check one SAE's tensors.
@@ -66,8 +65,7 @@ def assemble(
         names: how the family calls them.
         architecture: the encoder's formula; "decoder-only" replaces it where no encoder is there.
         layout: what the family and its configuration say about the shapes.
-        notes: as in `Weights`; that it is a transcoder is added here.
-        **fields: further fields of `Weights`.
+        **fields: further fields of `Weights`. That it is a transcoder is added to its notes.
 
     Raises:
         WeightsError: no decoder, or shapes that contradict each other.
@@ -82,21 +80,14 @@ def assemble(
         for field in ("b_enc", "b_dec", "b_gate", "b_mag", "r_mag")
     }
     threshold = vector(tensors, names.threshold)
-    lengths = [len(v) for v in (vectors["b_enc"], threshold) if _is_per_feature(v)]
-    gate = vectors["b_gate"]
-    if _is_per_feature(gate) and len(gate) in shape:  # validation names one of another length
-        lengths.append(len(gate))
-    settled = layout._replace(
-        features=layout.features or next(iter(lengths), None),
-        width=layout.width or _length(vectors["b_dec"], flat=len(shape) == 3),
-    )
+    settled = _settled(layout, shape, vectors | {"threshold": threshold})
     encoder = next((tensors[n] for n in names.encoder if n in tensors), None)
     oriented = orient(flattened(tensors[name]), encoder, settled, name, where)
     if threshold is not None and threshold.numel() == 1:  # shared by all features
         threshold = threshold.reshape(()).expand(oriented.features)
     if len(shape) == 3:
         vectors["b_dec"] = None  # one bias a layer, or of one layer only
-    return Weights(
+    weights = Weights(
         format=family,
         decoder=oriented.decoder(),
         architecture=architecture if oriented.encoder else "decoder-only",
@@ -108,8 +99,22 @@ def assemble(
         b_gate=vectors["b_gate"],
         b_mag=vectors["b_mag"],
         r_mag=vectors["r_mag"],
-        notes=notes + _space_notes(shape, layout),
         **fields,
+    )
+    return replace(weights, notes=weights.notes + _space_notes(shape, layout))
+
+
+def _settled(
+    layout: Layout, shape: tuple[int, ...], vectors: Mapping[str, Tensor | None]
+) -> Layout:
+    """The layout, where a configuration is silent by the lengths of the vectors."""
+    lengths = [len(v) for v in (vectors["b_enc"], vectors["threshold"]) if _is_per_feature(v)]
+    gate = vectors["b_gate"]
+    if _is_per_feature(gate) and len(gate) in shape:  # validation names one of another length
+        lengths.append(len(gate))
+    return layout._replace(
+        features=layout.features or next(iter(lengths), None),
+        width=layout.width or _length(vectors["b_dec"], flat=len(shape) == 3),
     )
 
 

@@ -150,3 +150,11 @@ def test_any_damage_is_one_error(suffix: str, tmp_path: Path) -> None:
             refused += 1
             assert "\n" not in error.line()
     assert refused > 5
+
+
+def test_a_member_that_is_another_than_its_directory_says_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "a.pt"
+    torch.save({"W_dec": X}, file)
+    file.write_bytes(file.read_bytes().replace(b"/data/0", b"/data/1", 1))
+    with pytest.raises(AuditError, match="damaged"):
+        read_tensors(file)
