@@ -35,6 +35,7 @@ def fetch(
     features: Annotated[
         bool, typer.Option("--features", help="Also its feature statistics from Neuronpedia.")
     ] = False,
+    neuronpedia: options.Neuronpedia = None,
     listed: Annotated[
         bool, typer.Option("--list", help="Say what there is, and fetch nothing.")
     ] = False,
@@ -57,6 +58,7 @@ def fetch(
     from saeaudit.formats.output import destination
     from saeaudit.records import ErrorRecord
     from saeaudit.sources.hub import is_offline
+    from saeaudit.sources.neuronpedia import check_source
     from saeaudit.sources.target import resolve
 
     place = destination(output)
@@ -67,6 +69,8 @@ def fetch(
         exports.append("features")
     people = console(quiet=quiet)
     saes = resolve(source, sae or (), offline=offline, revision=revision, note=Watcher(people).note)
+    if neuronpedia is not None:
+        check_source(neuronpedia, saes)
     place.spare(input_files(saes))
     failed = fetched = size = 0
     with place.opened() as writer:
@@ -83,6 +87,7 @@ def fetch(
                 saes,
                 decoder_only=decoder_only,
                 exports=exports,
+                neuronpedia=neuronpedia,
                 offline=is_offline(offline),
                 observer=observer,
             )

@@ -32,6 +32,7 @@ def mediators(
             help="Shown in the table: a .jsonl or .csv, an export's folder, `fetched` or `none`.",
         ),
     ] = FETCHED,
+    neuronpedia: options.Neuronpedia = None,
     codes: Annotated[
         list[str] | None,
         typer.Option(
@@ -87,6 +88,7 @@ def mediators(
     from saeaudit.formats.mediators_table import MediatorsTable
     from saeaudit.formats.output import destination
     from saeaudit.formats.reading import read_records
+    from saeaudit.sources.neuronpedia import check_source
 
     place = destination(output)
     policy = make_policy("mediators", read_config(config), fail_on)
@@ -96,6 +98,8 @@ def mediators(
     )  # fmt: skip
     people = console(quiet=quiet)
     saes = resolve_targets(targets, sae, people, offline=offline, assume=assume)
+    if neuronpedia is not None:
+        check_source(neuronpedia, saes)
     encoders = {
         name: resolve_targets([name], None, people, offline=offline) for name in encoder or ()
     }
@@ -105,7 +109,7 @@ def mediators(
     ])  # fmt: skip
     findings = list(read_records(scan, "--scan", "the output of saeaudit scan")) if scan else None
     sources = MediatorSources(activations, tokens, findings, codes or (), encoders)
-    labels = Labels(explanations)
+    labels = Labels(explanations, neuronpedia)
     write(
         run_record("mediators", arguments, chosen.device),
         lambda observer: mediators_all(saes, sources, chosen, observer, check=labels.read),

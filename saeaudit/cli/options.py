@@ -63,6 +63,13 @@ Activations = Annotated[
 Tokens = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Their texts: a JSON list, or a line each.")
 ]
+Neuronpedia = Annotated[
+    str | None,
+    typer.Option(
+        "--neuronpedia", metavar="MODEL/SOURCE",
+        help="Where Neuronpedia has the SAE's explanations and features, where that is not known.",
+    ),
+]  # fmt: skip
 Offline = Annotated[
     bool, typer.Option("--offline", help="Open no network connection: only what is cached.")
 ]

@@ -37,6 +37,7 @@ def score(
             "`none`.",
         ),
     ] = FETCHED,
+    neuronpedia: options.Neuronpedia = None,
     mediators: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Choose between these alternatives; - for stdin."),
@@ -88,6 +89,7 @@ def score(
     from saeaudit.formats.output import destination
     from saeaudit.formats.reading import read_records
     from saeaudit.formats.score_table import ScoreTable
+    from saeaudit.sources.neuronpedia import check_source
 
     place = destination(output)
     policy = make_policy("score", read_config(config), fail_on)
@@ -106,10 +108,12 @@ def score(
             raise AuditError("holds no records of an SAE", where=f"--mediators {mediators}")
     sources = ScoreSources(
         activations, tokens, features, explanations, similarity, similarity_model, offline,
-        alternatives,
+        alternatives, neuronpedia,
     )  # fmt: skip
     people = console(quiet=quiet)
     saes = resolve_targets(targets, sae, people, offline=offline, assume=assume)
+    if neuronpedia is not None:
+        check_source(neuronpedia, saes)
     place.spare([
         *input_files(saes), config, activations, tokens, features, explanations, mediators,
     ])  # fmt: skip

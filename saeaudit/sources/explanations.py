@@ -13,7 +13,9 @@ from typing import Any
 from saeaudit.errors import AuditError, TargetError
 from saeaudit.sample import SAMPLES, sample_root
 from saeaudit.sources.neuronpedia import (
+    COMPLETE,
     Explanation,
+    Kind,
     explanation_of,
     export_folder,
     read_explanations,
@@ -56,30 +58,47 @@ class Explanations:
         return " ".join(part for part in (label.kind, label.model) if part) if label else ""
 
 
-def find_explanations(target: str, *, offline: bool = True) -> Path | None:
-    """The explanations that come with the bundled samples, or that were fetched for a target."""
+def find_explanations(target: str, source: str | None = None) -> Path | None:
+    """The explanations that come with the bundled samples, or that were fetched for a target.
+
+    Args:
+        target: names one SAE.
+        source: its ``model/source`` on Neuronpedia, where the user says it.
+
+    Raises:
+        AuditError: nothing was fetched from the source that the user says.
+    """
     root = sample_root()
-    if target in SAMPLES:
+    if target in SAMPLES and source is None:
         if target.endswith("stitched"):
             return root / "stitched" / "explanations.jsonl"
         return next((root / "neuronpedia").glob("v1/*/*/explanations"))
-    return _fetched(target, "explanations")
+    return _fetched(target, "explanations", source)
 
 
-def find_features(target: str) -> Path | None:
-    """The feature statistics that come with the bundled sample, or that were fetched."""
-    if target == next(iter(SAMPLES)):
+def find_features(target: str, source: str | None = None) -> Path | None:
+    """The feature statistics that come with the bundled sample, or that were fetched.
+
+    Args and errors are those of `find_explanations`.
+    """
+    if target == next(iter(SAMPLES)) and source is None:
         return next((sample_root() / "neuronpedia").glob("v1/*/*/features"))
-    return _fetched(target, "features")
+    return _fetched(target, "features", source)
 
 
-def _fetched(target: str, kind: str) -> Path | None:
+def _fetched(target: str, kind: Kind, source: str | None) -> Path | None:
+    if source is not None:
+        folder = export_folder(source) / kind
+        if not (folder / COMPLETE).exists():
+            command = f"saeaudit fetch {target} --{kind} --neuronpedia {source}"
+            raise AuditError(f"no {kind} of {source} were fetched", where=target, hint=command)
+        return folder
     try:
         (sae,) = resolve(target, (), offline=True)
         folder = export_folder(source_of(sae)) / kind
     except (TargetError, AuditError, ValueError):
         return None
-    return folder if (folder / ".complete").exists() else None
+    return folder if (folder / COMPLETE).exists() else None
 
 
 def load_explanations(path: Path, features: int) -> Explanations:

@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from saeaudit.errors import TargetError
+from saeaudit.errors import AuditError, TargetError
 from saeaudit.sources.batches import Allowance, batches_in, read_rows
 from saeaudit.sources.cache import cache_folder, check_name
 from saeaudit.sources.releases import added_releases
@@ -27,6 +27,7 @@ from saeaudit.sources.sae import Sae
 
 COMPLETE = ".complete"
 """Name of a file that lies beside the batches once all of them do."""
+SOURCE = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 INDEX = re.compile(r"[0-9]{1,9}")
 MAX_INDEX = 10**9
 MAX_TEXT = 1000
@@ -87,6 +88,19 @@ def source_of(sae: Sae) -> str:
     if source is None:
         raise TargetError("no Neuronpedia source is known for this SAE", where=sae.id, hint=BY_HAND)
     return source
+
+
+def check_source(text: str, saes: Sequence[Sae]) -> str:
+    """A ``model/source`` that the user gives, which is of one SAE.
+
+    Raises:
+        AuditError: of another form, or for several SAEs.
+    """
+    if not SOURCE.fullmatch(text):
+        raise AuditError(f"{text[:80]!r} is not MODEL/SOURCE", where="--neuronpedia")
+    if len(saes) > 1:
+        raise AuditError(f"is of one SAE, not of {len(saes)}", where="--neuronpedia")
+    return text
 
 
 @cache

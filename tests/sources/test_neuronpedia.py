@@ -15,6 +15,7 @@ from saeaudit import AuditError
 from saeaudit.audit.fetch import fetch_all
 from saeaudit.sample import sample_root
 from saeaudit.sources import batches, releases
+from saeaudit.sources.explanations import find_explanations, find_features
 from saeaudit.sources.exports import fetch_export
 from saeaudit.sources.hub import Repo
 from saeaudit.sources.neuronpedia import (
@@ -27,6 +28,7 @@ from saeaudit.sources.releases import Release
 from saeaudit.sources.sae import Remote, Sae
 from saeaudit.sources.target import resolve
 from saeaudit.weights.find import Listed
+from tests.conftest import Cli
 from tests.support.hostile_bucket import packed
 from tests.support.hub import GEMMA, Hub
 from tests.support.notes import Notes
@@ -226,6 +228,39 @@ def test_what_was_fetched_is_what_score_takes(
         score_all(resolve(target, offline=True), ScoreSources(features="nowhere"), ScoreOptions())
     )
     assert [r.type for r in nothing] == ["error", "verdict"]
+
+
+def test_a_source_by_hand(exported: Hub, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
+    """Of an SAE that has none, from fetch through to what mediators and score take."""
+    target, said = "hf://someone/mixed/blocks.0.hook_resid_pre", ("--neuronpedia", SOURCE)
+    failed = cli("fetch", target, "--explanations")
+    assert failed.returncode == 2 and b"--neuronpedia MODEL/SOURCE" in failed.stderr
+    fetched = cli("fetch", target, "--explanations", *said)
+    assert fetched.returncode == 0, fetched.stderr
+    listings = [json.loads(line) for line in fetched.stdout.splitlines()]
+    assert listings[1]["uri"] == f"neuronpedia:{SOURCE}/explanations"
+    place = find_explanations(target, SOURCE)
+    assert place is not None and len(read_explanations(place)) == 2
+    assert find_explanations(target) is None
+    with pytest.raises(AuditError, match=rf"saeaudit fetch .* --features --neuronpedia {SOURCE}"):
+        find_features(target, SOURCE)
+
+
+@pytest.mark.parametrize("command", ("fetch", "mediators", "score"))
+def test_a_source_by_hand_is_checked(command: str, cli: Cli) -> None:
+    wrong = cli(command, "sample", "--neuronpedia", "../elsewhere/x")
+    assert wrong.returncode == 2
+    assert b"--neuronpedia: '../elsewhere/x' is not MODEL/SOURCE" in wrong.stderr
+    if command != "fetch":
+        missing = cli(command, "sample", "--neuronpedia", "no-such/source", "--max-tokens", "10")
+        assert missing.returncode == 2
+        assert b"no explanations of no-such/source were fetched" in missing.stderr
+
+
+def test_a_source_by_hand_is_of_one_sae(hub: Hub, cli: Cli) -> None:
+    several = cli("fetch", "gemma-scope-2b-pt-res", "--explanations", "--neuronpedia", SOURCE)
+    assert several.returncode == 2
+    assert b"--neuronpedia: is of one SAE, not of 3" in several.stderr
 
 
 # --- rows ---------------------------------------------------------------------------------------

@@ -69,6 +69,8 @@ class Labels:
 
     explanations: str = FETCHED
     """A file, a folder, "fetched" or "none"."""
+    neuronpedia: str | None = None
+    """``model/source``, where the user says what was fetched for the SAE."""
     texts: dict[str, dict[int, str]] = field(default_factory=dict)
     """SAE → feature → text, for the SAEs seen so far."""
 
@@ -81,7 +83,11 @@ class Labels:
         if self.explanations == NONE:
             return
         fetched = self.explanations == FETCHED
-        path = find_explanations(dictionary.sae) if fetched else Path(self.explanations)
+        path = (
+            find_explanations(dictionary.sae, self.neuronpedia)
+            if fetched
+            else Path(self.explanations)
+        )
         if path is not None:
             labels = load_explanations(path, dictionary.d_sae).labels
             self.texts[dictionary.sae] = {

@@ -56,6 +56,8 @@ class ScoreSources:
     """Whether to open no socket."""
     mediators: Sequence[Record] | None = None
     """Records of `saeaudit mediators`; each SAE takes its own."""
+    neuronpedia: str | None = None
+    """``model/source`` of what was fetched, where the user says it."""
 
 
 def read_inputs(
@@ -68,7 +70,7 @@ def read_inputs(
     """
     mediators = _records_of(dictionary.sae, sources.mediators)
     activations, tokens = _activations(dictionary, sources)
-    features, features_from = _features(sources.features, dictionary.sae)
+    features, features_from = _features(sources, dictionary.sae)
     return ScoreInputs(
         activations, tokens, features, features_from, mediators,
         _explanations(dictionary, sources, observer),
@@ -101,10 +103,11 @@ def _activations(
     return activations, read_tokens(texts, len(activations)) if texts else None
 
 
-def _features(place: str | None, sae: str) -> tuple[dict[int, FeatureStatistics] | None, str]:
+def _features(sources: ScoreSources, sae: str) -> tuple[dict[int, FeatureStatistics] | None, str]:
+    place = sources.features
     if place is None:
         return None, ""
-    path = find_features(sae) if place == FETCHED else Path(place)
+    path = find_features(sae, sources.neuronpedia) if place == FETCHED else Path(place)
     if path is None:
         raise AuditError(
             "no feature statistics were fetched",
@@ -124,7 +127,7 @@ def _explanations(
         return None
     sae = dictionary.sae
     fetched = sources.explanations == FETCHED
-    path = find_explanations(sae) if fetched else Path(sources.explanations)
+    path = find_explanations(sae, sources.neuronpedia) if fetched else Path(sources.explanations)
     if path is None:
         observer.note(f"{sae}: no explanations, so none are compared (--explanations FILE)")
         return None
