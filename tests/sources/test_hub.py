@@ -229,7 +229,7 @@ def test_two_processes_fetch_the_same_file_once(hub: Hub) -> None:
     name = "hf://big/shared/sae"
     file = large(hub.root / "big/shared/sae", features=3000, width=128)
     hub.faults = {"sae/params.npz": ["slow"]}
-    command = [sys.executable, "-m", "saeaudit", "fetch", name]
+    command = [*COMMAND, "fetch", name]
     both = [
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)
     ]
