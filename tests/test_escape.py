@@ -23,7 +23,7 @@ from saeaudit.formats.items import broken
 from saeaudit.formats.mediators_table import MediatorsTable
 from saeaudit.formats.score_table import ScoreTable, explain
 from saeaudit.formats.table import ScanTable
-from saeaudit.records import ErrorRecord, RuleResult, Verdict, dump, parse
+from saeaudit.records import ErrorRecord, MediatorsSummary, RuleResult, Verdict, dump, parse
 from tests.support.records import RUN, choice, score
 
 PIECES = [
@@ -125,13 +125,13 @@ def test_tables_show_markup_as_it_is() -> None:
     for table in tables:
         text = io.StringIO()
         shown = table(Console(file=text, width=300, force_terminal=True, color_system="truecolor"))
-        for record in (RUN, replace(score(), sae=EVIL), ErrorRecord(EVIL, EVIL, EVIL)):
+        looked = MediatorsSummary(EVIL, 1, 0, 2.0, 0.0, 0.0, None, (), (), ())
+        for record in (RUN, replace(score(), sae=EVIL), looked, ErrorRecord(EVIL, EVIL, EVIL)):
             shown.record(record)
         shown.end()
         plain = re.sub(r"\x1b\[[0-9;]*m", "", text.getvalue())
         assert safe(plain, lines=True)
-        if table is not MediatorsTable:
-            assert "[red]" in plain and "[link=" in plain
+        assert "[red]" in plain and "[link=" in plain
     text = io.StringIO()
     explain(Console(file=text, width=60), replace(choice(), text=EVIL, similarity_method=EVIL))
     assert safe(text.getvalue(), lines=True)
