@@ -86,6 +86,8 @@ def data_offset(archive: Seekable, info: zipfile.ZipInfo) -> int:
     Raises:
         zipfile.BadZipFile: that member is not where the directory says.
     """
+    if info.header_offset < 0:  # what a directory before the file's start makes of it
+        raise zipfile.BadZipFile("no member before the file's start")
     archive.seek(info.header_offset)
     header = archive.read(HEADER)
     if len(header) < HEADER or not header.startswith(b"PK\x03\x04"):
