@@ -14,7 +14,7 @@ from saeaudit.sources.digests import sha256_of
 from saeaudit.sources.http import Note
 from saeaudit.sources.sae import Sae
 from saeaudit.sources.target import resolve
-from saeaudit.weights.assumptions import assume, parse_assumptions
+from saeaudit.weights.assumptions import assume
 from saeaudit.weights.families import family_of
 from saeaudit.weights.find import read_weights
 
@@ -74,8 +74,7 @@ def open_target(
         TargetError: it names none, or several.
         WeightsError: the file is damaged or holds nothing usable.
     """
-    said = None if assumptions is None else parse_assumptions(assumptions)
-    saes = resolve(str(target), sae, offline=offline, note=note, assumptions=said)
+    saes = resolve(str(target), sae, offline=offline, note=note, assumptions=assumptions)
     return open_single(saes, str(target))
 
 

@@ -29,12 +29,10 @@ def resolve_targets(
     """
     from saeaudit.cli.console import Watcher
     from saeaudit.sources.target import resolve
-    from saeaudit.weights.assumptions import parse_assumptions
 
-    said = None if assume is None else parse_assumptions(assume)
     note = Watcher(people).note
     return [
         sae
         for target in targets
-        for sae in resolve(target, globs or (), offline=offline, note=note, assumptions=said)
+        for sae in resolve(target, globs or (), offline=offline, note=note, assumptions=assume)
     ]

@@ -125,14 +125,16 @@ class Patience:
     def _again(self, failure: HostError, asked: float | None, host: str) -> None:
         self._failures += 1
         pause = min(2.0 ** (self._failures - 1), MAX_PAUSE)
-        if self._failures >= TRIES or self._left() < pause + silence():  # too little for a try
+        waits = asked is not None and asked > pause
+        if asked is not None and waits and self._waited + asked > MAX_WAIT:
+            raise HostError(
+                f"{host} is limiting requests and asks for too long a wait",
+                where=self.where, hint="run it again later, or set HF_TOKEN",
+            ) from failure  # fmt: skip
+        needed = silence() + (0 if waits else pause)  # a wait that is asked for is no lost time
+        if self._failures >= TRIES or self._left() < needed:
             raise failure
-        if asked is not None and asked > pause:
-            if self._waited + asked > MAX_WAIT:
-                raise HostError(
-                    f"{host} is limiting requests and asks for too long a wait",
-                    where=self.where, hint="run it again later, or set HF_TOKEN",
-                ) from failure  # fmt: skip
+        if asked is not None and waits:
             if self._note:
                 self._note(f"{self.where}: {host} is limiting requests; waiting {asked:.0f} s")
             pause = asked

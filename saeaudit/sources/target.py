@@ -24,7 +24,7 @@ from saeaudit.sources.hub import Repo, is_offline, open_repo
 from saeaudit.sources.registry import registry_file, registry_names, registry_release
 from saeaudit.sources.releases import Release, known_releases
 from saeaudit.sources.sae import Remote, Sae
-from saeaudit.weights.assumptions import Assumptions
+from saeaudit.weights.assumptions import parse_assumptions
 from saeaudit.weights.find import Listed, Located, find_listed, find_weights, natural
 from saeaudit.weights.tensors import READERS
 
@@ -46,7 +46,7 @@ def resolve(
     offline: bool = False,
     revision: str | None = None,
     note: Note | None = None,
-    assumptions: Assumptions | None = None,
+    assumptions: str | None = None,
 ) -> list[Sae]:
     """Resolve a target to the SAEs it names, in natural order of id.
 
@@ -56,7 +56,7 @@ def resolve(
         offline: open no socket.
         revision: commit, branch or tag, where the target itself names none.
         note: called with lines that a user should read while something is waited for.
-        assumptions: what the user says of the plain files among them.
+        assumptions: what the user says of the plain files among them, as `--assume` takes it.
 
     Raises:
         TargetError: it names nothing, or nothing that matches.
@@ -64,6 +64,7 @@ def resolve(
     """
     opening = partial(open_repo, offline=is_offline(offline), note=note)
     _check_globs(globs)
+    assumed = None if assumptions is None else parse_assumptions(assumptions)
     if target in SAMPLES:
         named = [("", Sae(target, sample_root() / SAMPLES[target], sample_root()))]
     elif target.startswith("hf://"):
@@ -75,7 +76,7 @@ def resolve(
     kept: dict[Path, Sae] = {}  # a name and the path that it stands for are one SAE
     for name, sae in named:
         if _matches(name, globs):
-            kept.setdefault(sae.file, replace(sae, assumptions=assumptions))
+            kept.setdefault(sae.file, replace(sae, assumptions=assumed))
     if not kept:
         names = ", ".join(name for name, _ in named[:5])
         raise TargetError(

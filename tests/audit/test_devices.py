@@ -137,7 +137,7 @@ def test_a_driver_error_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = torch.AcceleratorError("CUDA error: an illegal memory access\nCompile with ...", 700)
     with pretend_cuda(monkeypatch, failures=[broken]), pytest.raises(AuditError) as caught:
         lines(opened(wide(6)), screen="int8", device="cuda:0")
-    assert str(caught.value) == "memory on cuda:0: CUDA error: an illegal memory access"
+    assert str(caught.value) == "rows on cuda:0: CUDA error: an illegal memory access"
 
 
 class WrongProducts(TorchFunctionMode):

@@ -100,7 +100,7 @@ ERRORS = [
     (["plain.npy", "--activations", "x.npy"], "no encoder"),
     (["params.npz", "--activations", "x.npy", "--bin-width", "0"], "positive"),
     (["params.npz", "--activations", "x.npy", "--explanations", "other.jsonl"], "another SAE"),
-    (["params.npz", "--activations", "x.npy", "--explanations", "broken.jsonl"], "cannot be read"),
+    (["params.npz", "--activations", "x.npy", "--explanations", "broken.jsonl"], "bad JSON"),
     (["params.npz", "--activations", "x.npy", "--explanations", "noindex.jsonl"], "no index"),
     (["params.npz", "--activations", "x.npy", "--explanations", "empty.jsonl"], "no explanation"),
     (["params.npz", "--activations", "x.npy", "--explanations", "nowhere"], "no such file"),

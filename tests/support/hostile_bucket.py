@@ -36,6 +36,7 @@ def content(body: bytes, status: int = 200, length: int | None = None, **headers
         for name, value in headers.items():
             handler.send_header(name.replace("_", "-"), value)
         handler.send_header("Content-Length", str(len(body) if length is None else length))
+        handler.send_header("Connection", "close")  # or the client might ask on this connection
         handler.end_headers()
         handler.wfile.write(body)
         handler.close_connection = True
