@@ -81,7 +81,7 @@ def fetch(
                 writer.record(listing)
             people.print(f"{fetched} SAEs, {size:,} bytes to fetch")
             return
-        total = sum(local.remote.bytes for local in saes if local.remote)
+        total = sum(one.remote.bytes for one in saes if one.remote)
         with watching(people, bar=not no_progress, total=total) as observer:
             records = fetch_all(
                 saes,

@@ -116,11 +116,11 @@ def known_sources() -> dict[tuple[str, str], str]:
 
 def _filled(pattern: str, path: str, where: str) -> str:
     """A release's pattern for one of its SAEs."""
-    found = {
+    fields = {
         "layer": re.search(r"(?:layer_|blocks\.|-L)(\d+)", path),
         "width": re.search(r"width_([0-9]+[km])", path),
     }
-    for name, match in found.items():
+    for name, match in fields.items():
         if match is None and f"{{{name}}}" in pattern:
             raise TargetError(f"its path does not say its {name}", where=where, hint=BY_HAND)
         pattern = pattern.replace(f"{{{name}}}", match[1] if match else "")

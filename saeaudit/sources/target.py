@@ -197,41 +197,41 @@ def _with_registry(name: str, sae: str, release: Release | None) -> Release | No
 
 
 def _from_release(
-    release: Release, sae: str, opening: Opening, revision: str | None
+    release: Release, name: str, opening: Opening, revision: str | None
 ) -> list[tuple[str, Sae]]:
     match = URI.fullmatch(release.source)
     if not match:
         raise AuditError(f"bad source {release.source!r}", where=release.name)
     repo = opening(match["repo"], revision or match["revision"] or release.revision)
-    path = "/".join(filter(None, (match["path"], release.saes.get(sae, sae))))
+    path = "/".join(filter(None, (match["path"], release.saes.get(name, name))))
     try:
-        found = _in_repo(repo, path, lambda n: f"{release.name}/{n}", release.name)
+        listed = _in_repo(repo, path, lambda n: f"{release.name}/{n}", release.name)
     except TargetError as error:
-        near = difflib.get_close_matches(sae, release.saes, n=1, cutoff=0.5)
-        if sae and near and not error.hint:
+        near = difflib.get_close_matches(name, release.saes, n=1, cutoff=0.5)
+        if name and near and not error.hint:
             raise TargetError(
                 error.what, where=error.where, hint=f"did you mean {release.name}/{near[0]}?"
             ) from error
         raise
-    if sae in release.saes:  # a name is of one SAE, though checkpoints may lie in its folder
-        exact = [(name, local) for name, local in found if _path_of(local) == path] or found
+    if name in release.saes:  # a name is of one SAE, though checkpoints may lie in its folder
+        exact = [sae for _, sae in listed if _path_of(sae) == path] or [sae for _, sae in listed]
         if len(exact) == 1:
-            return [(sae, replace(exact[0][1], id=f"{release.name}/{sae}"))]
-    if sae:
-        return found
+            return [(name, replace(exact[0], id=f"{release.name}/{name}"))]
+    if name:
+        return listed
     aliases = {path: alias for alias, path in release.saes.items()}
     named = [
-        (aliases[name], replace(local, id=f"{release.name}/{aliases[name]}"))
-        for name, local in found
-        if name in aliases
+        (aliases[path], replace(sae, id=f"{release.name}/{aliases[path]}"))
+        for path, sae in listed
+        if path in aliases
     ]
     if release.closed and not named:
         raise TargetError("none of its SAEs are in its repository", where=release.name)
-    return named if release.closed else [*found, *named]
+    return named if release.closed else [*listed, *named]
 
 
-def _path_of(local: Sae) -> str:
-    return local.remote.listed.name if local.remote else ""
+def _path_of(sae: Sae) -> str:
+    return sae.remote.listed.name if sae.remote else ""
 
 
 def _nearest(target: str, *, path: bool) -> str:
