@@ -197,6 +197,11 @@ class Dictionary:
         return self.weights.encoder() if self.weights.encoder else None
 
     @property
+    def activation_width(self) -> int:
+        """Width of the activations that it reads; of a transcoder not that of its rows."""
+        return self.d_in if self.encoder is None else int(self.encoder.shape[0])
+
+    @property
     def codes_unavailable(self) -> str | None:
         """The one reason why activations cannot be encoded, in a line; None where they can.
 

@@ -125,9 +125,7 @@ def read_inputs(
         path, texts = bundled[0], texts or bundled[1]
     if path is None:
         return MediatorInputs(findings=findings)
-    encoder = dictionary.encoder
-    width = dictionary.d_in if encoder is None else int(encoder.shape[0])
-    activations = read_activations(path, width)
+    activations = read_activations(path, dictionary.activation_width)
     count = min(len(activations), options.max_tokens or len(activations))
     if count < len(activations):
         observer.note(

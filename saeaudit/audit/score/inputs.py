@@ -96,10 +96,7 @@ def _activations(
         path, texts = bundled[0], texts or bundled[1]
     if path is None:
         return None, None
-    encoder = dictionary.encoder
-    activations = read_activations(
-        path, dictionary.d_in if encoder is None else int(encoder.shape[0])
-    )
+    activations = read_activations(path, dictionary.activation_width)
     return activations, read_tokens(texts, len(activations)) if texts else None
 
 
