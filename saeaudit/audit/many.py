@@ -67,7 +67,9 @@ def _open_aside(sae: Sae) -> Future[Dictionary]:
 
 
 def _reason(error: AuditError, sae: Sae) -> str:
-    """What is wrong, naming the file where that says more than the SAE's id."""
+    """What is wrong, naming the place where that says more than the SAE's id."""
     if error.where in ("", sae.id, str(sae.file)):
         return error.what
+    if error.where.startswith(f"{sae.id}["):  # a member of the file that the id names
+        return f"{error.where.removeprefix(sae.id)[1:].removesuffix(']')}: {error.what}"
     return f"{error.where}: {error.what}"

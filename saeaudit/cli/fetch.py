@@ -101,7 +101,7 @@ def fetch(
         writer.discard = failed == fetched
     if failed:
         raise typer.Exit(FAILED)
-    people.print(f"{fetched} SAEs are here")
+    people.print("1 SAE is here" if fetched == 1 else f"{fetched} SAEs are here")
 
 
 def releases(

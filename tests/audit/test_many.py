@@ -35,3 +35,10 @@ def test_the_next_is_read_while_one_is_scanned(monkeypatch: pytest.MonkeyPatch) 
     records = list(many.audit_all(found, scan))
     assert [record.type for record in records] == ["error", "verdict"]
     assert next(names, None) is None, "every readable SAE is scanned"
+
+
+def test_a_member_is_named_once(tmp_path: Path) -> None:
+    file = tmp_path / "twice.npz"
+    np.savez(file, W_dec=np.eye(4)[:, :3], b_dec=np.array([object()], dtype=object))
+    (error, _) = many.audit_all([Sae(str(file), file)], lambda dictionary: iter(()))
+    assert error.reason.startswith("b_dec: holds Python objects"), error.reason
