@@ -221,3 +221,48 @@ def test_every_file_that_contributing_names_is_there() -> None:
     assert len(names) > 25
     missing = {name for name in names if not (ROOT.parent / name).exists()}
     assert not missing
+
+
+PRONOUNS = {
+    "found",
+    "own",
+    "some",
+    "nothing",
+    "hold",
+    "drops",
+    "narrow",
+    "elsewhere",
+    "given",
+    "it",
+}
+"""Names that say which, not what."""
+
+
+def test_names_say_what_a_thing_is() -> None:
+    for path in ROOT.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = {node.id} if isinstance(node, ast.Name) else set()
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                names = {
+                    argument.arg for argument in ast.walk(node.args) if hasattr(argument, "arg")
+                }
+            assert not names & PRONOUNS, f"{path.relative_to(ROOT)}: {names & PRONOUNS}"
+
+
+def test_no_two_files_differ_by_an_ending() -> None:
+    """Not score, scores and scoring: which of them holds what could not be remembered."""
+    endings = ("s", "es", "er", "ing", "ed", "d")
+    for folder in {path.parent for path in ROOT.rglob("*.py")}:
+        stems = {path.stem for path in folder.iterdir() if path.suffix == ".py" or path.is_dir()}
+        for stem in stems:
+            for base in (stem, stem.removesuffix("e")):
+                close = {base + ending for ending in endings} & (stems - {stem})
+                assert not close, f"{folder.relative_to(ROOT)}: {stem} and {close}"
+
+
+def test_modules_are_imported_by_their_names() -> None:
+    """An import by a name that is put together hides who imports whom."""
+    for path in ROOT.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "import_module":
+                assert not isinstance(node.args[0], (ast.JoinedStr, ast.BinOp)), path
