@@ -59,6 +59,8 @@ def escape(text: str, limit: int = MESSAGE) -> str:
         text = text[: 2 * limit] + text[-2 * limit :]
     text = _HIDDEN.sub(REPLACED, _BREAK.sub(" ", text))
     text = _COLONS.sub(": ", _HASHES.sub("# ", text))
+    if text.endswith((":", "#")):
+        text += " "  # what follows may begin with another
     if len(text) > limit:
         text = text[: limit - limit // 2 - 1] + "…" + text[len(text) - limit // 2 :]
     return text

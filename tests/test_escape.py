@@ -135,3 +135,9 @@ def test_tables_show_markup_as_it_is() -> None:
     text = io.StringIO()
     explain(Console(file=text, width=60), replace(choice(), text=EVIL, similarity_method=EVIL))
     assert safe(text.getvalue(), lines=True)
+
+
+def test_what_follows_a_name_makes_no_command_of_it() -> None:
+    assert not f"{escape(':')}: 40 tokens".startswith("::")
+    assert "##[" not in f"{escape('#')}#[error]"
+    assert len(escape("x" * 20 + ":", 10)) == 10
