@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TransferSpeedColumn,
-)
 
 from saeaudit.audit.observer import Observer
 from saeaudit.cli import options
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
 
 
 def console(*, quiet: bool) -> Console:
@@ -69,6 +64,15 @@ def watching(people: Console, *, bar: bool, total: int | None = None) -> Iterato
     if not (bar and people.is_terminal and not people.quiet):
         yield Watcher(people)
         return
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TransferSpeedColumn,
+    )
+
     columns: tuple[ProgressColumn, ...] = (
         (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
         if total is None
