@@ -36,8 +36,8 @@ bench: $(VENV)/.installed  ## time a scan against its peers
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python bench/scan.py
 
-MINUTES ?= 0.2
-fuzz: $(VENV)/.installed  ## hostile inputs, for MINUTES a target; TARGET=npz for one of them
+MINUTES ?= 1
+fuzz: $(VENV)/.installed  ## hostile inputs of six kinds, MINUTES each; TARGET=weights for one
 	$(BIN)/python -m tests.fuzz $(TARGET) --minutes $(MINUTES)
 
 clean:  ## remove what make made

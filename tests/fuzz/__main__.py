@@ -1,7 +1,8 @@
 """``python -m tests.fuzz [TARGET ...]``: what `make fuzz` runs.
 
-Each target is tried for some minutes; every fault is printed once with the input that shows it,
-which is kept below tests/fuzz/crashes. Exit status 1 where there is any.
+A target is one reader or command, or a kind of them, whose minutes its members share; without
+a name all kinds are tried. Every fault is printed once with the input that shows it, which is kept
+below tests/fuzz/crashes. Exit status 1 where there is any.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.fuzz.engine import Case, Fault, Target, fuzz, replay_all, write_case
-from tests.fuzz.targets import TARGETS
+from tests.fuzz.targets import KINDS, TARGETS
 
 HERE = Path(__file__).parent
 CORPUS = HERE / "corpus"
@@ -27,19 +28,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parse(arguments)
     seed = given.seed if given.seed is not None else random.SystemRandom().randrange(10**6)
     bad = 0
-    for name in given.targets or TARGETS:
-        if given.replay:
-            bad += _report_folder(TARGETS[name], Path(given.replay))
-            continue
-        bad += _report_folder(TARGETS[name], CORPUS / name)
-        bad += _report_random(TARGETS[name], seed, 60 * given.minutes, given.inputs)
+    for asked in given.targets or KINDS:
+        members = KINDS.get(asked, (asked,))
+        for name in members:
+            if given.replay:
+                bad += _report_folder(TARGETS[name], Path(given.replay))
+                continue
+            bad += _report_folder(TARGETS[name], CORPUS / name)
+            seconds = 60 * given.minutes / len(members)
+            bad += _report_random(TARGETS[name], seed, seconds, given.inputs)
     return 1 if bad else 0
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("targets", nargs="*", metavar="TARGET", choices=[[], *TARGETS],
-                        help=f"of {', '.join(TARGETS)}; all where none is given")  # fmt: skip
+    parser.add_argument("targets", nargs="*", metavar="TARGET", choices=[[], *KINDS, *TARGETS],
+                        help=f"of {', '.join(KINDS)} (all where none is given), or a member: "
+                        f"{', '.join(TARGETS)}")  # fmt: skip
     parser.add_argument("--minutes", type=float, default=0.5, help="for each target [%(default)s]")
     parser.add_argument("--inputs", type=int, help="stop after so many inputs for each target")
     parser.add_argument("--seed", type=int, help="the same seed gives the same inputs")

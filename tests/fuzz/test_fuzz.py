@@ -13,7 +13,7 @@ from saeaudit.errors import AuditError
 from tests.fuzz import engine
 from tests.fuzz.__main__ import CORPUS
 from tests.fuzz.engine import Case
-from tests.fuzz.targets import TARGETS
+from tests.fuzz.targets import KINDS, TARGETS
 
 
 def test_no_fault() -> None:
@@ -26,6 +26,10 @@ def test_no_fault() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     for name in TARGETS:
         assert f"\n{name}: seed 0, " in f"\n{done.stdout}"
+
+
+def test_every_target_is_of_one_kind() -> None:
+    assert sorted(name for names in KINDS.values() for name in names) == sorted(TARGETS)
 
 
 def test_every_corpus_has_its_target() -> None:

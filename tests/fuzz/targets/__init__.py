@@ -9,4 +9,14 @@ MODULES = (weights, tables, texts, commands, hubs, exports, outputs)
 TARGETS: dict[str, Target] = {
     target.name: target for module in MODULES for target in module.TARGETS
 }
-"""Name → target; the order is that of `make fuzz`."""
+"""Name → target: one reader, or one command with one thing that it is given."""
+
+KINDS: dict[str, tuple[str, ...]] = {
+    "weights": ("npy", "npz", "safetensors", "pt", "pt-legacy", "folders"),
+    "records": ("lines", "exchanges", "choices", "examples", "baseline", "mediators", "score"),
+    "texts": ("activations", "codes", "tokens", "explanations", "batches", "statistics", "labels"),
+    "yaml": ("yaml",),
+    "targets": ("targets", "escape"),
+    "hubs": ("hub", "partial", "neuronpedia"),
+}
+"""Kind → the targets that share its minutes; the order is that of `make fuzz`."""

@@ -120,7 +120,7 @@ def _statistics(rng: random.Random, n: int) -> dict[str, Any]:
 class Records(NamedTuple):
     """Records of every command, read back and reduced to a baseline."""
 
-    name: str = "records"
+    name: str = "lines"
 
     def make(self, rng: random.Random) -> Case:
         rows = record_rows(rng.choice(("scan", "mediators", "score", "exchanges")))
