@@ -266,7 +266,7 @@ def validate(sae: str, weights: Weights, source: Source, norms: Tensor) -> Dicti
 
     Raises:
         WeightsError: fewer than two features or more than `MOST_FEATURES`, vectors of another
-            length, k below 1, or no usable row.
+            length or not of real numbers, k below 1, or no usable row.
     """
     count, width = weights.decoder.shape
     if count == 0 or width == 0:
@@ -285,6 +285,9 @@ def validate(sae: str, weights: Weights, source: Source, norms: Tensor) -> Dicti
                 f"{count} features x {width}",
                 where=sae,
             )
+        kind = "" if tensor is None else str(tensor.dtype).removeprefix("torch.")
+        if kind.startswith(("complex", "bool")):
+            raise WeightsError(f"{name} is {kind}; real numbers were expected", where=sae)
     finite = norms.isfinite()
     zero = norms == 0
     usable = finite & ~zero

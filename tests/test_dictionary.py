@@ -63,3 +63,9 @@ def test_an_encoder_goes_with_the_rows() -> None:
     encoder = torch.from_numpy(ROWS.T.copy())
     dictionary = Dictionary.from_rows(ROWS, encoder=lambda: encoder, architecture="standard")
     assert dictionary.codes_unavailable is None and dictionary.encoder is encoder
+
+
+@pytest.mark.parametrize("kind", [torch.complex64, torch.bool])
+def test_biases_are_real_numbers(kind: torch.dtype) -> None:
+    with pytest.raises(AuditError, match=f"b_enc is {str(kind)[6:]}"):
+        Dictionary.from_rows(ROWS, b_enc=torch.ones(len(ROWS), dtype=kind))

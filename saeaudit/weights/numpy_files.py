@@ -20,6 +20,9 @@ from saeaudit.weights.limits import Limits
 from saeaudit.weights.stored import Read, Stored, check_size, over
 from saeaudit.weights.zips import PIECE, Archive, data_offset, open_archive
 
+MOST_BRACKETS = 64
+"""Brackets of a header: a plain array's has two, one of many named fields some more; at 200 within
+each other Python's parser takes its memory for exhausted."""
 LONGEST_HEADER = 10_000
 """Characters of an array's header, numpy's own limit: it is parsed as a Python literal."""
 
@@ -119,10 +122,13 @@ def parse_header(stream: IO[bytes] | io.RawIOBase) -> Header:
     size = int.from_bytes(length, "little")
     if size > LONGEST_HEADER:  # numpy would read all of it before it checks
         raise ValueError(f"a header of {size} bytes")
+    text = stream.read(size)
+    if sum(map(text.count, (b"(", b"[", b"{"))) > MOST_BRACKETS:
+        raise ValueError("a header of nested lists")
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     with warnings.catch_warnings():  # headers of Python 2; what matters is raised
         warnings.simplefilter("ignore")
-        shape, fortran, dtype = read(io.BytesIO(length + stream.read(size)))
+        shape, fortran, dtype = read(io.BytesIO(length + text))
     return Header(shape, dtype, fortran)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,7 +42,9 @@ def judge(run: Callable[[Path], None], folder: Path) -> Verdict:
         Kind, place and detail of a fault, or None; and whether the input was refused.
     """
     try:
-        run(folder)
+        with warnings.catch_warnings():  # what a library warns of, saeaudit must have looked at
+            warnings.simplefilter("error")
+            run(folder)
     except AuditError as error:
         return _of_refusal(error), True
     except BrokenPromiseError as error:
