@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from saeaudit.audit.open import open_target as open
     from saeaudit.audit.scan.options import ScanOptions
     from saeaudit.audit.scan.run import scan
+    from saeaudit.audit.score.api import score
     from saeaudit.audit.score.inputs import ScoreInputs
     from saeaudit.audit.score.options import ScoreOptions
-    from saeaudit.audit.score.run import score
     from saeaudit.dictionary import Dictionary
 
 __version__ = "0.1.0"
@@ -47,7 +47,7 @@ _WHERE = {
     "mediators": ("saeaudit.audit.mediators.run", "mediators"),
     "MediatorInputs": ("saeaudit.audit.mediators.inputs", "MediatorInputs"),
     "MediatorOptions": ("saeaudit.audit.mediators.options", "MediatorOptions"),
-    "score": ("saeaudit.audit.score.run", "score"),
+    "score": ("saeaudit.audit.score.api", "score"),
     "ScoreInputs": ("saeaudit.audit.score.inputs", "ScoreInputs"),
     "ScoreOptions": ("saeaudit.audit.score.options", "ScoreOptions"),
     "ScanOptions": ("saeaudit.audit.scan.options", "ScanOptions"),

@@ -82,9 +82,9 @@ def score(
     arguments = dict(locals())
     from saeaudit.audit.device import pick_device
     from saeaudit.audit.open import input_files
+    from saeaudit.audit.score.api import score_all
     from saeaudit.audit.score.inputs import ScoreSources
     from saeaudit.audit.score.options import ScoreOptions
-    from saeaudit.audit.score.run import score_all
     from saeaudit.cli.console import console
     from saeaudit.formats.output import destination
     from saeaudit.formats.reading import read_records

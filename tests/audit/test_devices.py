@@ -14,9 +14,9 @@ from saeaudit.audit.mediators.options import MediatorOptions
 from saeaudit.audit.mediators.run import mediators
 from saeaudit.audit.scan.options import ScanOptions
 from saeaudit.audit.scan.run import scan
+from saeaudit.audit.score.api import score
 from saeaudit.audit.score.inputs import ScoreInputs
 from saeaudit.audit.score.options import ScoreOptions
-from saeaudit.audit.score.run import score
 from saeaudit.core.budget import Budget
 from saeaudit.core.cosines import kernels
 from saeaudit.dictionary import Dictionary

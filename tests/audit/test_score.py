@@ -16,11 +16,11 @@ from saeaudit.audit.mediators.inputs import MediatorInputs
 from saeaudit.audit.mediators.options import MediatorOptions
 from saeaudit.audit.mediators.run import mediators
 from saeaudit.audit.scan.run import scan
+from saeaudit.audit.score.api import score
 from saeaudit.audit.score.choose import Chooser, Group
 from saeaudit.audit.score.disagreement import Disagreement
 from saeaudit.audit.score.inputs import ScoreInputs
 from saeaudit.audit.score.options import ScoreOptions
-from saeaudit.audit.score.run import score
 from saeaudit.core.codes.codelength import Counts, Prices
 from saeaudit.core.codes.fits import Fit, Supports
 from saeaudit.core.codes.quantise import Grid

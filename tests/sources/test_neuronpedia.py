@@ -199,9 +199,9 @@ def test_what_was_fetched_is_what_score_takes(
     exported: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Explanations and histograms of a hub target, found again without a network."""
+    from saeaudit.audit.score.api import score_all
     from saeaudit.audit.score.inputs import ScoreSources
     from saeaudit.audit.score.options import ScoreOptions
-    from saeaudit.audit.score.run import score_all
     from saeaudit.records import ScoreSummary
 
     target = "gemma-scope-2b-pt-res/layer_16/width_16k/canonical"

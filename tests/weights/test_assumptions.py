@@ -15,6 +15,7 @@ from saeaudit import AuditError
 from saeaudit.audit.codes import make_encoder
 from saeaudit.audit.mediators.inputs import MediatorInputs
 from saeaudit.audit.score.inputs import ScoreInputs
+from saeaudit.sources.neuronpedia import FeatureStatistics
 from tests.conftest import Cli
 from tests.support.notes import Notes
 from tests.weights import layouts
@@ -79,11 +80,13 @@ def test_activations_say_which_reading_is_better(tmp_path: Path) -> None:
     x = torch.from_numpy(codes + 5.0 + 0.05 * rng.normal(size=codes.shape))
     file = tmp_path / "a.safetensors"
     save_file({"W_enc": t(np.eye(6)), "W_dec": t(np.eye(6)), "b_dec": t(np.full(6, 5.0))}, file)
+    statistics = FeatureStatistics(0.5, (0.5, 1.5), (8.0, 4.0))
     for said, advice in ((None, "--assume centred reads it so"), ("centred", None)):
         dictionary = saeaudit.open(file, assumptions=said)
         for run, inputs in (
             (saeaudit.mediators, MediatorInputs(x)),
             (saeaudit.score, ScoreInputs(x)),
+            (saeaudit.score, ScoreInputs(x, features={0: statistics})),
         ):
             notes = Notes()
             list(run(dictionary, inputs, observer=notes))

@@ -9,19 +9,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from saeaudit.audit.mediators.examples import exchanges
-from saeaudit.audit.scan.options import ScanOptions
-from saeaudit.audit.scan.run import scan
 from saeaudit.audit.score.choose import Group
 from saeaudit.audit.score.records import Batch, Case, Exchanges, Setting
 from saeaudit.core.codes.candidates import Candidates
-from saeaudit.dictionary import Dictionary
 from saeaudit.records import Code, MediatorRecord, Record, TokenRecord
 
 AT_ONCE = 256
 """Examples or tokens decided at once."""
-MOST_EXAMPLES = 1000
-"""Findings whose exchanges are priced where a scan has to be made for them."""
 
 
 class ListedCodes(NamedTuple):
@@ -40,16 +34,6 @@ class ListedCodes(NamedTuple):
     def unique(self) -> int:
         """Tokens that have none."""
         return sum(not count for count in self.counts.values())
-
-
-def scanned_examples(dictionary: Dictionary) -> list[MediatorRecord]:
-    """Examples of the exchanges that a scan finds."""
-    findings = [
-        record
-        for record in scan(dictionary, ScanOptions(max_findings=MOST_EXAMPLES))
-        if record.type in ("pair", "triple")
-    ]
-    return list(exchanges(dictionary, findings))
 
 
 def list_codes(records: Iterable[Record], chosen: range | None) -> ListedCodes:

@@ -1,22 +1,32 @@
-"""What an SAE is scored with, and where a run's files hold it."""
+"""What an SAE is scored with: where a run's files hold it, and whether it can be of this SAE."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NewType
 
 from torch import Tensor
 
+from saeaudit.audit.checks import check_codes
+from saeaudit.audit.codes import tell_better_reading
+from saeaudit.audit.mediators.examples import exchanges
 from saeaudit.audit.observer import SILENT, Observer
+from saeaudit.audit.scan.options import ScanOptions
+from saeaudit.audit.scan.run import scan
 from saeaudit.audit.score.disagreement import Disagreement
+from saeaudit.audit.score.options import ScoreOptions
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
-from saeaudit.records import Record
+from saeaudit.records import MediatorRecord, Record
 from saeaudit.sources.activations import read_activations, read_tokens, sample_activations
 from saeaudit.sources.explanations import find_explanations, find_features, load_explanations
 from saeaudit.sources.neuronpedia import FeatureStatistics, read_features
 from saeaudit.vocabulary import FETCHED, NONE, SIMILARITY_MODEL, Similarity
+
+MOST_EXAMPLES = 1000
+"""Findings whose exchanges are priced where a scan has to be made for them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +46,10 @@ class ScoreInputs:
     looked for."""
     explanations: Disagreement | None = None
     """Compared and calibrated texts."""
+
+
+CheckedInputs = NewType("CheckedInputs", ScoreInputs)
+"""Inputs that fit the SAE and the options; with features, mediators are among them."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +89,67 @@ def read_inputs(
         activations, tokens, features, features_from, mediators,
         _explanations(dictionary, sources, observer),
     )  # fmt: skip
+
+
+def check_inputs(
+    dictionary: Dictionary, inputs: ScoreInputs, options: ScoreOptions, observer: Observer = SILENT
+) -> CheckedInputs:
+    """Check what one SAE is scored with, and add the examples that features are priced on.
+
+    Args:
+        dictionary: an opened SAE.
+        inputs: read, or made by hand.
+        options: must be possible with these inputs.
+        observer: is told which reading of the file suits the activations.
+
+    Raises:
+        AuditError: neither activations nor features, options that need the other, features or
+            mediators of another SAE.
+    """
+    activations, mediators = inputs.activations, inputs.mediators
+    if inputs.features is not None:
+        _check_features(dictionary, inputs, options)
+    elif activations is None:
+        raise AuditError(
+            "prices need activations, or feature statistics",
+            where=dictionary.sae,
+            hint="--activations FILE or --features FILE",
+        )
+    if activations is not None:
+        tell_better_reading(dictionary, activations, options.device, observer)
+    if mediators is not None:
+        count = None if activations is None else len(activations)
+        mediators = check_codes(mediators, dictionary, count)
+    elif inputs.features is not None:
+        mediators = scan_examples(dictionary)
+    return CheckedInputs(replace(inputs, mediators=mediators))
+
+
+def _check_features(dictionary: Dictionary, inputs: ScoreInputs, options: ScoreOptions) -> None:
+    if options.canonicalise or options.explain is not None:
+        raise AuditError(
+            "--canonicalise and --explain need prices from activations, not --features",
+            where=dictionary.sae,
+        )
+    if inputs.activations is None and options.distortion is not None:
+        raise AuditError("--distortion needs activations", where=dictionary.sae)
+    last = max(inputs.features or {}, default=0)
+    if last >= dictionary.d_sae:
+        raise AuditError(
+            f"has feature {last} of {dictionary.d_sae}",
+            where=inputs.features_from,
+            hint="are these statistics of another SAE?",
+        )
+
+
+def scan_examples(dictionary: Dictionary) -> list[MediatorRecord]:
+    """Examples of the exchanges that a scan finds."""
+    findings = [
+        record
+        for record in scan(dictionary, ScanOptions(max_findings=MOST_EXAMPLES))
+        if record.type in ("pair", "triple")
+    ]
+    return list(exchanges(dictionary, findings))
 
 
 def _records_of(sae: str, records: Sequence[Record] | None) -> list[Record] | None:

@@ -171,20 +171,14 @@ def fit_histograms(
     Args:
         dictionary: the SAE.
         live: ``[n]`` int64: its live features.
-        statistics_: by feature.
+        statistics_: by feature of this SAE.
         where: their file or folder.
         width: of the bins; the median of the histograms' own where None, as there is no error to
             choose it by.
 
     Raises:
-        AuditError: of another SAE, not finite, or empty.
+        AuditError: not finite, or empty.
     """
-    if statistics_ and max(statistics_) >= dictionary.d_sae:
-        raise AuditError(
-            f"has feature {max(statistics_)} of {dictionary.d_sae}",
-            where=where,
-            hint="are these statistics of another SAE?",
-        )
     norms = dictionary.norms[live.cpu()]
     histograms = list(_histograms(live, norms, statistics_, where))
     tokens = _token_count(histograms, where)

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from operator import attrgetter
 from typing import NamedTuple
 
 from torch import Tensor
 
-from saeaudit.audit.checks import check_codes
-from saeaudit.audit.codes import Coder, misfit_note, tell_better_reading
-from saeaudit.audit.describe import describe_dictionary
-from saeaudit.audit.many import audit_all
-from saeaudit.audit.observer import SILENT, Observer
+from saeaudit.audit.codes import Coder, misfit_note
+from saeaudit.audit.observer import Observer
 from saeaudit.audit.score.choose import Chooser
 from saeaudit.audit.score.given_codes import (
     ListedCodes,
     list_codes,
     listed_batches,
-    scanned_examples,
 )
-from saeaudit.audit.score.inputs import ScoreInputs, ScoreSources, read_inputs
+from saeaudit.audit.score.inputs import CheckedInputs
 from saeaudit.audit.score.options import ScoreOptions
 from saeaudit.audit.score.prices import (
     PILOT,
@@ -38,55 +34,31 @@ from saeaudit.core.codes.codelength import LOW_COVERAGE, Prices
 from saeaudit.core.rows import UnitRows, spans
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
-from saeaudit.records import ChoiceRecord, DictionaryRecord, Record, ScoreSummary
-from saeaudit.sources.sae import Sae
+from saeaudit.records import ChoiceRecord, ScoreSummary
 
 MEASURED = 0.2
 """Share of the activations, the first ones, that is measured; the rest is fitted on."""
 LEAST = 10
 """Fewest activations that can be parted."""
 
-ScoreRecord = DictionaryRecord | ChoiceRecord | ScoreSummary
-
-
-def score_all(
-    saes: Sequence[Sae], sources: ScoreSources, options: ScoreOptions, observer: Observer = SILENT
-) -> Iterator[Record]:
-    """Score resolved targets one after the other; see `score` and `audit_all`."""
-
-    def audit(dictionary: Dictionary) -> Iterator[ScoreRecord]:
-        inputs = read_inputs(dictionary, sources, observer)
-        return score(dictionary, inputs, options, observer)
-
-    return audit_all(saes, audit)
-
 
 def score(
-    dictionary: Dictionary,
-    inputs: ScoreInputs,
-    options: ScoreOptions | None = None,
-    observer: Observer = SILENT,
-) -> Iterator[ScoreRecord]:
-    """Measure description lengths, choose between alternative codes, compare explanations.
-
-    Prices are fitted on the last 80 % of the activations and measured on the first 20 %, or built
-    from an export's histograms; activations then only choose the width of the bins.
+    dictionary: Dictionary, inputs: CheckedInputs, options: ScoreOptions, observer: Observer
+) -> Iterator[ChoiceRecord | ScoreSummary]:
+    """Price an SAE's codes and choose between alternatives.
 
     Args:
         dictionary: an opened SAE; with activations it needs its encoder.
-        inputs: activations or feature statistics, and what to compare.
-        options: the defaults where None.
+        inputs: of this SAE.
+        options: what is priced, and how finely.
         observer: is told how far it is, and what a user should read.
 
     Yields:
-        The dictionary record, a choice for each token or example, the summary.
+        A choice for each token or example, the summary.
 
     Raises:
-        AuditError: neither activations nor features, too few tokens, no encoder, input
-            that is not finite or of another SAE.
+        AuditError: too few tokens, no encoder, input that is not finite.
     """
-    options = options or ScoreOptions()
-    yield describe_dictionary(dictionary, observer)
     if inputs.features is not None:
         plan = _plan_histograms(dictionary, inputs, options, observer)
     else:
@@ -121,14 +93,9 @@ class _Plan(NamedTuple):
 
 
 def _plan_histograms(
-    dictionary: Dictionary, inputs: ScoreInputs, options: ScoreOptions, observer: Observer
+    dictionary: Dictionary, inputs: CheckedInputs, options: ScoreOptions, observer: Observer
 ) -> _Plan:
     """Prices from an export, choices between the codes of examples."""
-    if options.canonicalise or options.explain is not None:
-        raise AuditError(
-            "--canonicalise and --explain need prices from activations, not --features",
-            where=dictionary.sae,
-        )
     features, where = inputs.features or {}, inputs.features_from
     width = _histogram_width(dictionary, inputs.activations, options)
     live = dictionary.live(include_collapsed=True)
@@ -136,13 +103,7 @@ def _plan_histograms(
     share = len(features) / max(dictionary.d_sae, 1)
     if share < 0.5:
         observer.note(f"{where} covers {share:.0%} of the features: is it of another SAE?")
-    examples = inputs.mediators
-    if examples is None:
-        examples = scanned_examples(dictionary)
-    else:
-        count = None if inputs.activations is None else len(inputs.activations)
-        examples = check_codes(examples, dictionary, count)
-    listed = list_codes(examples, None)
+    listed = list_codes(inputs.mediators or (), None)
     units = UnitRows(dictionary.weights.decoder, live, dictionary.norms[live])
     return _Plan(units, fitted, (), range(0), listed)
 
@@ -154,29 +115,18 @@ def _histogram_width(
     if activations is not None:
         coder = Coder(dictionary, options.device)
         return choose_width(coder, make_window(coder, activations[:PILOT], 0), options)
-    if options.distortion is not None:
-        raise AuditError("--distortion needs activations", where=dictionary.sae)
     return None if options.bin_width is None else Width(options.bin_width, "option")
 
 
 def _plan_activations(
-    dictionary: Dictionary, inputs: ScoreInputs, options: ScoreOptions, observer: Observer
+    dictionary: Dictionary, inputs: CheckedInputs, options: ScoreOptions, observer: Observer
 ) -> _Plan:
     """Prices from the last activations, choices on the first."""
     activations = inputs.activations
-    if activations is None:
-        raise AuditError(
-            "prices need activations, or feature statistics",
-            where=dictionary.sae,
-            hint="--activations FILE or --features FILE",
-        )
+    assert activations is not None  # without features there are some
     coder = Coder(dictionary, options.device)
-    tell_better_reading(dictionary, activations, options.device, observer)
     measured, chosen = _measured_tokens(len(activations), options, dictionary.sae)
-    mediators = inputs.mediators
-    if mediators is not None:
-        mediators = check_codes(mediators, dictionary, len(activations))
-    listed = list_codes(mediators or (), chosen)
+    listed = list_codes(inputs.mediators or (), chosen)
     fitted = fit_activations(
         coder, activations[measured:], options, first=measured, joint=listed.exchanged_sets(),
         observer=observer,
