@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from scan import dictionary, machine_name, timed
 
-from saeaudit.audit.score.choose import Chooser, Group
+from saeaudit.core.codes.choose import Chooser, Group
 from saeaudit.core.codes.codelength import Counts, Prices
 from saeaudit.core.codes.fits import Fit, Supports
 from saeaudit.core.codes.quantise import Grid

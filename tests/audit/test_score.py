@@ -17,10 +17,10 @@ from saeaudit.audit.mediators.options import MediatorOptions
 from saeaudit.audit.mediators.run import mediators
 from saeaudit.audit.scan.run import scan
 from saeaudit.audit.score.api import score
-from saeaudit.audit.score.choose import Chooser, Group
 from saeaudit.audit.score.disagreement import Disagreement
 from saeaudit.audit.score.inputs import ScoreInputs
 from saeaudit.audit.score.options import ScoreOptions
+from saeaudit.core.codes.choose import Chooser, Group
 from saeaudit.core.codes.codelength import Counts, Prices
 from saeaudit.core.codes.fits import Fit, Supports
 from saeaudit.core.codes.quantise import Grid
@@ -197,7 +197,7 @@ def test_an_estimate_still_finds_the_shortest(monkeypatch: pytest.MonkeyPatch) -
         enter = torch.ones(40, dtype=torch.bool)
         least = []
         for most in (5 * 35, 24):
-            monkeypatch.setattr("saeaudit.audit.score.choose.CANDIDATES", most)
+            monkeypatch.setattr("saeaudit.core.codes.choose.CANDIDATES", most)
             chooser = Chooser(units, prices, 1.0)
             _, _, candidates = chooser.alternatives(fit, group.error, enter)
             (decision,) = chooser.decide(group, candidates)

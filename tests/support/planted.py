@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from saeaudit.audit.score.choose import Chooser, Group
+from saeaudit.core.codes.choose import Chooser, Group
 from saeaudit.core.codes.codelength import Counts, Prices
 from saeaudit.core.codes.fits import Fit, Supports
 from saeaudit.core.codes.quantise import Grid

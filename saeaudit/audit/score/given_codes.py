@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from saeaudit.audit.score.choose import Group
 from saeaudit.audit.score.records import Batch, Case, Exchanges, Setting
 from saeaudit.core.codes.candidates import Candidates
+from saeaudit.core.codes.choose import Group
 from saeaudit.records import Code, MediatorRecord, Record, TokenRecord
 
 AT_ONCE = 256

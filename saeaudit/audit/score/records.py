@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from saeaudit.audit.codes import make_encoder
-from saeaudit.audit.score.choose import Alternatives, Chooser, Decision, Group
 from saeaudit.audit.score.disagreement import Disagreement
 from saeaudit.core.codes.candidates import Candidates
+from saeaudit.core.codes.choose import Alternatives, Chooser, Decision, Group
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 from saeaudit.records import ChoiceRecord, Chosen, Code, Compare, Pick, Texts
@@ -158,12 +158,12 @@ class _Choice:
             l0=int((self.codes > 0).sum()),
             alternative_count=max(case.known, len(candidates.token)),
             priced=len(candidates.token),
-            bits=width["bits"],
-            bits_half=half["bits"],
-            bits_quarter=quarter["bits"],
+            bits=Compare(*width["bits"]),
+            bits_half=Compare(*half["bits"]),
+            bits_quarter=Compare(*quarter["bits"]),
             joint_bits=self._joint_bits(),
-            l1=width["l1"],
-            l2=width["l2"],
+            l1=Compare(*width["l1"]),
+            l2=Compare(*width["l2"]),
             chosen=Chosen(
                 mdl=picks.get("bits"),
                 l1=picks["l1"],

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from saeaudit.audit.codes import Coder, misfit_note
 from saeaudit.audit.observer import Observer
-from saeaudit.audit.score.choose import Chooser
 from saeaudit.audit.score.given_codes import (
     ListedCodes,
     list_codes,
@@ -30,6 +29,7 @@ from saeaudit.audit.score.prices import (
 from saeaudit.audit.score.records import Batch, Setting, choice_records, token_batch
 from saeaudit.audit.score.tally import ScoreTally
 from saeaudit.audit.score.window import Window, make_window
+from saeaudit.core.codes.choose import Chooser
 from saeaudit.core.codes.codelength import LOW_COVERAGE, Prices
 from saeaudit.core.rows import UnitRows, spans
 from saeaudit.dictionary import Dictionary

@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from saeaudit.audit.score.choose import CanonicalCodes
 from saeaudit.audit.score.prices import Fitted
 from saeaudit.audit.score.records import Exchanges, Setting
 from saeaudit.audit.score.window import Window
+from saeaudit.core.codes.choose import CanonicalCodes
 from saeaudit.core.codes.codelength import LOW_COVERAGE, bound
 from saeaudit.records import (
     MOVED,

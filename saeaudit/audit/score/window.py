@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from saeaudit.audit.codes import Coder, active_codes
-from saeaudit.audit.score.choose import Group
+from saeaudit.core.codes.choose import Group
 from saeaudit.core.codes.fits import Fit, Supports
 from saeaudit.core.codes.quantise import FINE, Grid
 from saeaudit.core.codes.sparse import batches

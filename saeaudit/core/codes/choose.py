@@ -16,7 +16,6 @@ from saeaudit.core.codes.fits import Fit, Supports
 from saeaudit.core.codes.sparse import Signatures
 from saeaudit.core.codes.swaps import one_swaps
 from saeaudit.core.rows import UnitRows
-from saeaudit.records import Compare
 
 CANDIDATES = 64
 """Alternatives of a token that are solved and priced, of those that an estimate puts first."""
@@ -62,10 +61,17 @@ class CanonicalCodes(NamedTuple):
     """Exchanges and removals that led to it."""
 
 
+class Compared(NamedTuple):
+    """A measure of two codes; None where it has no finite value."""
+
+    reference: float | None
+    alternative: float | None
+
+
 class Decision(NamedTuple):
     """One token's choice."""
 
-    compared: tuple[dict[str, Compare], ...]
+    compared: tuple[dict[str, Compared], ...]
     """At each width: the reference and the least alternative by each of `MEASURES`."""
     chosen: dict[str, int]
     """Candidate that each way of choosing takes, -1 for the reference; "bits", "l1", "l2",
@@ -228,7 +234,7 @@ def _decide(codes: _Codes, margin: float) -> Decision:
     return Decision(
         compared=tuple(
             {
-                name: Compare(_finite(column[0]), _finite(min(column[1:], default=math.inf)))
+                name: Compared(_finite(column[0]), _finite(min(column[1:], default=math.inf)))
                 for name, column in zip(MEASURES, columns, strict=True)
             }
             for columns in codes.widths
