@@ -36,19 +36,19 @@ class ListedCodes(NamedTuple):
         return sum(not count for count in self.counts.values())
 
 
-def list_codes(records: Iterable[Record], chosen: range | None) -> ListedCodes:
+def list_codes(records: Iterable[Record], chosen: range) -> ListedCodes:
     """Sort records by what they are alternatives of.
 
     Args:
         records: of this SAE, checked, in their order.
-        chosen: tokens to choose on; all where None.
+        chosen: tokens to choose on.
     """
     counts: dict[int, int] = {}
     listed: list[MediatorRecord] = []
     for record in records:
         if not isinstance(record, (TokenRecord, MediatorRecord)):
             continue
-        if record.token is not None and chosen is not None and record.token not in chosen:
+        if record.token is not None and record.token not in chosen:
             continue
         if isinstance(record, TokenRecord):
             accurate = (a.count for a in record.alternatives if a.mode == "accuracy")

@@ -100,7 +100,8 @@ def check_inputs(
         dictionary: an opened SAE.
         inputs: read, or made by hand.
         options: must be possible with these inputs.
-        observer: is told which reading of the file suits the activations.
+        observer: is told which reading of the file suits the activations, and of features that
+            may be of another SAE.
 
     Raises:
         AuditError: neither activations nor features, options that need the other, features or
@@ -108,7 +109,7 @@ def check_inputs(
     """
     activations, mediators = inputs.activations, inputs.mediators
     if inputs.features is not None:
-        _check_features(dictionary, inputs, options)
+        _check_features(dictionary, inputs, options, observer)
     elif activations is None:
         raise AuditError(
             "prices need activations, or feature statistics",
@@ -125,7 +126,9 @@ def check_inputs(
     return CheckedInputs(replace(inputs, mediators=mediators))
 
 
-def _check_features(dictionary: Dictionary, inputs: ScoreInputs, options: ScoreOptions) -> None:
+def _check_features(
+    dictionary: Dictionary, inputs: ScoreInputs, options: ScoreOptions, observer: Observer
+) -> None:
     if options.canonicalise or options.explain is not None:
         raise AuditError(
             "--canonicalise and --explain need prices from activations, not --features",
@@ -133,13 +136,17 @@ def _check_features(dictionary: Dictionary, inputs: ScoreInputs, options: ScoreO
         )
     if inputs.activations is None and options.distortion is not None:
         raise AuditError("--distortion needs activations", where=dictionary.sae)
-    last = max(inputs.features or {}, default=0)
+    features, where = inputs.features or {}, inputs.features_from
+    last = max(features, default=0)
     if last >= dictionary.d_sae:
         raise AuditError(
             f"has feature {last} of {dictionary.d_sae}",
-            where=inputs.features_from,
+            where=where,
             hint="are these statistics of another SAE?",
         )
+    share = len(features) / dictionary.d_sae
+    if share < 0.5:
+        observer.note(f"{where} covers {share:.0%} of the features: is it of another SAE?")
 
 
 def scan_examples(dictionary: Dictionary) -> list[MediatorRecord]:

@@ -10,14 +10,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from saeaudit.audit.codes import Coder, unit_thresholds
+from saeaudit.audit.codes import Coder
 from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.audit.score.options import ScoreOptions
 from saeaudit.audit.score.window import Window, make_window
 from saeaudit.core.codes.codelength import Counts, Prices
 from saeaudit.core.codes.quantise import FINE, Grid, find_width
-from saeaudit.core.rows import spans
-from saeaudit.dictionary import Dictionary
+from saeaudit.core.rows import UnitRows, spans
 from saeaudit.errors import AuditError
 from saeaudit.sources.neuronpedia import FeatureStatistics
 from saeaudit.vocabulary import WidthBy
@@ -163,14 +162,14 @@ class _Histogram(NamedTuple):
 
 
 def fit_histograms(
-    dictionary: Dictionary, live: Tensor, statistics_: dict[int, FeatureStatistics], where: str,
+    units: UnitRows, thresholds: Tensor, statistics_: dict[int, FeatureStatistics], where: str,
     width: Width | None,
 ) -> Fitted:  # fmt: skip
     """Fit prices on an export's histograms, taken as flat within each of their bins.
 
     Args:
-        dictionary: the SAE.
-        live: ``[n]`` int64: its live features.
+        units: live rows.
+        thresholds: ``[n]`` float64: least unit-row codes that the encoder outputs.
         statistics_: by feature of this SAE.
         where: their file or folder.
         width: of the bins; the median of the histograms' own where None, as there is no error to
@@ -179,15 +178,13 @@ def fit_histograms(
     Raises:
         AuditError: not finite, or empty.
     """
-    norms = dictionary.norms[live.cpu()]
-    histograms = list(_histograms(live, norms, statistics_, where))
+    histograms = list(_histograms(units, statistics_, where))
     tokens = _token_count(histograms, where)
     if width is None:
         steps = [histogram.step for histogram in histograms if histogram.step > 0]
         if not steps:
             raise AuditError("histograms of one bin", where=where, hint="--bin-width W")
         width = Width(statistics.median(steps), "histograms")
-    thresholds = unit_thresholds(dictionary, live)
     counts = Counts(Grid(width.value, thresholds))
     counts.tokens = tokens
     for number, histogram in enumerate(histograms):
@@ -196,9 +193,10 @@ def fit_histograms(
 
 
 def _histograms(
-    live: Tensor, norms: Tensor, statistics_: dict[int, FeatureStatistics], where: str
+    units: UnitRows, statistics_: dict[int, FeatureStatistics], where: str
 ) -> Iterator[_Histogram]:
-    for row, (feature, norm) in enumerate(zip(live.tolist(), norms.tolist(), strict=True)):
+    rows = zip(units.live.tolist(), units.norms.tolist(), strict=True)
+    for row, (feature, norm) in enumerate(rows):
         of_feature = statistics_.get(feature)
         if of_feature is None or not sum(of_feature.bin_heights):
             continue

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
 
 from saeaudit.audit.score.prices import Fitted
-from saeaudit.audit.score.records import Exchanges, Setting
-from saeaudit.audit.score.window import Window
+from saeaudit.audit.score.records import Batch, Exchanges, Setting
+from saeaudit.audit.score.window import PricedWindow
 from saeaudit.core.codes.choose import CanonicalCodes
 from saeaudit.core.codes.codelength import LOW_COVERAGE, bound
 from saeaudit.records import (
@@ -45,24 +46,28 @@ class ScoreTally:
         self._incoherent: list[float] = []
         self._canonical: list[tuple[Tensor, ...]] = []
 
-    def add_window(self, window: Window) -> None:
-        """Add tokens that are measured."""
-        prices, codes = self._fitted.prices[0], window.codes
-        active = codes > 0
-        index = window.rows[active]
-        self._bits.append(prices.codes(window.rows, codes))
-        self._gate_bits += float(prices.gate[index].sum()) + prices.silence * len(codes)
-        self._value_bits += float(prices.value(index, codes[active]).sum())
-        self._l0 += len(index)
-        self._tokens += len(codes)
+    def add_window(self, priced: PricedWindow) -> None:
+        """Add tokens that are priced."""
+        window = priced.window
+        self._bits.append(priced.bits)
+        self._gate_bits += priced.gate_bits
+        self._value_bits += priced.value_bits
+        self._l0 += int((window.codes > 0).sum())
+        self._tokens += len(window.codes)
         self._error += float(window.errors.sum())
-        self._quantised += float(window.quantised_errors(prices.grid).sum())
+        self._quantised += priced.quantised
         x = window.x.to(torch.float64)
         self._squares += float(x.square().sum())
         self._sum = x.sum(0) if self._sum is None else self._sum + x.sum(0)
 
-    def add_choice(self, record: ChoiceRecord) -> None:
-        """Add a choice."""
+    def add_choices(self, batch: Batch, records: Iterable[ChoiceRecord]) -> Iterator[ChoiceRecord]:
+        """Add a batch and its choices, and hand these on."""
+        self.add_exchanges(len(batch.cases), batch.exchanges)
+        for record in records:
+            self._add_choice(record)
+            yield record
+
+    def _add_choice(self, record: ChoiceRecord) -> None:
         self._choices += 1
         if not record.alternative_count:
             self._unique += 1

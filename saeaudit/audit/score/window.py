@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from saeaudit.audit.codes import Coder, active_codes
 from saeaudit.core.codes.choose import Group
+from saeaudit.core.codes.codelength import Prices
 from saeaudit.core.codes.fits import Fit, Supports
 from saeaudit.core.codes.quantise import FINE, Grid
 from saeaudit.core.codes.sparse import batches
@@ -67,17 +69,24 @@ class Window:
         centres = grid.centre(flat, bins).view_as(self.codes)
         return self.errors_of(centres * (self.rows >= 0))
 
-    def groups(self, tokens: range) -> Iterator[Tensor]:
-        """Tokens of a range by like support size, as int64 places in the window."""
+    def groups(self, units: UnitRows, tokens: range) -> Iterator[tuple[Tensor, Fit, Group]]:
+        """Tokens of a range by like support size, each group made as it is asked for.
+
+        Args:
+            units: live rows.
+            tokens: numbers, of which those in the window count.
+
+        Yields:
+            Numbers ``[B]`` int64, their least squares on their supports, the SAE's codes of them.
+        """
         within = range(max(self.first, tokens.start), min(self.first + len(self.x), tokens.stop))
         numbers = torch.tensor(within, dtype=torch.int64, device=self.rows.device)
         places = numbers - self.first
         sizes = (self.rows[places] >= 0).sum(1)
         for order in batches(sizes, GROUP_PLACES):
-            yield places[order]
+            yield numbers[order], *self._fit(units, places[order])
 
-    def fit_tokens(self, units: UnitRows, places: Tensor) -> tuple[Fit, Group]:
-        """Least squares of some tokens on their supports, and the SAE's codes of them."""
+    def _fit(self, units: UnitRows, places: Tensor) -> tuple[Fit, Group]:
         width = int((self.rows[places] >= 0).sum(1).max())
         rows, codes = self.rows[places, :width], self.codes[places, :width]
         fit = Fit(Supports(units, rows), self.target[places])
@@ -102,3 +111,30 @@ def make_window(coder: Coder, activations: Tensor, first: int) -> Window:
         first, encoded.x, rows, codes, encoded.target, encoded.worth,
         torch.cat(grams), torch.cat(moments), coder.enter,
     )  # fmt: skip
+
+
+class PricedWindow(NamedTuple):
+    """A window, what its codes cost, and what they leave once they are quantised."""
+
+    window: Window
+    bits: Tensor
+    """``[B]`` float64: description lengths."""
+    gate_bits: float
+    """Bits of all tokens that say which features are on."""
+    value_bits: float
+    """Bits of all tokens that say their values."""
+    quantised: float
+    """Squared error of all tokens with every code at the centre of its bin."""
+
+
+def price_window(window: Window, prices: Prices) -> PricedWindow:
+    """Price the SAE's codes of a window."""
+    active = window.codes > 0
+    index = window.rows[active]
+    return PricedWindow(
+        window,
+        prices.codes(window.rows, window.codes),
+        float(prices.gate[index].sum()) + prices.silence * len(window.codes),
+        float(prices.value(index, window.codes[active]).sum()),
+        float(window.quantised_errors(prices.grid).sum()),
+    )
