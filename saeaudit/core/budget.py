@@ -41,6 +41,8 @@ class Budget:
     """Stored rows sent to a device at once: long enough for the bus, short enough to pin twice."""
     float32_bytes: int = 256 << 20
     """Unit rows in float32 are kept where they take no more than this, else made when needed."""
+    half_bytes: Size = Size(96 << 20, 4 << 30)
+    """Rows of 16 bits for a second look at whole rows are kept where they take no more."""
     packed_rows: Size = Size(1024, 32768)
     """Rows packed at once: few enough for a CPU's cache, many for a device."""
     paired_rows: Size = Size(512, 16384)
@@ -78,6 +80,8 @@ class Budget:
     """Columns of whole rows estimated at once."""
     deep_rows: int = 1024
     """Whole rows estimated at once for lists of neighbours."""
+    second_rows: Size = Size(1024, 4096)
+    """Whole rows looked at again at once: many enough for a product to run at its peak."""
     whole_entries: int = 1 << 24
     """Entries of whole rows held at once."""
     crowd_bytes: int = 1 << 30

@@ -15,12 +15,13 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from saeaudit.core.cosines.products import exact_float32, product, sampled_products
+from saeaudit.core.cosines.products import exact_float32, int_product, product, sampled_products
 from saeaudit.core.cosines.stream import unit_blocks
 from saeaudit.core.rows import MARGIN, UnitRows, spans
 from saeaudit.vocabulary import ScreenName
@@ -39,6 +40,8 @@ PROBED = 256
 """Rows that it is chosen on."""
 HANDICAPS: dict[ScreenName, float] = {"fp32": 1.0, "bf16": 1.1, "int8": 1.3}
 """Times as fast as float32 that a kind of product must be: wider slacks leave more to refine."""
+SECOND_HANDICAP = 1.3
+"""Times as fast as float32 that bfloat16 must be for whole rows: it leaves more to look at."""
 WORTH_A_LOOK = 10
 """Estimates are looked at again where that divides their slack by more than this: float32 has a
 fiftieth of the other screens' slack at usual widths, and itself otherwise."""
@@ -63,8 +66,16 @@ class Screen:
     slack: float
     """Bound on |estimate - cosine| over all pairs of rows."""
     device: torch.device
+    error: Tensor
+    """``[n]`` float32 where the rows are: bound on the distance of each row from its unit row."""
+    rest: float
+    """Bound on what else an estimate is off by, whatever its size: accumulation, rotation."""
+    rounding: float = 0.0
+    """Bound on what a product loses when it is returned, as a share of itself."""
     margin: Tensor | None = None
     """``[n]`` int32, int8 rows only: a pair's product is off by at most the sum of its two."""
+    dtype: torch.dtype = torch.float32
+    """Of the rows as they enter a product."""
 
     def least(self, floor: float) -> float:
         """Least |product|, before margins where there are any, of a pair with |cosine| >= floor."""
@@ -75,14 +86,19 @@ class Screen:
     def block(self, start: int, stop: int) -> Tensor:
         """Rows ``start:stop`` as they enter a product, ``[stop - start, d']``."""
         if self.packed is None:
-            return self.units.block(start, stop).to(self.device)
+            return self.units.block(start, stop).to(self.device, self.dtype)
         return self.packed[start:stop]
 
     def pick(self, index: Tensor) -> Tensor:
         """Rows at `index` as they enter a product, ``[len(index), d']``."""
         if self.packed is None:
-            return self.units.take(index.to(self.units.device)).to(self.device)
+            return self.units.take(index.to(self.units.device)).to(self.device, self.dtype)
         return self.packed[index.to(self.device)]
+
+    def off_by(self, i: Tensor, j: Tensor, value: Tensor) -> Tensor:
+        """Bounds ``[m]`` on the error of each pair's own estimate `value` ``[m]``."""
+        a, b = self.error[i], self.error[j]
+        return a + b + a * b + (self.rest + MARGIN) + self.rounding * value.abs()
 
 
 def make_screen(units: UnitRows, name: ScreenName, device: torch.device) -> Screen:
@@ -103,12 +119,14 @@ def make_screen(units: UnitRows, name: ScreenName, device: torch.device) -> Scre
 
 
 class Screens(NamedTuple):
-    """The same rows made ready twice: to propose pairs, and to look closer at what is proposed."""
+    """The same rows made ready to propose pairs, and to look closer at what is proposed."""
 
     quick: Screen
     """What a sweep runs on, of the kind asked for."""
+    second: Screen
+    """For whole rows: the fastest kind on this machine with a slack well below int8's."""
     fine: Screen
-    """float32; the same object where that is what was asked for."""
+    """float32, for single pairs; the same object where that is what was asked for."""
 
     @property
     def units(self) -> UnitRows:
@@ -122,19 +140,52 @@ class Screens(NamedTuple):
 
 
 def make_screens(units: UnitRows, name: ScreenName, device: torch.device) -> Screens:
-    """Prepare rows for screening by one kind of product and in float32; as for `make_screen`."""
+    """Prepare rows for screening by one kind of product, for whole rows, and in float32.
+
+    As for `make_screen`.
+    """
     quick = make_screen(units, name, device)
-    return Screens(quick, quick if quick.name == "fp32" else _fp32(units, device))
+    if quick.name == "fp32":
+        return Screens(quick, quick, quick)
+    fine = _fp32(units, device)
+    if quick.name == "bf16":
+        return Screens(quick, quick, fine)
+    return Screens(quick, _second(units, device, fine), fine)
+
+
+def _second(units: UnitRows, device: torch.device, fine: Screen) -> Screen:
+    """float16 on CUDA, where it is accumulated in float32; bfloat16 where a CPU is fast at it."""
+    if device.type == "cuda":
+        return second_screen(units, device, torch.float16)
+    if device.type == "cpu" and bfloat16_pays(min(max(units.width, 64), 1024)):
+        return second_screen(units, device, torch.bfloat16)
+    return fine
+
+
+def second_screen(units: UnitRows, device: torch.device, dtype: torch.dtype) -> Screen:
+    """Prepare rows in a dtype of 16 or 32 bits; held where that takes little, else made again."""
+    if dtype == torch.float32:
+        return _fp32(units, device)
+    keep = 2 * units.count * units.width <= units.budget.half_bytes.on(device)
+    return _half(units, device, dtype, keep=keep)
+
+
+@cache
+def bfloat16_pays(width: int) -> bool:
+    """Whether this CPU multiplies bfloat16 faster than float32; only speed depends on it."""
+    source = torch.randn(512, width)
+    return _time_product(source.to(torch.bfloat16)) * SECOND_HANDICAP < _time_product(source)
 
 
 def _fp32(units: UnitRows, device: torch.device) -> Screen:
-    slack = _combined(UNIT_ERROR) + _accumulation(units.width)
+    rest = _accumulation(units.width)
     packed = None
     if 4 * units.count * units.width <= units.budget.float32_bytes:
         packed = torch.empty(units.count, units.width, device=device)
         for start, stop, block in unit_blocks(units, device, units.budget.packed_rows.on(device)):
             packed[start:stop] = block
-    return Screen("fp32", units, packed, 1.0, slack, device)
+    error = torch.full((units.count,), UNIT_ERROR, device=units.device)
+    return Screen("fp32", units, packed, 1.0, _combined(UNIT_ERROR) + rest, device, error, rest)
 
 
 def _combined(error: float) -> float:
@@ -147,17 +198,27 @@ def _accumulation(width: int) -> float:
 
 
 def _bf16(units: UnitRows, device: torch.device) -> Screen:
-    packed = torch.empty(units.count, units.width, dtype=torch.bfloat16, device=device)
-    worst = torch.zeros((), device=device)
+    return _half(units, device, torch.bfloat16, keep=True)
+
+
+def _half(units: UnitRows, device: torch.device, dtype: torch.dtype, *, keep: bool) -> Screen:
+    shape = (units.count if keep else 0, units.width)
+    packed = torch.empty(shape, dtype=dtype, device=device)
+    error = torch.empty(units.count, device=device)
     for start, stop, block in unit_blocks(units, device, units.budget.packed_rows.on(device)):
-        packed[start:stop] = block
-        rounded = packed[start:stop].to(torch.float32)
-        error = torch.linalg.vector_norm(block - rounded, dim=1).max()
-        worst = torch.maximum(worst, error)
-    # The product comes back in bfloat16: half a unit in the last place of a number <= 1.01.
-    error = float(worst) * NORM_ERROR + UNIT_ERROR
-    slack = _combined(error) + _accumulation(units.width) + 2.0**-8
-    return Screen("bf16", units, packed, 1.0, slack, device)
+        rounded = block.to(dtype)
+        if keep:
+            packed[start:stop] = rounded
+        error[start:stop] = torch.linalg.vector_norm(block - rounded.to(torch.float32), dim=1)
+    error = error.mul_(NORM_ERROR).add_(UNIT_ERROR)
+    # The product comes back in the same dtype: off by half a unit in its last place.
+    unit = torch.finfo(dtype).eps / 2
+    rest = _accumulation(units.width) + torch.finfo(dtype).tiny
+    slack = _combined(float(error.max())) + rest + unit
+    return Screen(
+        "bf16", units, packed if keep else None, 1.0, slack, device, error.to(units.device), rest,
+        rounding=unit / (1 - unit), dtype=dtype,
+    )  # fmt: skip
 
 
 def _int8(units: UnitRows, device: torch.device) -> Screen:
@@ -191,7 +252,10 @@ def _int8(units: UnitRows, device: torch.device) -> Screen:
     slack = _combined(worst) + INT8_ERROR
     # e_i e_j <= (e_i + e_j) worst / 2, so each row has a margin of its own.
     margin = (bound * ((1 + worst / 2) / step**2)).ceil_().to(device, torch.int32)
-    return Screen("int8", units, packed, step * step, slack, device, margin)
+    return Screen(
+        "int8", units, packed, step * step, slack, device, bound.to(units.device, torch.float32),
+        INT8_ERROR, margin=margin, dtype=torch.int8,
+    )  # fmt: skip
 
 
 def _levels(block: Tensor, step: float) -> Tensor:
@@ -268,26 +332,37 @@ def pair_estimates(fine: Screen, i: Tensor, j: Tensor) -> Tensor:
     return out
 
 
-def estimates(screen: Screen, index: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Estimated cosines of the rows at `index` with all rows, a block of columns at a time.
+def products_with_all(screen: Screen, index: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Products of the rows at `index` with all rows, a block of columns at a time.
 
     Args:
         screen: the prepared rows.
         index: ``[m]`` int64 row numbers.
 
     Yields:
+        ``(start, values)`` with values ``[m, columns]`` of the product's own dtype, on the screen's
+        device: estimates times `Screen.scale`, zero where a row meets itself.
+    """
+    with exact_float32(), torch.inference_mode():
+        rows, numbers = screen.pick(index), index.to(screen.device)
+        for start, stop in spans(screen.units.count, screen.units.budget.columns):
+            block = screen.block(start, stop)
+            values = int_product(rows, block) if rows.dtype == torch.int8 else rows @ block.T
+            itself = ((numbers >= start) & (numbers < stop)).nonzero().squeeze(1)
+            values[itself, numbers[itself] - start] = 0
+            yield start, values
+
+
+def estimates(screen: Screen, index: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Estimated cosines of the rows at `index` with all rows, as `products_with_all`.
+
+    Yields:
         ``(start, values)`` with values ``[m, columns]`` float32 where the rows are, zero where a
         row meets itself.
     """
-    home = screen.units.device
-    with exact_float32(), torch.inference_mode():
-        rows = screen.pick(index)
-        for start, stop in spans(screen.units.count, screen.units.budget.columns):
-            values = product(rows, screen.block(start, stop)).to(home, torch.float32)
-            values.mul_(screen.scale)
-            itself = ((index >= start) & (index < stop)).nonzero().squeeze(1)
-            values[itself, index[itself] - start] = 0.0
-            yield start, values
+    with torch.inference_mode():
+        for start, values in products_with_all(screen, index):
+            yield start, values.to(screen.units.device, torch.float32).mul_(screen.scale)
 
 
 def calibrate(width: int, device: torch.device) -> ScreenName:
