@@ -72,7 +72,8 @@ class TripleRecord:
     residual: float | None
     """Distance of u3 from the plane of u1 and u2 (0: exactly dependent)."""
     single_residual: float
-    """Distance of u3 from the nearer of the two lines: what one feature alone leaves."""
+    """Distance of u3 from the nearer of the two lines: what one feature alone leaves, with a
+    coefficient of either sign."""
     cosines: tuple[float, float, float]
     """[c12, c13, c23]."""
     pattern: SignPattern | None

@@ -39,6 +39,31 @@ def make(seed: int) -> np.ndarray:
     return rows.astype(np.float32)
 
 
+def opposed(seed: int) -> np.ndarray:
+    """A decoder [F, d] float32 with triples beside pairs that are nearly opposite.
+
+    Up to 150 rows of width 3 to 64: random ones, f2 - alpha f1 with alpha from -30 to 100 and more
+    or less noise, exact opposites, and from every third seed on two crowds that face each other.
+    """
+    rng = np.random.default_rng(10_000 + seed)
+    width = int(rng.choice([3, 4, 6, 8, 16, 33, 64]))
+    rows = rng.normal(size=(int(rng.integers(40, 151)), width))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    order = rng.permutation(len(rows)).reshape(-1)
+    for i, j, k in order[: len(order) // 6 * 3].reshape(-1, 3):
+        alpha = rng.choice([-30, -8, -5, 3, 5, 8, 30, 99, 100, 300])
+        noise = rng.choice([0, 0, 0.2, 0.5, 0.9]) / np.sqrt(width)
+        rows[k] = rows[j] - alpha * rows[i] + noise * rng.normal(size=width)
+    rest = order[len(order) // 6 * 3 :]
+    rows[rest[0]] = -3 * rows[rest[1]]
+    if seed % 3 == 2:
+        crowd = rest[2:18]
+        sides = rng.choice([-1, 1], size=(len(crowd), 1))
+        rows[crowd] = sides * (rows[rest[2]] + rng.uniform(0.01, 0.3) * rows[crowd])
+    rows *= 10 ** rng.uniform(-3, 3, size=(len(rows), 1))
+    return rows.astype(np.float32)
+
+
 def opened(rows: np.ndarray | torch.Tensor, **weights: object) -> Dictionary:
     return Dictionary.from_rows(rows, **weights)
 

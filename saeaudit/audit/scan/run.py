@@ -13,8 +13,8 @@ from saeaudit.audit.many import audit_all
 from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.audit.scan.options import ScanOptions
 from saeaudit.audit.scan.search import SearchResult, search
-from saeaudit.core.cosines import triples
 from saeaudit.core.cosines.chance import random_row_max, welch_bound
+from saeaudit.core.cosines.genuine import Triples, describe, strong_cosine
 from saeaudit.core.cosines.maxima import order_statistic, unique_below
 from saeaudit.core.cosines.pairs import Pairs
 from saeaudit.core.cosines.screen import SLACK_LIMIT, calibrate
@@ -224,20 +224,20 @@ def _encoder_cosines(dictionary: Dictionary, i: Tensor, j: Tensor) -> list[float
 
 
 def _triples(
-    sae: str, units: UnitRows, dependent: triples.Triples, kept: int, requested: Tensor
+    sae: str, units: UnitRows, dependent: Triples, kept: int, requested: Tensor
 ) -> Iterator[TripleRecord]:
     """Triple records sorted by features: the first `kept` findings, and the requested ones."""
-    first = triples.Triples(*(column[:kept] for column in dependent))
+    first = Triples(*(column[:kept] for column in dependent))
     done = {tuple(rows) for rows in first.features.sort(dim=1).values.tolist()}
     named = {tuple(rows) for rows in requested.tolist()}
     unlisted = torch.tensor(sorted(named - done), dtype=torch.int64).view(-1, 3)
     records = list(_triple_records(sae, units, first, named))
-    records += _triple_records(sae, units, triples.describe(units, unlisted), named)
+    records += _triple_records(sae, units, describe(units, unlisted), named)
     yield from sorted(records, key=lambda record: record.features)
 
 
 def _triple_records(
-    sae: str, units: UnitRows, dependent: triples.Triples, named: set[tuple[int, ...]]
+    sae: str, units: UnitRows, dependent: Triples, named: set[tuple[int, ...]]
 ) -> Iterator[TripleRecord]:
     columns = (column.tolist() for column in dependent)
     live = units.live[dependent.features].tolist()
@@ -300,6 +300,6 @@ def _summary(
             screen=options.screen,
             slack=SLACK_LIMIT,
             edge_floor=result.edge_floor,
-            strong_floor=triples.strong_cosine(options.max_residual, options.min_gain),
+            strong_floor=strong_cosine(options.max_residual, options.min_gain),
         ),
     )

@@ -13,6 +13,7 @@ from saeaudit.audit.scan.options import ScanOptions
 from saeaudit.core.cosines import triples
 from saeaudit.core.cosines.babel import babel
 from saeaudit.core.cosines.edges import EdgeStore, TooDenseError, rank_entries
+from saeaudit.core.cosines.genuine import Triples, strong_floor, useful_cosines
 from saeaudit.core.cosines.maxima import row_maxima
 from saeaudit.core.cosines.pairs import PairFinder, Pairs
 from saeaudit.core.cosines.screen import Screen, estimates, make_screens
@@ -29,7 +30,7 @@ class SearchResult:
     """Pairs, triples and the figures of a sweep, all on the CPU."""
 
     pairs: Pairs
-    triples: triples.Triples
+    triples: Triples
     row_max: Tensor
     babel: Babel
     edge_floor: float
@@ -79,8 +80,8 @@ def _search(
     store = EdgeStore(
         screen,
         floor,
-        near=triples.near_cosine(rho),
-        strong=triples.strong_floor(rho, gamma),
+        useful=useful_cosines(rho),
+        strong=strong_floor(rho, gamma),
     )
     estimate = torch.zeros(units.count, device=units.device)
     report = partial(observer.step, "screening")
@@ -103,7 +104,7 @@ def _search(
     sums = [babel(screens, ranked, row_max, k) for k in (1, 8, 32)]
     return SearchResult(
         pairs.cpu(),
-        triples.Triples(*(column.cpu() for column in findings)),
+        Triples(*(column.cpu() for column in findings)),
         row_max.cpu(),
         Babel(*sums),
         edge_floor,

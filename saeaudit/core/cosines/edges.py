@@ -37,32 +37,35 @@ class Edges(NamedTuple):
     floor: float
     """Every pair with |cosine| >= floor is here, but for those of two crowded rows."""
     crowded: Tensor
-    """``[n]`` bool: rows some of whose near-duplicates were dropped."""
+    """``[n]`` bool: rows some of whose closest pairs were dropped."""
 
 
 class EdgeStore:
     """Collects edges within a budget.
 
-    When the budget is passed, near-duplicates go first (no genuine triple has one); then the floor
+    When the budget is passed, pairs too close to +-1 for a triple go first; then the floor
     rises, up to the strong floor: weak edges can be had again from whole rows, strong ones cannot.
     """
 
-    def __init__(self, screen: Screen, floor: float, *, near: float, strong: float) -> None:
+    def __init__(
+        self, screen: Screen, floor: float, *, useful: tuple[float, float], strong: float
+    ) -> None:
         """Collect edges with |cosine| >= `floor`.
 
         Args:
             screen: what the hits come from.
             floor: threshold to begin with.
-            near: |cosine| from which on a pair is of no use to a triple.
+            useful: least and largest cosine of a pair that is of use to a triple.
             strong: threshold that the floor may rise to.
         """
         units = screen.units
         self._floor, self._slack = floor, screen.slack + MARGIN
-        self._near, self._strong = near + self._slack, strong
+        self._least, self._most = useful[0] - self._slack, useful[1] + self._slack
+        self._strong = strong
         self._budget = units.budget.edges
         self._parts: list[Hits] = []
         self._total = 0
-        self._without_near = False
+        self._without_close = False
         self._crowded = torch.zeros(units.count, dtype=torch.bool, device=units.device)
 
     def add(self, hits: Hits) -> None:
@@ -92,15 +95,15 @@ class EdgeStore:
     def _admit(self, hits: Hits) -> Hits:
         magnitude = hits.cosine.abs()
         keep = magnitude >= self._floor - self._slack
-        if self._without_near:
-            near = magnitude > self._near
-            self._crowded[hits.i[near].long()] = True
-            self._crowded[hits.j[near].long()] = True
-            keep &= ~near
+        if self._without_close:
+            close = (hits.cosine < self._least) | (hits.cosine > self._most)
+            self._crowded[hits.i[close].long()] = True
+            self._crowded[hits.j[close].long()] = True
+            keep &= ~close
         return select(hits, keep)
 
     def _shrink(self) -> None:
-        self._without_near = True
+        self._without_close = True
         hits = self._admit(self._merged())
         if len(hits.i) > self._budget // 2:
             magnitude = hits.cosine.abs()

@@ -1,13 +1,9 @@
 """Every genuine dependent triple of unit rows, without a cubic search.
 
-A triple is near-dependent when one row lies within `rho` of the span of the other two, and genuine
-when no single row explains it already: with r the residual of the pair and s that of the better
-single row, ``r <= rho``, ``s > rho`` and ``s >= gamma r``. Its largest |cosine| hi and its second
-largest mid then satisfy (docs/mathematics.md)
-
-    mid^2 >= (1 - hi^2 - rho'^2) / (2 (1 + hi) - rho'^2),     rho' = min(rho, sqrt(1 - hi^2)/gamma)
-
-so every triple has a strong edge, and its third row is a neighbour of one of that edge's ends.
+The largest of a triple's three |cosines| is above `strong_cosine`: its *strong edge* is among the
+edges that a sweep lists. The second largest is at least `second_cosine`: its third row is a
+neighbour of one of that edge's ends (see `saeaudit.core.cosines.genuine`). Where the strong edge is
+a nearly opposite pair, third rows are looked for in whole rows of cosines.
 """
 
 from __future__ import annotations
@@ -20,64 +16,26 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from saeaudit.core.budget import Budget
 from saeaudit.core.cosines.edges import Edges, TooDenseError, sorted_in_place
+from saeaudit.core.cosines.genuine import (
+    Triples,
+    add_sets,
+    genuine,
+    no_sets,
+    rows_of_sets,
+    set_keys,
+    strong_cosine,
+    strong_floor,
+    useful_cosines,
+)
+from saeaudit.core.cosines.opposite import sets_beside
 from saeaudit.core.cosines.screen import Screens, estimates, pair_estimates
-from saeaudit.core.rows import MARGIN, UnitRows, fold, round9, spans
+from saeaudit.core.rows import MARGIN, UnitRows, spans
 
 LISTED_FROM = 0.25
 """Least |cosine| of a listed edge: few pairs lie above it at widths of 1000 and more."""
 DEVIATIONS = 4
 """Standard deviations of a random cosine, 1 / sqrt(d), from which on edges are few."""
-
-
-class Triples(NamedTuple):
-    """Triples in the roles of u_k = a u_i + b u_j + residual, |b| >= |a|, k the best target."""
-
-    features: Tensor
-    """``[m, 3]`` int64 row numbers (f1, f2, f3) = (i, j, k)."""
-    a: Tensor
-    """``[m]`` float64; NaN where f1 and f2 are parallel."""
-    b: Tensor
-    """``[m]`` float64."""
-    residual: Tensor
-    """``[m]`` float64: distance of u_k from the span of u_i and u_j."""
-    single: Tensor
-    """``[m]`` float64: distance of u_k from the nearer of the two lines."""
-    cosines: Tensor
-    """``[m, 3]`` float64: c12, c13, c23."""
-
-
-def second_cosine(hi: float, rho: float, gamma: float) -> float:
-    """Least |second largest cosine| of a genuine triple whose largest is `hi` (0 if unbounded).
-
-    mid of equation (*) in docs/mathematics.md.
-    """
-    tight = min(rho, math.sqrt(max(1 - hi * hi, 0.0)) / gamma)
-    numerator = 1 - hi * hi - tight * tight
-    return math.sqrt(max(numerator, 0.0) / (2 * (1 + hi) - tight * tight))
-
-
-def strong_cosine(rho: float, gamma: float) -> float:
-    """Least possible largest |cosine| of a genuine triple: 0.5 as rho goes to 0, 0.493 at 0.2."""
-    low, high = 0.0, 1.0
-    for _ in range(60):  # halvings, past the digits of float64
-        middle = (low + high) / 2
-        if second_cosine(middle, rho, gamma) <= middle:
-            high = middle
-        else:
-            low = middle
-    return high
-
-
-def strong_floor(rho: float, gamma: float) -> float:
-    """Where edges must be listed from whatever the budget: `strong_cosine`, loosened."""
-    return strong_cosine(rho * (1 + MARGIN), gamma * (1 - MARGIN)) - MARGIN
-
-
-def near_cosine(rho: float) -> float:
-    """Cosine from which on one row alone explains another to within `rho`."""
-    return math.sqrt(max(1 - rho * rho, 0.0))
 
 
 def edge_floor(width: int, rho: float, gamma: float) -> float:
@@ -107,17 +65,18 @@ def find_triples(screens: Screens, edges: Edges, rho: float, gamma: float) -> Tr
     """
     units = screens.units
     edges = _useful(edges, edge_floor(units.width, rho, gamma), screens.quick.slack)
-    strong = _strong_edges(screens, edges, rho, gamma)
-    if not len(strong.i):
-        return _empty(units.device)
-    neighbours = _neighbours(screens, edges, strong)
-    candidates = _candidates(neighbours, strong, rho, units.budget)
+    strong, (i, j) = _strong_edges(screens, edges, rho, gamma)
+    sets = sets_beside(units, i, j, rho, gamma)
+    if len(strong.i):
+        neighbours = _neighbours(screens, edges, strong)
+        sets = torch.unique(torch.cat([sets, _candidates(units, neighbours, strong, rho)]))
+    candidates = rows_of_sets(sets, units.count)
     parts = [
-        _genuine(units, candidates[start:stop], rho, gamma)
+        genuine(units, candidates[start:stop], rho, gamma)
         for start, stop in spans(max(len(candidates), 1), units.budget.decided)
     ]
     merged = Triples(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
-    order = torch.argsort(_key(merged.features.sort(dim=1).values, units.count))
+    order = torch.argsort(set_keys(merged.features.sort(dim=1).values, units.count))
     return Triples(*(column[order] for column in merged))
 
 
@@ -131,7 +90,7 @@ def _useful(edges: Edges, floor: float, slack: float) -> Edges:
 
 
 class _Strong(NamedTuple):
-    """Edges that can be the largest cosine of a genuine triple."""
+    """Edges that can be the largest cosine of a genuine triple, but for nearly opposite pairs."""
 
     i: Tensor
     j: Tensor
@@ -143,24 +102,34 @@ class _Strong(NamedTuple):
     """Bound on the error of `cosine`."""
 
 
-def _strong_edges(screens: Screens, edges: Edges, rho: float, gamma: float) -> _Strong:
+def _strong_edges(
+    screens: Screens, edges: Edges, rho: float, gamma: float
+) -> tuple[_Strong, tuple[Tensor, Tensor]]:
+    """Strong edges, and apart from them nearly opposite pairs ``([m] int64, [m] int64)``."""
     low = strong_floor(rho, gamma)
+    least, most = useful_cosines(rho)
     rho, gamma = rho * (1 + MARGIN), gamma * (1 - MARGIN)
-    high = near_cosine(rho) + MARGIN
-    slack, magnitude = screens.quick.slack, edges.cosine.abs()
-    keep = (magnitude >= low - slack) & (magnitude <= high + slack)
+
+    def strong(cosine: Tensor, slack: float) -> Tensor:
+        useful = (cosine >= least - MARGIN - slack) & (cosine <= most + MARGIN + slack)
+        return useful & (cosine.abs() >= low - slack)
+
+    slack = screens.quick.slack
+    keep = strong(edges.cosine, slack)
     i, j, cosine = edges.i[keep].long(), edges.j[keep].long(), edges.cosine[keep]
     if screens.refines:  # a wide slack lets many weak edges through
         slack, cosine = screens.fine.slack, pair_estimates(screens.fine, i, j)
-        keep = (cosine.abs() >= low - slack) & (cosine.abs() <= high + slack)
+        keep = strong(cosine, slack)
         i, j, cosine = i[keep], j[keep], cosine[keep]
-    cosine = cosine.double()
+    opposite = cosine < -(most + MARGIN + slack)
+    apart = i[opposite], j[opposite]
+    i, j, cosine = i[~opposite], j[~opposite], cosine[~opposite].double()
     # The bound falls as the largest cosine rises: take the largest that the estimate allows.
     largest = (cosine.abs() + slack).clamp(max=1.0)
     square = 1 - largest * largest
     tight = (square / gamma**2).clamp(max=rho * rho)
     second = ((square - tight).clamp_(min=0) / (2 * (1 + largest) - tight)).sqrt() - MARGIN
-    return _Strong(i, j, cosine, second, slack)
+    return _Strong(i, j, cosine, second, slack), apart
 
 
 class _Neighbours(NamedTuple):
@@ -237,12 +206,13 @@ class _Packing:
         return (level.to(torch.float64) / self._steps - 1).to(torch.float32)
 
 
-def _candidates(near: _Neighbours, strong: _Strong, rho: float, budget: Budget) -> Tensor:
+def _candidates(units: UnitRows, near: _Neighbours, strong: _Strong, rho: float) -> Tensor:
     """Sets of three rows that interval arithmetic on the estimates cannot rule out.
 
     Returns:
-        ``[m, 3]`` int64, ascending within a row, distinct.
+        ``[n]`` int64 keys of sets, ascending; see `add_sets`.
     """
+    budget = units.budget
     end = torch.cat([strong.i, strong.j])
     other = torch.cat([strong.j, strong.i])
     hi = strong.cosine.repeat(2)
@@ -251,7 +221,7 @@ def _candidates(near: _Neighbours, strong: _Strong, rho: float, budget: Budget) 
     total = int(degree.sum())
     if total > budget.combinations:
         raise TooDenseError(f"{total} combinations of strong edges and neighbours")
-    sets = torch.empty(0, dtype=torch.int64, device=degree.device)
+    sets = no_sets(units.device)
     for start, stop in _batches(degree, budget.entries):
         edge = torch.arange(start, stop, device=degree.device)
         edge = torch.repeat_interleave(edge, degree[start:stop])
@@ -270,12 +240,8 @@ def _candidates(near: _Neighbours, strong: _Strong, rho: float, budget: Budget) 
             <= (rho + MARGIN) ** 2
         )
         edge, third = edge[keep], third[keep]
-        triple = torch.stack([end[edge], other[edge], third], 1).sort(dim=1).values
-        sets = torch.unique(torch.cat([sets, _key(triple, near.rows)]))
-        if len(sets) > budget.candidates:
-            raise TooDenseError(f"more than {budget.candidates} candidate triples")
-    pair, c = torch.div(sets, near.rows, rounding_mode="floor"), sets % near.rows
-    return torch.stack([torch.div(pair, near.rows, rounding_mode="floor"), pair % near.rows, c], 1)
+        sets = add_sets(sets, torch.stack([end[edge], other[edge], third], 1), units)
+    return sets
 
 
 def _lookup(near: _Neighbours, row: Tensor, partner: Tensor) -> tuple[Tensor, Tensor]:
@@ -312,85 +278,3 @@ def _batches(sizes: Tensor, limit: int) -> list[tuple[int, int]]:
 def _run_starts(sizes: Tensor) -> Tensor:
     """Position at which each run starts, once per element of the run."""
     return torch.repeat_interleave(sizes.cumsum(0) - sizes, sizes)
-
-
-def _key(triple: Tensor, count: int) -> Tensor:
-    return (triple[:, 0] * count + triple[:, 1]) * count + triple[:, 2]
-
-
-def _genuine(units: UnitRows, sets: Tensor, rho: float, gamma: float) -> Triples:
-    triples = describe(units, sets)
-    keep = (triples.residual <= rho) & (triples.single > rho)
-    keep &= triples.single >= round9(gamma * triples.residual)
-    return Triples(*(column[keep] for column in triples))
-
-
-def describe(units: UnitRows, sets: Tensor) -> Triples:
-    """Roles, coefficients and residuals of given triples, near-dependent or not.
-
-    The target is the row opposite the pair with the least |cosine|, which is the one with the
-    least residual; of equal ones the largest row number. With c = c_ij:
-
-        a     = (c_ik - c c_jk) / (1 - c^2)
-        b     = (c_jk - c c_ik) / (1 - c^2)
-        r_k^2 = det(G) / (1 - c^2)
-        s_k^2 = min(1 - c_ik^2, 1 - c_jk^2)
-
-    Args:
-        units: the rows.
-        sets: ``[m, 3]`` int64, three different row numbers each.
-
-    Returns:
-        m triples in the order given; every number is rounded to 9 significant digits.
-    """
-    sets = sets.sort(dim=1).values
-    corners = ((1, 2), (0, 2), (0, 1))  # the pair opposite each row
-    pairs = torch.cat([sets[:, corner] for corner in corners])
-    key, back = torch.unique(pairs[:, 0] * units.count + pairs[:, 1], return_inverse=True)
-    exact = units.cosines(torch.div(key, units.count, rounding_mode="floor"), key % units.count)
-    opposite = exact[back].view(3, -1).T
-    size = round9(opposite.abs())
-    target = torch.where(size[:, 1] <= size[:, 0], 1, 0)
-    best = size.gather(1, target[:, None]).squeeze(1)
-    target = torch.where(size[:, 2] <= best, 2, target)
-    first, second = (target == 0).long(), 2 - (target == 2).long()
-    c_ij = _at(opposite, target)
-    c_ik, c_jk = _at(opposite, second), _at(opposite, first)
-    square = 1 - c_ij * c_ij
-    a, b = (c_ik - c_ij * c_jk) / square, (c_jk - c_ij * c_ik) / square
-    swap = round9(a.abs()) > round9(b.abs())
-    first, second = torch.where(swap, second, first), torch.where(swap, first, second)
-    a, b = torch.where(swap, b, a), torch.where(swap, a, b)
-    c_ik, c_jk = torch.where(swap, c_jk, c_ik), torch.where(swap, c_ik, c_jk)
-    features = torch.stack([_at(sets, first), _at(sets, second), _at(sets, target)], 1)
-    return Triples(
-        features,
-        round9(a),
-        round9(b),
-        round9(_residual(units, features, a, b)),
-        round9(torch.minimum(1 - c_ik * c_ik, 1 - c_jk * c_jk).clamp(min=0).sqrt()),
-        round9(torch.stack([c_ij, c_ik, c_jk], 1)),
-    )
-
-
-def _at(table: Tensor, column: Tensor) -> Tensor:
-    return table.gather(1, column[:, None]).squeeze(1)
-
-
-def _residual(units: UnitRows, features: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """``|u_3 - a u_1 - b u_2|``, from the rows themselves: exact where the triple is."""
-    out = torch.empty(len(features), dtype=torch.float64, device=units.device)
-    step = max(1, units.budget.exact_rows(units.width, units.device) // 4)
-    for start, stop in spans(len(features), step):
-        u1, u2, u3 = (
-            units.raw(index) / units.norms[index, None] for index in features[start:stop].T
-        )
-        rest = u3 - a[start:stop, None] * u1 - b[start:stop, None] * u2
-        out[start:stop] = fold(rest * rest).sqrt()
-    return out
-
-
-def _empty(device: torch.device) -> Triples:
-    features = torch.empty((0, 3), dtype=torch.int64, device=device)
-    none = features[:, 0].to(torch.float64)
-    return Triples(features, none, none, none, none, features.to(torch.float64))
