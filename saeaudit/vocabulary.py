@@ -22,8 +22,8 @@ Exchange = Literal["always", "sometimes", "never"]
 """Whether a code on two features of a triple has another code of the same size."""
 Mode = Literal["accuracy", "refit", "reconstruction"]
 """What alternative codes are measured against."""
-Similarity = Literal["auto", "semantic", "export", "tfidf"]
-"""How the texts of two explanations are compared."""
+Similarity = Literal["auto", "semantic", "sentence-transformers", "export", "tfidf"]
+"""How the texts of two explanations are compared; "semantic" is by static embeddings."""
 Architecture = Literal[
     "standard", "jumprelu", "topk", "batchtopk", "gated", "groupmax", "matching_pursuit",
     "unknown", "decoder-only",
@@ -89,4 +89,7 @@ MAX_ALTERNATIVES = 3
 """Most alternatives written for a token and mode."""
 MARGIN = 1.0
 """Bits by which the shortest code must lead to be resolved."""
-SIMILARITY_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+STATIC_MODEL = "minishlab/potion-base-8M"
+"""Static embeddings of words, read by model2vec."""
+SENTENCE_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+"""Embeddings of sentences, read by sentence-transformers."""

@@ -11,7 +11,7 @@ from saeaudit.cli.policy import make_policy, read_config
 from saeaudit.cli.targets import resolve_targets
 from saeaudit.cli.write import Output, run_record, write
 from saeaudit.errors import AuditError
-from saeaudit.vocabulary import FETCHED, MARGIN, MAX_TOKENS, SIMILARITY_MODEL, Similarity
+from saeaudit.vocabulary import FETCHED, MARGIN, MAX_TOKENS, Similarity
 
 
 def score(
@@ -60,8 +60,13 @@ def score(
     ] = None,
     similarity: Annotated[Similarity, typer.Option(help="How texts are compared.")] = "auto",
     similarity_model: Annotated[
-        str, typer.Option(metavar="MODEL", help="A sentence-transformers model or folder.")
-    ] = SIMILARITY_MODEL,
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Embeddings for `semantic` (model2vec) or `sentence-transformers`: a name on the "
+            "hub, or a folder.",
+        ),
+    ] = None,
     max_tokens: Annotated[
         int, typer.Option(metavar="N", help="Choose on the first N tokens measured; 0 for all.")
     ] = MAX_TOKENS,

@@ -85,8 +85,9 @@ def sort_out(records: Iterable[Record]) -> Outcome:
             choices.append(record)
         elif isinstance(record, Summary):
             outcome.summaries[record.sae] = _summary(record)
-            if isinstance(record, ScoreSummary) and record.disagreements:
-                outcome.items += _choices(choices, record.disagreements.level)
+            said = record.disagreements if isinstance(record, ScoreSummary) else None
+            if said and said.level is not None:
+                outcome.items += _choices(choices, said.level)
             choices = []
         elif isinstance(record, ErrorRecord):
             hint = f" ({record.hint})" if record.hint else ""

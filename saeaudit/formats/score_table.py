@@ -11,7 +11,7 @@ from saeaudit.records import ChoiceRecord, Code, Pick, Record, ScoreSummary
 
 COLUMNS = (
     "bits/token\n(95 %)", "bound", "error\n(quantised)", "L0", "bin", "non-\nunique", "resolved",
-    "MDL = encoder,\nL1, L2", "disagreement\n(random)", "incoherent",
+    "MDL = encoder,\nL1, L2", "disagreement\n(random)", "incoherent\n(chance)",
 )  # fmt: skip
 
 
@@ -43,6 +43,9 @@ class ScoreTable:
         self._console.print(table)
         for row in rows:
             name, others = escape(row.sae, NAME), dominating(row, self._rows)
+            if row.incoherence_unavailable:
+                reason = escape(row.incoherence_unavailable, NAME)
+                self._console.print(Text(f"  {name}: incoherence: {reason}"), soft_wrap=True)
             if others:
                 better = escape(others[0], NAME)
                 line = f"  {name}: {better} has no more bits and no more error"
@@ -82,9 +85,11 @@ def _cells(row: ScoreSummary) -> tuple[str, ...]:
 
     interval = row.bits_interval
     agreement, said = row.agreement, row.disagreements
-    disagreement = "-"
+    disagreement = incoherence = "-"
     if said and said.mean is not None:
         disagreement = f"{said.mean:.2f} ({said.random_mean:.2f})"
+    if row.incoherence_chance:
+        incoherence = f"{share(row.incoherence)} ({share(row.incoherence_chance.value)})"
     return (
         f"{row.bits_per_token:.1f}"
         + (f" ({interval.low:.1f}-{interval.high:.1f})" if interval else ""),
@@ -98,7 +103,7 @@ def _cells(row: ScoreSummary) -> tuple[str, ...]:
         if agreement is None
         else f"{share(agreement.encoder)}, {share(agreement.l1)}, {share(agreement.l2)}",
         disagreement,
-        share(row.incoherence),
+        incoherence,
     )
 
 

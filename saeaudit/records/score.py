@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from saeaudit.records.common import STRICT
-from saeaudit.records.mediators import Code, MovedShare
+from saeaudit.records.mediators import Code
 from saeaudit.vocabulary import WidthBy
 
 
@@ -117,9 +117,9 @@ class ChoiceRecord:
     disagreement: float | None
     """1 - similarity of these."""
     percentile: float | None
-    """Share of random pairs of features that disagree no more than that."""
+    """Share of random pairs of features that disagree less than that, ties counted half."""
     similarity_method: str | None
-    """"semantic:<model>", "export" or "tfidf"."""
+    """"semantic:<model>", "sentence-transformers:<model>", "export" or "tfidf"."""
     coverage: float | None
     """Share of the features that change which have an explanation."""
     type: Literal["choice"] = "choice"
@@ -136,6 +136,36 @@ class Interval:
     """Lower end."""
     high: float
     """Upper end."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its interval of 95 %."""
+
+    __pydantic_config__ = STRICT
+
+    value: float
+    """The figure."""
+    low: float
+    """Lower end."""
+    high: float
+    """Upper end."""
+
+
+@dataclass(frozen=True)
+class IncoherentShare:
+    """Incoherence where only exchanges of some weight count, and what labels give by chance."""
+
+    __pydantic_config__ = STRICT
+
+    moved: float
+    """Least share of the code's contribution that changes hands."""
+    fraction: float
+    """Share of choices with such an alternative whose labels disagree beyond the level."""
+    chance: Estimate
+    """The same with labels permuted among features of like firing rate."""
+    excess: Estimate
+    """The difference of both."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +211,7 @@ class DisagreementSummary:
     __pydantic_config__ = STRICT
 
     similarity_method: str
-    """"semantic:<model>", "export" or "tfidf"."""
+    """"semantic:<model>", "sentence-transformers:<model>", "export" or "tfidf"."""
     explainer: str
     """Method and model that wrote the explanations compared; may be empty."""
     coverage: float
@@ -202,8 +232,11 @@ class DisagreementSummary:
     """Mean over features with two explanations: what "the same" reads as; null where none has."""
     self_pairs: int
     """How many such features there are."""
-    level: float
-    """Disagreement beyond this counts as incoherent."""
+    separation: Estimate | None
+    """How often two texts on one feature are more alike than one each on two features (the area
+    under the ROC curve: 0.5 is chance); null with fewer than 20 features of two explanations."""
+    level: float | None
+    """Disagreement beyond this counts as incoherent; null with fewer than 20 labels."""
     calibrated_by: Literal["self", "random"]
     """The 95th percentile of features with two explanations, or the median of random pairs."""
 
@@ -265,9 +298,18 @@ class ScoreSummary:
     disagreements: DisagreementSummary | None
     """Null without explanations."""
     incoherence: float | None
-    """Share of choices with an alternative whose explanations disagree beyond the level."""
-    incoherence_by_moved: tuple[MovedShare, ...]
-    """The same where the alternative moves at least some share of the code."""
+    """Share of choices with an alternative whose explanations disagree beyond the level, among
+    those without alternative and those with labels to compare; says little without its chance."""
+    incoherence_chance: Estimate | None
+    """The same with labels permuted among features of like firing rate: mean and central 95 % of
+    20 permutations."""
+    incoherence_excess: Estimate | None
+    """Incoherence less its chance; below 0 the features that are exchanged are more alike than
+    others. Its interval takes choices anew, each time against one of the permutations."""
+    incoherence_by_moved: tuple[IncoherentShare, ...]
+    """All three where the alternative moves at least some share of the code."""
+    incoherence_unavailable: str | None
+    """Why there are none of these four; null where they are, and without explanations."""
     command: Literal["score"] = "score"
     """Always "score"."""
     type: Literal["summary"] = "summary"

@@ -349,21 +349,21 @@ def test_disagreement_is_calibrated() -> None:
     texts = Disagreement(load_explanations(place, 2048), range(2048), method="tfidf")
     assert texts.coverage == 1 and texts.calibrated_by == "random"
     assert texts.of([3], [3]) == [pytest.approx(0)]
-    assert texts.percentile(0.0) < 0.01 and texts.percentile(1.0) == 1
+    assert texts.percentile(-1.0) == 0 and texts.percentile(2.0) == 1
+    assert 0.5 < texts.percentile(1.0) < 0.55  # most pairs share no word, and are tied there
     choices, summary, _ = scored(
         dictionary, read_activations(files[0], 384), explanations=texts, max_tokens=12
     )
-    assert summary.disagreements is not None and summary.incoherence is not None
+    assert summary.disagreements is not None and summary.incoherence is None
+    assert summary.incoherence_unavailable and "by tfidf" in summary.incoherence_unavailable
     assert summary.disagreements.similarity_method == "tfidf"
-    shares = [s.fraction for s in summary.incoherence_by_moved]
-    assert shares == sorted(shares, reverse=True) and shares[0] <= summary.incoherence
     one = next(c for c in choices if c.disagreement is not None)
     assert one.explanations is not None and one.explanations.added[0] == texts.text(one.added[0])
 
 
 def test_features_with_two_explanations_calibrate() -> None:
     words = ["red", "green", "blue", "sea", "hill", "road", "bird", "stone"]
-    texts = {i: f"{words[i % 8]} {words[i // 8 % 8]} thing{i}" for i in range(64)}
+    texts = {i: f"{words[i % 8]} {words[i // 8 % 8]}s thing{i}" for i in range(64)}
     second = {i: f"{words[i % 8]} other{i}" for i in range(30)}
     made = said(texts, 128, second)
     assert made.calibrated_by == "self" and made.coverage == 0.5

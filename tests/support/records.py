@@ -8,6 +8,7 @@ from saeaudit.records import (
     Code,
     Compare,
     DisagreementSummary,
+    Estimate,
     Pick,
     Run,
     ScoreSummary,
@@ -35,8 +36,8 @@ def choice() -> ChoiceRecord:
 def score() -> ScoreSummary:
     said = DisagreementSummary(
         similarity_method="tfidf", explainer="", coverage=1.0, dropped=0, mean=0.9, p10=0.9,
-        p50=0.9, p90=0.9, random_mean=0.9, self_mean=None, self_pairs=0, level=0.5,
-        calibrated_by="random",
+        p50=0.9, p90=0.9, random_mean=0.9, self_mean=None, self_pairs=0,
+        separation=None, level=0.5, calibrated_by="random",
     )  # fmt: skip
     return ScoreSummary(
         sae=EVIL, fitted_on="histograms", fitted_tokens=1, tokens=0, bits_per_token=1.0,
@@ -44,5 +45,7 @@ def score() -> ScoreSummary:
         value_range_bits=1.0, bin_width=1.0, bin_width_by="option", added_error=None,
         tail="geometric", never_observed=0, low_coverage=0, fvu=None, fvu_quantised=None,
         mean_l0=1.0, choices=1, non_unique_fraction=1.0, resolved_fraction=1.0, agreement=None,
-        canonical=None, disagreements=said, incoherence=1.0, incoherence_by_moved=(),
+        canonical=None, disagreements=said, incoherence=1.0,
+        incoherence_chance=Estimate(0.9, 0.8, 1.0), incoherence_excess=Estimate(0.1, 0.0, 0.2),
+        incoherence_by_moved=(), incoherence_unavailable=EVIL,
     )  # fmt: skip

@@ -23,7 +23,7 @@ from saeaudit.records import MediatorRecord, Record
 from saeaudit.sources.activations import read_activations, read_tokens, sample_activations
 from saeaudit.sources.explanations import find_explanations, find_features, load_explanations
 from saeaudit.sources.neuronpedia import FeatureStatistics, read_features
-from saeaudit.vocabulary import FETCHED, NONE, SIMILARITY_MODEL, Similarity
+from saeaudit.vocabulary import FETCHED, NONE, Similarity
 
 MOST_EXAMPLES = 1000
 """Findings whose exchanges are priced where a scan has to be made for them."""
@@ -65,7 +65,8 @@ class ScoreSources:
     """A file, a folder, "fetched" or "none"."""
     similarity: Similarity = "auto"
     """How texts are compared."""
-    similarity_model: str = SIMILARITY_MODEL
+    similarity_model: str | None = None
+    """A name on the hub, or a folder; the usual one of `similarity` where None."""
     offline: bool = False
     """Whether to open no socket."""
     mediators: Sequence[Record] | None = None

@@ -8,19 +8,18 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
+from saeaudit.audit.score.incoherence import Incoherence, IncoherenceTally
 from saeaudit.audit.score.prices import Fitted
 from saeaudit.audit.score.records import Batch, Exchanges, Setting
 from saeaudit.audit.score.window import PricedWindow
 from saeaudit.core.codes.choose import CanonicalCodes
 from saeaudit.core.codes.codelength import LOW_COVERAGE, bound
 from saeaudit.records import (
-    MOVED,
     Agreement,
     Canonical,
     ChoiceRecord,
     DisagreementSummary,
     Interval,
-    MovedShare,
     ScoreSummary,
 )
 
@@ -43,7 +42,7 @@ class ScoreTally:
         self._agree = {"l1": 0, "l2": 0, "error": 0, "encoder": 0}
         self._priced = self._encoder_known = 0
         self._disagreements: list[tuple[float, float]] = []
-        self._incoherent: list[float] = []
+        self._incoherence = _incoherence_tally(setting, fitted)
         self._canonical: list[tuple[Tensor, ...]] = []
 
     def add_window(self, priced: PricedWindow) -> None:
@@ -92,16 +91,8 @@ class ScoreTally:
 
     def add_exchanges(self, cases: int, exchanges: Exchanges) -> None:
         """Add the exchanges that some cases allow, to see which disagree."""
-        if self._explanations is None:
-            return
-        most = [-1.0] * cases
-        disagreements = self._explanations.of(exchanges.leaving, exchanges.entering)
-        for case, disagreement, moved in zip(
-            exchanges.case, disagreements, exchanges.moved, strict=True
-        ):
-            if disagreement is not None and disagreement > self._explanations.level:
-                most[case] = max(most[case], moved)
-        self._incoherent += most
+        if self._incoherence is not None:
+            self._incoherence.add(cases, exchanges)
 
     def add_canonical(self, codes: CanonicalCodes) -> None:
         """Add canonical codes."""
@@ -138,8 +129,9 @@ class ScoreTally:
             random_mean=_mean(explained.random),
             self_mean=_mean(explained.self_),
             self_pairs=len(explained.self_),
+            separation=explained.separation,
             level=explained.level,
-            calibrated_by="self" if explained.calibrated_by == "self" else "random",
+            calibrated_by=explained.calibrated_by,
         )
 
     def _agreement(self) -> Agreement | None:
@@ -152,11 +144,6 @@ class ScoreTally:
             error=self._agree["error"] / self._priced,
             encoder=self._agree["encoder"] / known if known else None,
         )
-
-    def _incoherence(self, least_moved: float) -> float | None:
-        if self._explanations is None or not self._explanations.coverage or not self._choices:
-            return None
-        return sum(moved >= least_moved for moved in self._incoherent) / self._choices
 
     def summary(self) -> ScoreSummary:
         """Return the summary of everything added."""
@@ -175,6 +162,10 @@ class ScoreTally:
             variance -= float(self._sum.square().sum()) / n
         range_bits = math.log2(fitted.range / fitted.width.value)
         ambiguous = self._choices - self._unique
+        incoherence = Incoherence((), None)
+        if self._incoherence is not None:
+            incoherence = self._incoherence.figures(self._unique)
+        every = incoherence.shares[0] if incoherence.shares else None
         fired = prices.observed
         return ScoreSummary(
             sae=self._dictionary.sae,
@@ -202,17 +193,24 @@ class ScoreTally:
             agreement=self._agreement(),
             canonical=self._canonical_summary(),
             disagreements=self._disagreement_summary(),
-            incoherence=self._incoherence(0.0),
-            incoherence_by_moved=tuple(
-                MovedShare(least, share)
-                for least in MOVED
-                if (share := self._incoherence(least)) is not None
-            ),
+            incoherence=every.fraction if every else None,
+            incoherence_chance=every.chance if every else None,
+            incoherence_excess=every.excess if every else None,
+            incoherence_by_moved=incoherence.shares[1:],
+            incoherence_unavailable=incoherence.unavailable,
         )
 
 
-def _mean(values: list[float]) -> float | None:
-    return sum(values) / len(values) if values else None
+def _incoherence_tally(setting: Setting, fitted: Fitted) -> IncoherenceTally | None:
+    if setting.explanations is None:
+        return None
+    live, samples = setting.chooser.units.live, fitted.prices[0].samples
+    rates = dict(zip(live.tolist(), samples.tolist(), strict=True))
+    return IncoherenceTally(setting.explanations, rates)
+
+
+def _mean(values: Tensor) -> float | None:
+    return float(values.mean()) if len(values) else None
 
 
 def bootstrap(bits: Tensor) -> Interval:

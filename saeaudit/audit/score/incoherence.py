@@ -1,0 +1,111 @@
+"""On how many choices the labels of exchangeable features disagree, and on how many by chance.
+
+The null is the same statistic with the labels permuted among features of like firing rate: what a
+set of labels of these lengths and topics shows when it has nothing to do with the features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from saeaudit.audit.score.disagreement import Disagreement
+from saeaudit.audit.score.records import Exchanges
+from saeaudit.core.calibration import interval, like_permutations, resampled_sums
+from saeaudit.records import MOVED, Estimate, IncoherentShare
+
+PERMUTATIONS = 20
+"""Permutations of the labels that make up the null."""
+LIKE = 50
+"""Features of like firing rate among which labels are permuted: at least so many."""
+LEAST_CHOICES = 20
+"""With fewer choices there is no share to speak of."""
+
+
+class Incoherence(NamedTuple):
+    """Shares at each least share of the code that changes hands, or why there are none."""
+
+    shares: tuple[IncoherentShare, ...]
+    """The first where any share counts, then by `MOVED`; empty where there are none."""
+    unavailable: str | None
+
+
+class IncoherenceTally:
+    """Adds up choices on which exchangeable features disagree, as labelled and by chance."""
+
+    def __init__(self, explained: Disagreement, rates: Mapping[int, float]) -> None:
+        """Permute the labels among features of like firing rate.
+
+        Args:
+            explained: compared and calibrated texts.
+            rates: firing rate of each live feature, in any unit.
+        """
+        self._explained = explained
+        features = [feature for feature in explained.place if feature in rates]
+        self._number = {feature: n for n, feature in enumerate(features)}
+        labels = torch.tensor([explained.place[feature] for feature in features])
+        permutations = like_permutations([rates[f] for f in features], LIKE, PERMUTATIONS)
+        self.labellings = torch.cat([labels[None], labels[permutations]])
+        """``[1 + PERMUTATIONS, n]`` texts of n labelled features: as they are, and permuted."""
+        self._most: list[Tensor] = []
+
+    def add(self, cases: int, exchanges: Exchanges) -> None:
+        """Add cases with their exchanges; those without a comparable exchange are left out."""
+        number, level = self._number, self._explained.level
+        known = [
+            n
+            for n, pair in enumerate(zip(exchanges.leaving, exchanges.entering, strict=True))
+            if pair[0] in number and pair[1] in number
+        ]
+        if not known or level is None:
+            return
+        leaving = self.labellings[:, [number[exchanges.leaving[n]] for n in known]]
+        entering = self.labellings[:, [number[exchanges.entering[n]] for n in known]]
+        disagreements = self._explained.between(
+            leaving.flatten().tolist(), entering.flatten().tolist()
+        ).view(leaving.shape)
+        moved = torch.tensor([exchanges.moved[n] for n in known], dtype=torch.float64)
+        counted = torch.where(disagreements > level, moved, -1.0)
+        case = torch.tensor([exchanges.case[n] for n in known])
+        most = torch.full((len(leaving), cases), -torch.inf, dtype=torch.float64)
+        most.scatter_reduce_(1, case.expand_as(counted), counted, "amax")
+        self._most.append(most[:, most[0] > -torch.inf])
+
+    def figures(self, unique: int) -> Incoherence:
+        """The shares of everything added.
+
+        Args:
+            unique: choices without an alternative, which cannot be incoherent.
+        """
+        unavailable = self._explained.undecidable
+        compared = sum(most.shape[1] for most in self._most)
+        if unavailable is None and compared + unique < LEAST_CHOICES:
+            unavailable = f"{compared + unique} choices can be judged, fewer than {LEAST_CHOICES}"
+        if unavailable is not None:
+            return Incoherence((), unavailable)
+        none = torch.full((1 + PERMUTATIONS, unique), -1.0, dtype=torch.float64)
+        most = torch.cat([*self._most, none], dim=1).T
+        return Incoherence(tuple(_share(most, least) for least in (0.0, *MOVED)), None)
+
+
+def _share(most: Tensor, least: float) -> IncoherentShare:
+    """Share of ``[N, 1 + P]`` choices that exchange at least some share of the code.
+
+    The difference's interval takes choices anew, and with each sample one of the permutations.
+    """
+    incoherent = (most >= least).to(torch.float64)
+    share, *chance = incoherent.mean(0).tolist()
+    sums = resampled_sums(incoherent) / len(incoherent)
+    permuted = torch.arange(len(sums)) % len(chance) + 1
+    differences = sums[:, 0] - sums[torch.arange(len(sums)), permuted]
+    permutations = torch.tensor(chance, dtype=torch.float64)
+    mean = float(permutations.mean())
+    return IncoherentShare(
+        moved=least,
+        fraction=share,
+        chance=Estimate(mean, *interval(permutations)),
+        excess=Estimate(share - mean, *interval(differences)),
+    )
