@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
@@ -129,9 +130,9 @@ def test_every_rule_name_is_documented_with_an_example_that_works() -> None:
     from saeaudit.policy.verdict import Policy, judge
     from saeaudit.records import Verdict
 
-    options = saeaudit.ScoreOptions(max_tokens=3, canonicalise=True)
+    options = saeaudit.ScoreOptions(max_tokens=20, canonicalise=True)
     sample = saeaudit.open("sample")
-    scored = read_inputs(sample, ScoreSources(similarity="tfidf"))
+    scored = read_inputs(sample, ScoreSources())
     runs = {
         "scan": list(saeaudit.scan(sample)),
         "mediators": list(
@@ -152,8 +153,40 @@ def test_every_rule_name_is_documented_with_an_example_that_works() -> None:
         *_, verdict = judge([*records, Verdict(True, (), 0, 0)], Policy(rules))
         undefined = {r.rule.split(">")[0] for r in verdict.rules if r.value is None}
         assert len(verdict.rules) == len(examples)
-        undefined = {name for name in undefined if not name.startswith("incoherence")}
-        assert undefined <= {
-            "disagreements.self_mean", "unique_below_k", "disagreements.separation.value",
-            "disagreements.separation.low", "disagreements.separation.high",
-        }  # fmt: skip
+        assert undefined <= {"unique_below_k"}
+
+
+def test_the_disagreements_that_the_score_page_quotes() -> None:
+    import saeaudit
+    from saeaudit.audit.score.inputs import ScoreSources, read_inputs
+    from saeaudit.records import Estimate, ScoreSummary
+
+    def percent(estimate: Estimate) -> str:
+        value, low, high = (f"{100 * number:.1f}" for number in astuple(estimate))
+        return f"{value} ({low} to {high})"
+
+    sample = saeaudit.open("sample")
+    inputs = read_inputs(sample, ScoreSources())
+    *_, summary = saeaudit.score(sample, inputs, saeaudit.ScoreOptions(max_tokens=200))
+    assert isinstance(summary, ScoreSummary) and summary.disagreements
+    page = " ".join((ROOT / "docs" / "score.md").read_text().split())
+    shares = {
+        f"{share.moved:.0%}".replace("%", " %"): share for share in summary.incoherence_by_moved
+    }
+    chance, excess = summary.incoherence_chance, summary.incoherence_excess
+    assert summary.incoherence is not None and chance and excess
+    every = f"{100 * summary.incoherence:.1f} | {percent(chance)} | {percent(excess)} |"
+    assert f"| any | {every}" in page
+    for least in ("5 %", "10 %"):
+        share = shares[least]
+        assert share.excess
+        figures = (
+            f"{100 * share.fraction:.1f} | {percent(share.chance)} | {percent(share.excess)} |"
+        )
+        assert f"| {least} | {figures}" in page
+    words = read_inputs(sample, ScoreSources(similarity="tfidf")).explanations
+    assert words and words.undecidable and words.separation and summary.disagreements.separation
+    for separation in (summary.disagreements.separation, words.separation):
+        value, low, high = astuple(separation)
+        assert f"is {value:.3f} ({low:.3f} to {high:.3f})" in page
+    assert excess.high < 0  # "less often than labels dealt at random would"

@@ -164,8 +164,8 @@ class IncoherentShare:
     """Share of choices with such an alternative whose labels disagree beyond the level."""
     chance: Estimate
     """The same with labels permuted among features of like firing rate."""
-    excess: Estimate
-    """The difference of both."""
+    excess: Estimate | None
+    """The difference of both; null where no choice disagrees, under no permutation either."""
 
 
 @dataclass(frozen=True)
@@ -305,7 +305,8 @@ class ScoreSummary:
     20 permutations."""
     incoherence_excess: Estimate | None
     """Incoherence less its chance; below 0 the features that are exchanged are more alike than
-    others. Its interval takes choices anew, each time against one of the permutations."""
+    others. Its interval takes choices anew, each time against one of the permutations; null also
+    where no choice disagrees, under no permutation either."""
     incoherence_by_moved: tuple[IncoherentShare, ...]
     """All three where the alternative moves at least some share of the code."""
     incoherence_unavailable: str | None

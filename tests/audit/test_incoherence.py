@@ -10,7 +10,9 @@ import pytest
 from saeaudit.audit.score.disagreement import Disagreement
 from saeaudit.audit.score.incoherence import PERMUTATIONS, IncoherenceTally
 from saeaudit.audit.score.records import Exchanges
-from saeaudit.sources.explanations import Explanations
+from saeaudit.sample import sample_root
+from saeaudit.sources.activations import read_activations, read_tokens, sample_activations
+from saeaudit.sources.explanations import Explanations, find_explanations, load_explanations
 from saeaudit.sources.neuronpedia import Explanation
 
 FEATURES, CHOICES = 120, 60
@@ -80,10 +82,13 @@ def test_incoherence_and_chance_against_a_count_in_numpy(alike: float) -> None:
         assert one.chance.value == pytest.approx(np.mean(counts[1:]))
         ends = np.quantile(counts[1:], [0.025, 0.975])
         assert [one.chance.low, one.chance.high] == pytest.approx(ends)
+        assert one.excess is not None
         assert one.excess.value == pytest.approx(counts[0] - np.mean(counts[1:]))
         assert one.excess.low <= one.excess.value <= one.excess.high
     everything = figures.shares[0].excess
-    assert (everything.high < 0) == (alike > 0)  # exchanges within a topic are no chance
+    assert everything is not None and (everything.high < 0) == (
+        alike > 0
+    )  # exchanges within a topic are no chance
     assert everything.low < 0
     assert [s.moved for s in figures.shares] == sorted(s.moved for s in figures.shares)
 
@@ -97,6 +102,7 @@ def test_the_interval_holds_choices_and_permutations() -> None:
     made = exchanges(rng, topic, 0.7)
     tally.add(CHOICES, made)
     excess = tally.figures(unique=0).shares[0].excess
+    assert excess is not None
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     incoherent = np.zeros((1 + PERMUTATIONS, CHOICES))
     for row, labels in zip(incoherent, tally.labellings.numpy(), strict=True):
@@ -119,7 +125,7 @@ def test_labels_that_share_no_words_are_refused_and_no_clean_bill() -> None:
     figures = tally.figures(unique=0)
     assert figures.shares == ()
     assert figures.unavailable is not None
-    assert "by tfidf none differ more" in figures.unavailable
+    assert "by tfidf no labels differ more" in figures.unavailable
     assert "pip install 'saeaudit[semantic]'" in figures.unavailable
 
 
@@ -133,6 +139,8 @@ def test_too_little_data_is_no_figure() -> None:
     tally.add(12, Exchanges(*([column[n] for n in first] for column in made)))
     assert tally.figures(unique=7) == ((), "19 choices can be judged, fewer than 20")
     assert tally.figures(unique=8).unavailable is None
+    calm = IncoherenceTally(texts, dict.fromkeys(range(FEATURES), 0.1)).figures(unique=30)
+    assert [(s.fraction, s.chance.value, s.excess) for s in calm.shares] == [(0, 0, None)] * 6
     few = explained([f"label {n}" for n in range(19)], vectors[:19])
     assert few.level is None
     assert IncoherenceTally(few, dict.fromkeys(range(19), 0.1)).figures(unique=50) == (
@@ -179,3 +187,20 @@ def test_separation_tells_whether_two_texts_on_a_feature_are_more_alike() -> Non
         areas.append(texts.separation)
     assert areas[0].low > 0.9 and areas[1].low < 0.5 < areas[1].high
     assert explained(names, vectors, dict.fromkeys(range(19), ("x", vectors[0]))).separation is None
+
+
+def test_the_samples_second_texts_are_of_its_bundled_activations() -> None:
+    place, files = find_explanations("sample"), sample_activations("sample")
+    assert place is not None and files is not None
+    weights = np.load(sample_root() / "layer_3/width_2k/average_l0_23/params.npz")
+    x = read_activations(files[0], 384).double().numpy()
+    codes = x @ weights["W_enc"].astype(float) + weights["b_enc"]
+    codes[codes <= weights["threshold"]] = 0
+    tokens = read_tokens(files[1], len(x))
+    explanations = load_explanations(place, 2048)
+    assert sorted(explanations.second) == np.flatnonzero((codes > 0).sum(0) >= 6).tolist()
+    for feature, (label, second) in explanations.second.items():
+        strongest = np.argsort(-codes[:, feature], kind="stable")[:6]
+        listed = dict.fromkeys(tokens[n] for n in strongest)
+        assert second.description == "tokens such as " + ", ".join(map(repr, listed))
+        assert (label.kind, second.kind) == ("top-tokens", "top-tokens-held-out")

@@ -346,19 +346,37 @@ def test_disagreement_is_calibrated() -> None:
     place = find_explanations("sample")
     files = sample_activations("sample")
     assert place is not None and files is not None
-    texts = Disagreement(load_explanations(place, 2048), range(2048), method="tfidf")
-    assert texts.coverage == 1 and texts.calibrated_by == "random"
+    texts = Disagreement(load_explanations(place, 2048), range(2048), method="export")
+    assert texts.coverage == 1 and texts.calibrated_by == "self"
+    assert texts.separation is not None and 0.9 < texts.separation.low
     assert texts.of([3], [3]) == [pytest.approx(0)]
     assert texts.percentile(-1.0) == 0 and texts.percentile(2.0) == 1
-    assert 0.5 < texts.percentile(1.0) < 0.55  # most pairs share no word, and are tied there
     choices, summary, _ = scored(
-        dictionary, read_activations(files[0], 384), explanations=texts, max_tokens=12
+        dictionary, read_activations(files[0], 384), explanations=texts, max_tokens=20
     )
-    assert summary.disagreements is not None and summary.incoherence is None
-    assert summary.incoherence_unavailable and "by tfidf" in summary.incoherence_unavailable
-    assert summary.disagreements.similarity_method == "tfidf"
+    assert summary.disagreements is not None
+    assert summary.disagreements.similarity_method == "export"
+    chance, excess = summary.incoherence_chance, summary.incoherence_excess
+    assert summary.incoherence is not None and chance is not None and excess is not None
+    assert excess.value == pytest.approx(summary.incoherence - chance.value)
+    shares = [s.fraction for s in summary.incoherence_by_moved]
+    assert shares == sorted(shares, reverse=True) and shares[0] <= summary.incoherence
     one = next(c for c in choices if c.disagreement is not None)
     assert one.explanations is not None and one.explanations.added[0] == texts.text(one.added[0])
+
+
+def test_tfidf_of_labels_that_share_no_words_is_refused() -> None:
+    place, files = find_explanations("sample"), sample_activations("sample")
+    assert place is not None and files is not None
+    texts = Disagreement(load_explanations(place, 2048), range(2048), method="tfidf")
+    assert 0.5 < texts.percentile(1.0) < 0.55  # most pairs share no word, and are tied there
+    _, summary, _ = scored(
+        open_sae("sample"), read_activations(files[0], 384), explanations=texts, max_tokens=3
+    )
+    assert summary.incoherence is summary.incoherence_chance is summary.incoherence_excess is None
+    assert summary.incoherence_by_moved == ()
+    reason = summary.incoherence_unavailable
+    assert reason and "differ by 1.00, and by tfidf no labels differ more" in reason
 
 
 def test_features_with_two_explanations_calibrate() -> None:

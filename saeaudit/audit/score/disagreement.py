@@ -108,9 +108,11 @@ class Disagreement:
             return f"{len(self.place)} labels can be compared, fewer than {LEAST_LABELS}"
         if self.level < float(self.random[-1]):
             return None
-        alike = "texts on one feature" if self.calibrated_by == "self" else "labels of half of all"
+        pairs = "5 % of the pairs of texts on one feature"
+        if self.calibrated_by == "random":
+            pairs = "half of the random pairs of labels"
         return (
-            f"{alike} pairs differ by {self.level:.2f}, and by {self.method} none differ more; "
+            f"{pairs} differ by {self.level:.2f}, and by {self.method} no labels differ more; "
             "pip install 'saeaudit[semantic]', then --similarity semantic"
         )
 

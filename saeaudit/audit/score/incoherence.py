@@ -94,18 +94,17 @@ class IncoherenceTally:
 def _share(most: Tensor, least: float) -> IncoherentShare:
     """Share of ``[N, 1 + P]`` choices that exchange at least some share of the code.
 
-    The difference's interval takes choices anew, and with each sample one of the permutations.
+    The difference's interval takes choices anew, and with each sample one of the permutations;
+    where no choice ever counts there are no data for one.
     """
     incoherent = (most >= least).to(torch.float64)
     share, *chance = incoherent.mean(0).tolist()
-    sums = resampled_sums(incoherent) / len(incoherent)
-    permuted = torch.arange(len(sums)) % len(chance) + 1
-    differences = sums[:, 0] - sums[torch.arange(len(sums)), permuted]
     permutations = torch.tensor(chance, dtype=torch.float64)
     mean = float(permutations.mean())
-    return IncoherentShare(
-        moved=least,
-        fraction=share,
-        chance=Estimate(mean, *interval(permutations)),
-        excess=Estimate(share - mean, *interval(differences)),
-    )
+    excess = None
+    if incoherent.any():
+        means = resampled_sums(incoherent) / len(incoherent)
+        sample = torch.arange(len(means))
+        differences = means[:, 0] - means[sample, 1 + sample % len(chance)]
+        excess = Estimate(share - mean, *interval(differences))
+    return IncoherentShare(least, share, Estimate(mean, *interval(permutations)), excess)
