@@ -21,7 +21,9 @@ One JSON object a line, UTF-8. `saeaudit schema` prints the JSON Schema this pag
   `jq -c 'select(.type != "run")'` of both compares byte for byte, also between machines, devices
   and screens (a screen named with --screen is echoed in `certificate`).
 - One name has one type in all records, null apart, so that tables load the output of every command,
-  of several together too. pandas, `datasets` and jq need no option. polars takes its columns from
+  of several together too. pandas, `datasets` and jq need no option. DuckDB takes files of several
+  commands together, whose records have few names in common, for maps, unless told
+  `read_json_auto('file.jsonl', map_inference_threshold=-1)`. polars takes its columns from
   the first 100 records and DuckDB from the first 20,480; what only later records have, such as a
   summary's figures, is left out without a word, so for longer files say that all are to be read:
   `polars.read_ndjson(file, infer_schema_length=None)`,

@@ -18,7 +18,7 @@ ROOT = sample_root()
 
 
 def test_the_sample_in_one_line(cli: Cli) -> None:
-    done = cli("score", "sample", "--max-tokens", "20", "--canonicalise", "--similarity", "tfidf")
+    done = cli("score", "sample", "--max-tokens", "20", "--canonicalise")
     assert done.returncode == 0, done.stderr
     records = [json.loads(line) for line in done.stdout.splitlines()]
     for record in records:
@@ -32,6 +32,8 @@ def test_the_sample_in_one_line(cli: Cli) -> None:
     text = done.stderr.decode()
     assert "bits/token" in text and f"{summary['bits_per_token']:.1f}" in text
     assert "codes waste" in text
+    chance = summary["incoherence_chance"]["value"]
+    assert f"{summary['incoherence']:.1%} ({chance:.1%})" in text
 
 
 def test_one_token_side_by_side(cli: Cli) -> None:
@@ -43,6 +45,8 @@ def test_one_token_side_by_side(cli: Cli) -> None:
         assert str(feature) in text
     assert choice["explanations"]["added"][0] in text
     assert f"{choice['bits']['reference']:.2f}" in text
+    assert "sample: incoherence: 5 % of the pairs of texts" in text  # lists that share no words
+    assert "pip install 'saeaudit[semantic]'" in text
 
 
 def test_mediators_are_piped_in(cli: Cli) -> None:
