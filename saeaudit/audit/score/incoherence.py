@@ -60,13 +60,11 @@ class IncoherenceTally:
             for n, pair in enumerate(zip(exchanges.leaving, exchanges.entering, strict=True))
             if pair[0] in number and pair[1] in number
         ]
-        if not known or level is None:
+        if not known or level is None or self._explained.undecidable:
             return
-        leaving = self.labellings[:, [number[exchanges.leaving[n]] for n in known]]
-        entering = self.labellings[:, [number[exchanges.entering[n]] for n in known]]
-        disagreements = self._explained.between(
-            leaving.flatten().tolist(), entering.flatten().tolist()
-        ).view(leaving.shape)
+        leaving = self.labellings[:, [number[exchanges.leaving[n]] for n in known]].tolist()
+        entering = self.labellings[:, [number[exchanges.entering[n]] for n in known]].tolist()
+        disagreements = torch.stack([*map(self._explained.between, leaving, entering)])
         moved = torch.tensor([exchanges.moved[n] for n in known], dtype=torch.float64)
         counted = torch.where(disagreements > level, moved, -1.0)
         case = torch.tensor([exchanges.case[n] for n in known])
