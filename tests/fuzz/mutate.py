@@ -27,6 +27,7 @@ RAW = (
     + "]", '"\\ud800"', '"\\u0000"', "'x'", "", "0x10", "1_000", "-", '"',
 )  # fmt: skip
 """JSON, and what is nearly JSON, to stand in a value's place."""
+MEGABYTE = 1 << 20
 BIG = "[" + "[]," * 4_500_000 + "0]"
 """13 MB that may become a gigabyte."""
 
@@ -96,7 +97,8 @@ def mutate_json(rng: random.Random, value: Any, *, most: int = 3) -> str:
         value = _changed(rng, value, raw)
     text = dumped(value)
     for mark, replacement in raw.items():
-        text = text.replace(f'"{mark}"', replacement)
+        once = len(replacement) > MEGABYTE  # a list of a hundred would be the fuzzer's own flood
+        text = text.replace(f'"{mark}"', replacement, 1 if once else -1)
     return text
 
 
