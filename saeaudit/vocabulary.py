@@ -20,7 +20,7 @@ ScreenChoice = Literal["auto", "int8", "bf16", "fp32"]
 """The same, or the best for the device and the rows."""
 Exchange = Literal["always", "sometimes", "never"]
 """Whether a code on two features of a triple has another code of the same size."""
-Mode = Literal["accuracy", "refit", "reconstruction"]
+Mode = Literal["refit", "accuracy", "reconstruction"]
 """What alternative codes are measured against."""
 Similarity = Literal["auto", "semantic", "sentence-transformers", "export", "tfidf"]
 """How the texts of two explanations are compared; "semantic" is by static embeddings."""

@@ -121,6 +121,13 @@ def test_the_records_page_is_up_to_date() -> None:
     assert made["rules"]() == (ROOT / "docs" / "rules.md").read_text()
 
 
+def test_the_figures_of_the_sample_are_up_to_date() -> None:
+    import runpy
+
+    made = runpy.run_path(str(ROOT / "docs" / "generate_figures.py"))
+    assert made["page"]() == (ROOT / "docs" / "mediators.md").read_text()
+
+
 def test_every_rule_name_is_documented_with_an_example_that_works() -> None:
     """Each example of docs/rules.md is evaluated on the samples."""
     import saeaudit

@@ -59,6 +59,7 @@ class Coder:
         """``[n]`` bool: live features that may enter a code."""
         self.thresholds = unit_thresholds(dictionary, live)
         """``[n]`` float64: least unit-row codes that the encoder outputs."""
+        self.has_thresholds = dictionary.weights.threshold is not None
 
     def encode(self, rows: Tensor, first: int) -> Encoded:
         """Encode activations ``[B, d_in]``, the first of which has number `first`.

@@ -49,8 +49,9 @@ def mediators(
         list[float] | None,
         typer.Option(metavar="E", help="Tolerance on the error; repeatable [0 0.01 0.05]."),
     ] = None,
-    min_moved: Annotated[
-        float, typer.Option(metavar="M", help="Write alternatives that move at least this share.")
+    min_change: Annotated[
+        float,
+        typer.Option(metavar="C", help="Write alternatives that differ from the refit by as much."),
     ] = 0.0,
     swaps: Annotated[
         int, typer.Option(metavar="N", help="Exchanges to chain when counting codes.")
@@ -76,7 +77,7 @@ def mediators(
 ) -> None:
     """List every other code of the same L0 that reconstructs an activation as well.
 
-    Example: saeaudit mediators sample | jq -c 'select(.type == "mediator" and .moved > 0.3)'
+    Example: saeaudit mediators sample | jq -c 'select(.type == "mediator" and .change > 0.3)'
     """
     arguments = dict(locals())
     from saeaudit.audit.device import pick_device
@@ -93,7 +94,7 @@ def mediators(
     place = destination(output)
     policy = make_policy("mediators", read_config(config), fail_on)
     chosen = MediatorOptions(
-        epsilons=tuple(epsilon or EPSILONS), min_moved=min_moved, swaps=swaps, beam=beam,
+        epsilons=tuple(epsilon or EPSILONS), min_change=min_change, swaps=swaps, beam=beam,
         max_alternatives=max_alternatives, max_tokens=max_tokens, device=pick_device(device),
     )  # fmt: skip
     people = console(quiet=quiet)

@@ -13,6 +13,11 @@ from saeaudit.records import Involved, MediatorRecord, MediatorsSummary, Record
 
 SHOWN = 8
 """Exchanges shown below the table."""
+TOKENS_SHOWN = 2
+"""Tokens whose codes are shown in full: those with the most accurate alternatives to the refit,
+and of these the ones that change most."""
+STEPS = (0.1, 0.2, 0.33)
+"""Changes of the code at which the table shows shares of tokens."""
 
 
 class MediatorsTable:
@@ -23,35 +28,76 @@ class MediatorsTable:
     ) -> None:
         # A mapping that is empty now may hold each SAE's texts by the end.
         self._console, self._texts = console, {} if texts is None else texts
-        self._examples: list[str] = []
+        self._examples: list[MediatorRecord] = []
+        self._changing: dict[str, list[MediatorRecord]] = {}
         self._summaries: list[MediatorsSummary] = []
 
     def record(self, record: Record) -> None:
         """Take one record."""
         if isinstance(record, MediatorRecord) and record.token is None:
             if len(self._examples) < SHOWN:
-                self._examples.append(_example(record))
+                self._examples.append(record)
+        elif isinstance(record, MediatorRecord):
+            changing = self._changing.setdefault(record.sae, [])
+            if not any(_strength(kept) >= _strength(record) for kept in changing
+                       if kept.token == record.token):  # fmt: skip
+                others = [kept for kept in changing if kept.token != record.token]
+                others = sorted([*others, record], key=_strength, reverse=True)
+                self._changing[record.sae] = others[:TOKENS_SHOWN]
         elif isinstance(record, MediatorsSummary):
             self._summaries.append(record)
 
     def end(self) -> None:
-        """Print the first examples, and a table for each SAE with activations."""
-        for line in self._examples:
-            self._console.print(Text(line))
+        """Print the first examples, and for each SAE with activations a table and two tokens."""
+        for example in self._examples:
+            self._print_codes(example)
         for summary in self._summaries:
             if summary.tokens:
                 self._print(summary)
+                for record in self._changing.get(summary.sae, ()):
+                    self._print_codes(record)
+
+    def _print_codes(self, record: MediatorRecord) -> None:
+        """Print a code and its alternative side by side, with what each feature's label says."""
+        self._console.print(Text(_heading(record)), soft_wrap=True)
+        before = {code.feature: code.value for code in record.codes}
+        after = {code.feature: code.value for code in record.alternative}
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name in ("", "feature", "z", "z'", "", "explanation"):
+            table.add_column(name, justify="left" if name in ("", "explanation") else "right")
+        difference = {f: after.get(f, 0.0) - before.get(f, 0.0) for f in before | after}
+        order = sorted(difference, key=lambda f: (
+            f not in record.removed, f not in record.added, -abs(difference[f]), f
+        ))  # fmt: skip
+        texts = self._texts.get(record.sae, {})
+        for feature in order:
+            what = f"{difference[feature]:+.3f}"
+            if feature not in after:
+                what = "leaves"
+            elif feature not in before:
+                what = "enters"
+            values = [f"{codes[feature]:.3f}" if feature in codes else "-"
+                      for codes in (before, after)]  # fmt: skip
+            table.add_row(
+                "  ", str(feature), *values, what, Text(escape(texts.get(feature, ""), NAME)),
+            )  # fmt: skip
+        self._console.print(table)
 
     def _print(self, summary: MediatorsSummary) -> None:
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for name in ("mode", "tolerance", "tokens with another code", "… moving 5 %", "… 20 %",
-                     "… 33 %", "alternatives a token"):  # fmt: skip
+        steps = [f"… {step:.0%}" for step in STEPS]
+        for name in ("mode", "tolerance", "tokens with another code", "attainable",
+                     f"changing {STEPS[0]:.0%}", *steps[1:], "alternatives a token",
+                     "droppable features"):  # fmt: skip
             table.add_column(name, justify="left" if name == "mode" else "right")
         for row in summary.non_unique:
-            share = {m.moved: m.fraction for m in row.by_moved}
+            share = {c.change: c.fraction for c in row.by_change}
+            attainable = row.attainable_fraction
             table.add_row(
                 row.mode, f"{row.epsilon:g}", f"{row.non_unique_fraction:.1%}",
-                *(f"{share[m]:.1%}" for m in (0.05, 0.2, 0.33)), f"{row.mean_alternatives:,.0f}",
+                "-" if attainable is None else f"{attainable:.1%}",
+                *(f"{share[step]:.1%}" for step in STEPS), f"{row.mean_alternatives:,.0f}",
+                f"{row.mean_droppable:.1f}",
             )  # fmt: skip
         self._console.print(table)
         refit = "the encoder's codes leave no error"
@@ -60,6 +106,8 @@ class MediatorsTable:
                 f"least squares on the encoder's own features leave {summary.refit_gap:.3f} of its "
                 "squared error"
             )
+        if summary.mean_refit_change is not None:
+            refit += f", and change its code by {summary.mean_refit_change:.1%}"
         self._console.print(
             Text(
                 f"{escape(summary.sae, NAME)}: {summary.tokens:,} tokens, "
@@ -93,11 +141,20 @@ class MediatorsTable:
         return f": {removed} | {added}"
 
 
-def _example(record: MediatorRecord) -> str:
-    def code(codes: tuple) -> str:  # type: ignore[type-arg]
-        return " + ".join(f"{c.value:.3f} x {c.feature}" for c in codes)
+def _strength(record: MediatorRecord) -> tuple[bool, float, float]:
+    """Alternatives to the refit before others, as accurate ones first, by how much they change."""
+    return record.mode == "refit", -record.epsilon, record.change or 0.0
 
+
+def _heading(record: MediatorRecord) -> str:
+    (removed,), (added,) = record.removed, record.added
+    change = "" if record.change is None else f", a change of {record.change:.1%}"
+    if record.token is not None:
+        text = "" if record.text is None else f" {escape(record.text, NAME)!r}"
+        return (
+            f"token {record.token}{text}: {added} for {removed} ({record.mode}, tolerance "
+            f"{record.epsilon:g}){change}"
+        )
     ratio = 0.0 if record.error_ratio is None else max(record.error_ratio, 0.0) ** 0.5
-    return f"  {code(record.codes)} = {code(record.alternative)} to {ratio:.1%}" + (
-        "" if record.valid == "always" else f" while {record.valid}"
-    )
+    holds = "" if record.valid == "always" else f", while {record.valid}"
+    return f"{added} for {removed}, to {ratio:.1%}{change}{holds}"

@@ -26,8 +26,10 @@ from saeaudit.records.common import (
     Verdict,
 )
 from saeaudit.records.mediators import (
+    CHANGED,
     MOVED,
     Alternatives,
+    ChangeShare,
     Code,
     EncoderSummary,
     Involved,
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 __all__ = [
+    "CHANGED",
     "MOVED",
     "SCHEMA",
     "Agreement",
@@ -75,6 +78,7 @@ __all__ = [
     "BaselineRecord",
     "Canonical",
     "Certificate",
+    "ChangeShare",
     "ChoiceRecord",
     "Chosen",
     "Code",

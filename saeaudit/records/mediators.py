@@ -9,7 +9,9 @@ from saeaudit.records.common import STRICT
 from saeaudit.vocabulary import Mode
 
 MOVED = (0.01, 0.05, 0.1, 0.2, 0.33)
-"""Shares of a code at which summaries give the non-unique fraction."""
+"""Shares of a code at which a score's summary gives incoherence."""
+CHANGED = (0.05, 0.1, 0.2, 0.33, 0.5)
+"""Changes of a code at which summaries give the non-unique fraction."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class MediatorRecord:
     codes: tuple[Code, ...]
     """The reference code: the encoder's, by feature."""
     alternative: tuple[Code, ...]
-    """The alternative: non-negative least squares on the new support; zero codes are left out."""
+    """The alternative: non-negative least squares on the new support. A token's has as many
+    features as the reference code; a unit example's may have fewer."""
     error: float
     """Squared error of the alternative."""
     reference_error: float
@@ -59,6 +62,11 @@ class MediatorRecord:
     """`error` over `reference_error`; null where that is zero."""
     moved: float
     """Share of the reference code's contribution (codes times decoder norms) that is removed."""
+    change: float | None
+    """How far the alternative is from the refit (the non-negative least-squares codes on the
+    reference's own features; in reconstruction mode, and for unit examples, the reference code):
+    the sum of absolute differences of codes times decoder norms, over the refit's sum. Null where
+    that is zero."""
     attainable: bool | None
     """Whether every code is above its feature's threshold; null where the SAE has none."""
     valid: str | None
@@ -80,9 +88,20 @@ class Alternatives:
     epsilon: float
     """Tolerance on the unsquared error."""
     count: int
-    """Supports with one feature exchanged whose non-negative codes pass."""
+    """Supports with one feature exchanged whose non-negative least-squares codes pass and use the
+    feature that enters: its code is more than 1e-9 of the norm of the refit's codes (all times
+    decoder norms)."""
+    attainable: bool | None
+    """Whether the codes of one of them are all above their features' thresholds; null where the
+    SAE has none."""
+    change: float | None
+    """Largest change (as in mediator records) by one of them that has as many features as the
+    reference code, each above the same 1e-9; null where there is none."""
+    droppable: int
+    """Features that can simply go: codes of all the others pass without any in its place."""
     unsigned: int
-    """The same with codes of either sign: what a linear argument would count."""
+    """Supports with one feature exchanged whose codes of either sign pass: what a linear argument
+    would count."""
 
 
 @dataclass(frozen=True)
@@ -103,12 +122,16 @@ class TokenRecord:
     """Squared error of the encoder's code."""
     refit_error: float
     """Squared error of the least-squares codes on the same support."""
+    refit_change: float | None
+    """How far the encoder's code is from the non-negative refit, measured as the change of an
+    alternative is; null where the refit is zero."""
     alternatives: tuple[Alternatives, ...]
     """Counts for every mode and tolerance."""
     best_error_ratio: float | None
     """Least squared error of an alternative looked at over the encoder's; null where none was."""
     log2_size: float
-    """Lower bound on log2 of the number of codes as accurate as the encoder's, itself included."""
+    """Lower bound on log2 of how many different sets of at most `l0` features have codes as
+    accurate as the encoder's, its own included. Exchanges that lead to the same code count once."""
     type: Literal["token"] = "token"
     """Always "token"."""
 
@@ -126,6 +149,18 @@ class MovedShare:
 
 
 @dataclass(frozen=True)
+class ChangeShare:
+    """Non-unique fraction when only alternatives that differ enough count."""
+
+    __pydantic_config__ = STRICT
+
+    change: float
+    """Least change of the code."""
+    fraction: float
+    """Share of tokens with such an alternative, of as many features as the encoder's code."""
+
+
+@dataclass(frozen=True)
 class NonUnique:
     """Ambiguity over all tokens, for one mode and tolerance."""
 
@@ -137,14 +172,22 @@ class NonUnique:
     """Tolerance on the unsquared error."""
     non_unique_fraction: float
     """Share of tokens with at least one alternative."""
-    by_moved: tuple[MovedShare, ...]
-    """The same where at least some share of the code changes hands."""
+    attainable_fraction: float | None
+    """Share of tokens with at least one whose codes are all above their features' thresholds: what
+    the SAE's encoder could have output; null where it has none."""
+    by_change: tuple[ChangeShare, ...]
+    """Shares of tokens with an alternative that differs from the refit by at least so much."""
+    droppable_fraction: float
+    """Share of tokens of which at least one feature can simply go: codes of all the others pass."""
+    mean_droppable: float
+    """Mean number of such features."""
     unsigned_fraction: float
     """Share of tokens with at least one alternative, signs of codes ignored."""
     mean_alternatives: float
     """Mean number of one-swap alternatives."""
     mean_log2_size: float
-    """Mean of log2 of one more than that number (or of the larger set, with --swaps)."""
+    """Mean lower bound on log2 of the number of different sets of features, the encoder's own
+    included (a larger set with --swaps)."""
 
 
 @dataclass(frozen=True)
@@ -202,6 +245,9 @@ class MediatorsSummary:
     refit_gap: float | None
     """Mean over tokens of refit over encoder squared error: 1 would be an encoder that does not
     shrink."""
+    mean_refit_change: float | None
+    """Mean over tokens of how far the encoder's code is from the non-negative refit: what changes
+    of alternatives are to be compared with."""
     non_unique: tuple[NonUnique, ...]
     """For every mode and tolerance."""
     most_involved: tuple[Involved, ...]

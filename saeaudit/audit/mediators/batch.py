@@ -14,6 +14,7 @@ from saeaudit.audit.codes import Coder, Encoded, active_codes
 from saeaudit.audit.mediators.options import MediatorOptions
 from saeaudit.core.codes.chains import chained
 from saeaudit.core.codes.fits import Fit, Supports
+from saeaudit.core.codes.full import Farthest, changes
 from saeaudit.core.codes.pursuit import pursue
 from saeaudit.core.codes.sparse import batches
 from saeaudit.core.codes.swaps import Swaps, one_swaps
@@ -35,9 +36,22 @@ class ModeSwaps:
     limits: Tensor
     """``[B, E]`` largest squared errors, for each tolerance."""
     count: Tensor
-    """``[B, E]`` int64: exchanges with non-negative codes within the limits."""
+    """``[B, E]`` int64: exchanges with non-negative codes within the limits, in which what enters
+    has a part."""
+    distinct: Tensor
+    """``[B, E]`` int64: lower bound on how many different features their codes are of."""
+    droppable: Tensor
+    """``[B, E]`` int64: features without which codes of the others stay within the limits."""
     unsigned: Tensor
-    """``[B, E]`` int64: the same with codes of either sign."""
+    """``[B, E]`` int64: exchanges with codes of either sign within the limits."""
+    attainable: Tensor
+    """``[B, E]`` bool: whether some exchange has all codes above their thresholds."""
+    change: Tensor
+    """``[B, E]``: largest change of the code by an exchange that leaves none at zero; -1 where
+    there is none."""
+    farthest: tuple[Tensor, Tensor]
+    """``[B]`` int64 each, at the largest tolerance: place that such an exchange leaves and live
+    row that enters; -1 where there is none."""
     passing: Tensor
     """``[B, E, k]`` bool: features that some counted exchange removes."""
     error: Tensor
@@ -104,6 +118,13 @@ class Batch:
         return torch.where(total > 0, self.codes / total, 0.0)
 
     @cached_property
+    def refit_change(self) -> Tensor:
+        """``[B]``: by how much the non-negative refit differs from the SAE's codes, as `changes`
+        are measured."""
+        every = torch.arange(len(self.codes), device=self.codes.device)
+        return changes(self.fit, every, self.codes, self.supports.rows)
+
+    @cached_property
     def modes(self) -> dict[Mode, ModeSwaps]:
         """Exchanges in each of `MODES`."""
         tolerance = torch.tensor(
@@ -114,28 +135,30 @@ class Batch:
         accuracy = wider * self.encoder_error[:, None]
         refit = wider * self.fit.error[:, None]
         reconstruction = tolerance.square() * mirror.size[:, None]
-        of_x, of_mirror = one_swaps(
-            [self.fit, mirror], [torch.cat([accuracy, refit], 1), reconstruction],
-            self.coder.enter,
-        )  # fmt: skip
+        fits, limits = [self.fit, mirror], [torch.cat([refit, accuracy], 1), reconstruction]
+        thresholds = self.coder.thresholds if self.coder.has_thresholds else None
+        farthest = [Farthest(*pair, thresholds) for pair in zip(fits, limits, strict=True)]
+        swaps = one_swaps(fits, limits, self.coder.enter, farthest)
+        of_x, of_mirror = zip(swaps, farthest, strict=True)
         e = len(tolerance)
         return {
-            "accuracy": _mode(self.fit, self.encoder_error, accuracy, of_x, slice(0, e)),
-            "refit": _mode(self.fit, self.fit.error, refit, of_x, slice(e, 2 * e)),
-            "reconstruction": _mode(mirror, mirror.size, reconstruction, of_mirror, slice(0, e)),
+            "refit": _mode(self.fit, self.fit.error, refit, *of_x, slice(0, e)),
+            "accuracy": _mode(self.fit, self.encoder_error, accuracy, *of_x, slice(e, 2 * e)),
+            "reconstruction": _mode(mirror, mirror.size, reconstruction, *of_mirror, slice(0, e)),
         }
 
     @cached_property
     def log2_sizes(self) -> Tensor:
-        """``[B]``: log2 of the codes counted that are as accurate as the SAE's, itself too."""
+        """``[B]``: log2 of the supports counted that are as accurate as the SAE's, itself too."""
         options, accurate = self.options, self.modes["accuracy"]
-        count = accurate.count[:, 0]
+        distinct = accurate.distinct[:, 0]
         if options.swaps > 1:
-            count = chained(
-                self.fit, accurate.limits[:, :1], self.coder.enter,
+            reached = chained(
+                self.fit, accurate.limits[:, 0], self.coder.enter,
                 swaps=options.swaps, beam=options.beam,
             )  # fmt: skip
-        return torch.log2(1 + count.to(torch.float64))
+            distinct = torch.maximum(distinct, reached)
+        return torch.log2(1 + distinct.to(torch.float64))
 
     @cached_property
     def best_error_ratio(self) -> Tensor:
@@ -203,8 +226,14 @@ def make_batches(
         )  # fmt: skip
 
 
-def _mode(fit: Fit, reference: Tensor, limits: Tensor, swaps: Swaps, columns: slice) -> ModeSwaps:
+def _mode(
+    fit: Fit, reference: Tensor, limits: Tensor, swaps: Swaps, farthest: Farthest, columns: slice
+) -> ModeSwaps:
+    widest = columns.stop - 1
     return ModeSwaps(
-        fit, reference, limits, swaps.count[:, columns], swaps.unsigned[:, columns],
+        fit, reference, limits, swaps.count[:, columns], swaps.distinct[:, columns],
+        swaps.droppable[:, columns].sum(2), swaps.unsigned[:, columns],
+        farthest.attainable[:, columns], farthest.change[:, columns],
+        (farthest.place[:, widest], farthest.row[:, widest]),
         swaps.passing[:, columns], swaps.error, swaps.feature,
     )  # fmt: skip

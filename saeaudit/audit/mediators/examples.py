@@ -79,6 +79,10 @@ def _example(
         Code(f, float(z)) for f, z in sorted(zip(after, codes.tolist(), strict=True)) if z > 0
     )
     moved = norms[[support.index(leaving)]] / norms.sum()
+    difference = {feature: -float(norm) for feature, norm in zip(support, norms, strict=True)}
+    for feature, code in zip(after, codes.tolist(), strict=True):
+        part = code * float(dictionary.norms[feature])
+        difference[feature] = difference.get(feature, 0.0) + part
     return MediatorRecord(
         sae=dictionary.sae,
         token=None,
@@ -94,6 +98,7 @@ def _example(
         reference_error=size,
         error_ratio=error / size if size else None,
         moved=float(moved),
+        change=sum(map(abs, difference.values())) / float(norms.sum()),
         attainable=attainable(dictionary, alternative),
         valid=valid,
         features=features,

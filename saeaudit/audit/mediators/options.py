@@ -16,8 +16,8 @@ class MediatorOptions:
 
     epsilons: tuple[float, ...] = EPSILONS
     """Tolerances on the unsquared error, ascending."""
-    min_moved: float = 0.0
-    """Write alternatives that move at least this share of the code."""
+    min_change: float = 0.0
+    """Write alternatives that differ from the refit by at least this change."""
     swaps: int = SWAPS
     """Exchanges to chain when counting."""
     beam: int = BEAM
@@ -34,7 +34,7 @@ class MediatorOptions:
     def __post_init__(self) -> None:
         for name, value, low, high in (
             *(("--epsilon", e, 0.0, 1.0) for e in self.epsilons),
-            ("--min-moved", self.min_moved, 0.0, 1.0),
+            ("--min-change", self.min_change, 0.0, math.inf),
             ("--swaps", self.swaps, 1, 8),
             ("--beam", self.beam, 1, 1000),
             ("--max-alternatives", self.max_alternatives, 0, math.inf),

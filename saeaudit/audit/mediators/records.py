@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
@@ -11,10 +12,14 @@ from torch import Tensor
 
 from saeaudit.audit.mediators.batch import MODES, Batch, ModeSwaps
 from saeaudit.audit.mediators.examples import attainable
+from saeaudit.core.codes.full import changes
 from saeaudit.core.codes.tolerances import TOLERANCE
 from saeaudit.core.rows import UnitRows
 from saeaudit.records import Alternatives, Code, MediatorRecord, TokenRecord
 from saeaudit.vocabulary import Mode
+
+CANDIDATES = 3
+"""Exchanges solved for each alternative that is written."""
 
 
 class Solved(NamedTuple):
@@ -32,6 +37,12 @@ class Solved(NamedTuple):
     """``[m, k]`` float64 non-negative unit-row codes."""
     error: Tensor
     """``[m]`` squared errors."""
+    change: Tensor
+    """``[m]``: how far the codes are from the refit; NaN where that is zero."""
+
+    def only(self, keep: Tensor) -> Solved:
+        """Those that an index names."""
+        return Solved(*(column[keep] for column in self))
 
 
 def batch_records(
@@ -44,12 +55,9 @@ def batch_records(
     ]
     codes = _listed_codes(batch.coder.units, batch.supports.rows, batch.codes)
     for mode in MODES:
-        token, place = _most_moving(batch, batch.modes[mode])
-        if not len(token):
-            continue
-        solved = _solve(batch.modes[mode], token, place)
+        solved = _most_changing(batch, batch.modes[mode])
         records = _mediator_records(batch, mode, solved, codes, texts)
-        for case, record in zip(token.tolist(), records, strict=True):
+        for case, record in zip(solved.token.tolist(), records, strict=True):
             listed[case].append(record)
     yield from listed
 
@@ -58,10 +66,11 @@ def _token_records(batch: Batch, texts: list[str | None]) -> Iterator[TokenRecor
     comparison = batch.compare_encoder()
     columns = zip(
         batch.numbers.tolist(), texts, comparison.l0.tolist(), comparison.error.tolist(),
-        comparison.refit.tolist(), batch.best_error_ratio.tolist(), batch.log2_sizes.tolist(),
+        comparison.refit.tolist(), batch.refit_change.tolist(),
+        batch.best_error_ratio.tolist(), batch.log2_sizes.tolist(),
         zip(*(_alternatives(mode, batch) for mode in MODES), strict=True), strict=True,
     )  # fmt: skip
-    for token, text, l0, error, refit, ratio, log2_size, alternatives in columns:
+    for token, text, l0, error, refit, change, ratio, log2_size, alternatives in columns:
         yield TokenRecord(
             sae=batch.coder.dictionary.sae,
             token=token,
@@ -69,28 +78,65 @@ def _token_records(batch: Batch, texts: list[str | None]) -> Iterator[TokenRecor
             l0=l0,
             encoder_error=error,
             refit_error=refit,
+            refit_change=_defined(change),
             alternatives=tuple(chain.from_iterable(alternatives)),
-            best_error_ratio=ratio if ratio == ratio else None,
+            best_error_ratio=_defined(ratio),
             log2_size=log2_size,
         )
 
 
+def _defined(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
 def _alternatives(mode: Mode, batch: Batch) -> Iterator[list[Alternatives]]:
-    """Each token's counts in one mode."""
+    """Each token's figures in one mode."""
     swaps = batch.modes[mode]
-    for counts, unsigned in zip(swaps.count.tolist(), swaps.unsigned.tolist(), strict=True):
-        columns = zip(batch.options.epsilons, counts, unsigned, strict=True)
-        yield [Alternatives(mode, epsilon, count, free) for epsilon, count, free in columns]
+    figures = (swaps.count, swaps.attainable, swaps.change, swaps.droppable, swaps.unsigned)
+    for rows in zip(*(figure.tolist() for figure in figures), strict=True):
+        yield [
+            Alternatives(
+                mode=mode,
+                epsilon=epsilon,
+                count=count,
+                attainable=attains if batch.coder.has_thresholds else None,
+                change=change if change >= 0 else None,
+                droppable=droppable,
+                unsigned=unsigned,
+            )
+            for epsilon, count, attains, change, droppable, unsigned in zip(
+                batch.options.epsilons, *rows, strict=True
+            )
+        ]
 
 
-def _most_moving(batch: Batch, swaps: ModeSwaps) -> tuple[Tensor, Tensor]:
-    """Tokens and places ``[m]`` of the alternatives to write: those that move most of the code."""
-    most = min(batch.options.max_alternatives, batch.moved.shape[1])
+def _most_changing(batch: Batch, swaps: ModeSwaps) -> Solved:
+    """The alternatives to write: those of as many features that change most of the code.
+
+    Candidates are the exchange that changes most, and the most accurate ones for the features that
+    hold most of the code, a few more than are written as some leave a feature at zero.
+    """
+    moved, options = batch.moved, batch.options
     passes = (swaps.feature >= 0) & (swaps.error <= _tolerated(swaps)[:, -1:])
-    passes &= batch.moved >= batch.options.min_moved
-    moved, place = torch.where(passes, batch.moved, -1.0).topk(most, dim=1)
-    token, rank = (moved >= 0).nonzero().unbind(1)
-    return token, place[token, rank]
+    place, row = swaps.farthest
+    token = (place >= 0).nonzero().squeeze(1)
+    passes[token, place[token]] = False
+    most = min(CANDIDATES * options.max_alternatives, moved.shape[1])
+    share, best = torch.where(passes, moved, -1.0).topk(most, dim=1)
+    other, rank = (share >= 0).nonzero().unbind(1)
+    other_place = best[other, rank]
+    solved = _solve(
+        swaps, torch.cat([token, other]), torch.cat([place[token], other_place]),
+        torch.cat([row[token], swaps.feature[other, other_place]]),
+    )  # fmt: skip
+    full = (solved.codes > swaps.fit.floor[solved.token, None]) | (solved.rows < 0)
+    solved = solved.only(full.all(1) & ~(solved.change < options.min_change))
+    solved = solved.only(torch.argsort(solved.change, descending=True, stable=True))
+    solved = solved.only(torch.argsort(solved.token, stable=True))
+    counts = torch.bincount(solved.token, minlength=len(moved))
+    first = counts.cumsum(0) - counts
+    rank = torch.arange(len(solved.token), device=moved.device) - first[solved.token]
+    return solved.only(rank < options.max_alternatives)
 
 
 def _tolerated(swaps: ModeSwaps) -> Tensor:
@@ -98,10 +144,10 @@ def _tolerated(swaps: ModeSwaps) -> Tensor:
     return swaps.limits + TOLERANCE * swaps.fit.size[:, None]
 
 
-def _solve(swaps: ModeSwaps, token: Tensor, place: Tensor) -> Solved:
-    """Solve exchanges again, and measure what they leave."""
+def _solve(swaps: ModeSwaps, token: Tensor, place: Tensor, row: Tensor) -> Solved:
+    """Solve exchanges again, and measure what they leave and change."""
     fit, supports = swaps.fit, swaps.fit.supports
-    units, row = supports.units, swaps.feature[token, place]
+    units = supports.units
     added = units.raw(row) / units.norms[row, None]
     vectors = supports.vectors[token]
     cross = (vectors @ added[:, :, None]).squeeze(2)
@@ -113,7 +159,8 @@ def _solve(swaps: ModeSwaps, token: Tensor, place: Tensor) -> Solved:
     residual = fit.target[token] - (codes[:, None, :] @ vectors).squeeze(1)
     rows = supports.rows[token].clone()
     rows[every, place] = row
-    return Solved(token, place, row, rows, codes, residual.square().sum(1))
+    change = changes(fit, token, codes, rows)
+    return Solved(token, place, row, rows, codes, residual.square().sum(1), change)
 
 
 def _mediator_records(
@@ -126,6 +173,7 @@ def _mediator_records(
     alternatives = _listed_codes(units, solved.rows, solved.codes)
     epsilons = _least_epsilons(batch, swaps, solved)
     moved = batch.moved[solved.token, solved.place].tolist()
+    change = [_defined(value) for value in solved.change.tolist()]
     errors = solved.error.tolist()
     for n, case in enumerate(solved.token.tolist()):
         reference, worth = float(swaps.reference[case]), float(batch.worth[case])
@@ -144,6 +192,7 @@ def _mediator_records(
             reference_error=reference * worth,
             error_ratio=errors[n] / reference if reference else None,
             moved=moved[n],
+            change=change[n],
             attainable=attainable(batch.coder.dictionary, alternatives[n]),
             valid=None,
             features=(),

@@ -79,7 +79,7 @@ def mediators(
 
     Yields:
         The dictionary record; a unit example for each exchange; for each activation its token
-        record and its alternatives, those that move most first; the summary.
+        record and its alternatives, those that change most first; the summary.
 
     Raises:
         AuditError: no encoder, a transcoder, activations that are not finite, codes that are
@@ -90,7 +90,7 @@ def mediators(
     yield describe_dictionary(dictionary, observer)
     examples = 0
     for example in exchanges(dictionary, findings):
-        if example.moved >= options.min_moved:
+        if (example.change or 0.0) >= options.min_change:
             examples += 1
             yield example
     tally = Tally(dictionary.sae, options.epsilons, examples)

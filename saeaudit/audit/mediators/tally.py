@@ -9,11 +9,11 @@ from torch import Tensor
 
 from saeaudit.audit.mediators.batch import Batch, Comparison, ModeSwaps
 from saeaudit.records import (
-    MOVED,
+    CHANGED,
+    ChangeShare,
     EncoderSummary,
     Involved,
     MediatorsSummary,
-    MovedShare,
     NonUnique,
 )
 from saeaudit.vocabulary import Mode
@@ -35,6 +35,9 @@ class Tally:
         self._involved: Counter[tuple[int, int]] = Counter()
         self._gap = 0.0
         self._gaps = 0
+        self._refit_change = 0.0
+        self._refit_changes = 0
+        self._has_thresholds = False
 
     def add_activations(self, x: Tensor) -> None:
         """Add activations ``[m, d_in]``, for their variance."""
@@ -51,22 +54,27 @@ class Tally:
         gaps = comparison.refit[inexact] / comparison.error[inexact]
         self._gap += float(gaps.sum())
         self._gaps += len(gaps)
+        known = batch.refit_change[batch.refit_change.isfinite()]
+        self._refit_change += float(known.sum())
+        self._refit_changes += len(known)
+        self._has_thresholds = batch.coder.has_thresholds
         for mode, swaps in batch.modes.items():
-            log2 = torch.log2(1 + swaps.count.to(torch.float64))
+            log2 = torch.log2(1 + swaps.distinct.to(torch.float64))
             if mode == "accuracy":
                 log2[:, 0] = batch.log2_sizes
-            self._add_mode(mode, swaps, batch.moved, log2)
+            self._add_mode(mode, swaps, log2)
         self._involved.update(zip(*batch.best_exchanges(), strict=True))
 
-    def _add_mode(self, mode: Mode, swaps: ModeSwaps, moved: Tensor, log2: Tensor) -> None:
+    def _add_mode(self, mode: Mode, swaps: ModeSwaps, log2: Tensor) -> None:
         """Add counts, and ``[B, E]`` sizes in log2."""
-        share = torch.where(swaps.passing, moved[:, None, :], -1.0)
-        largest = share.amax(2) if share.shape[2] else torch.full_like(log2, -1.0)
-        steps = torch.tensor(MOVED, dtype=largest.dtype, device=largest.device)
+        steps = torch.tensor(CHANGED, dtype=log2.dtype, device=log2.device)
         new = {
             "any": (swaps.count > 0).sum(0),
             "unsigned": (swaps.unsigned > 0).sum(0),
-            "moved": (largest[:, :, None] >= steps).sum(0),
+            "attainable": swaps.attainable.sum(0),
+            "changed": (swaps.change[:, :, None] >= steps).sum(0),
+            "any_droppable": (swaps.droppable > 0).sum(0),
+            "droppable": swaps.droppable.sum(0).to(torch.float64),
             "count": swaps.count.sum(0).to(torch.float64),
             "log2": log2.sum(0),
         }
@@ -106,16 +114,24 @@ class Tally:
             fvu_encoder=encoder.fvu if encoder else None,
             fvu_refit=encoder.fvu_refit if encoder else None,
             refit_gap=self._gap / self._gaps if self._gaps else None,
+            mean_refit_change=self._refit_change / self._refit_changes
+            if self._refit_changes
+            else None,
             non_unique=tuple(
                 NonUnique(
                     mode=mode,
                     epsilon=epsilon,
                     non_unique_fraction=float(sums["any"][e]) / n,
-                    by_moved=tuple(
-                        MovedShare(least, float(sums["moved"][e, m]) / n)
-                        for m, least in enumerate(MOVED)
+                    attainable_fraction=float(sums["attainable"][e]) / n
+                    if self._has_thresholds
+                    else None,
+                    by_change=tuple(
+                        ChangeShare(least, float(sums["changed"][e, m]) / n)
+                        for m, least in enumerate(CHANGED)
                     ),
                     unsigned_fraction=float(sums["unsigned"][e]) / n,
+                    droppable_fraction=float(sums["any_droppable"][e]) / n,
+                    mean_droppable=float(sums["droppable"][e]) / n,
                     mean_alternatives=float(sums["count"][e]) / n,
                     mean_log2_size=float(sums["log2"][e]) / n,
                 )

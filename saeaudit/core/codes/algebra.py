@@ -15,6 +15,7 @@ adding j leaves
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from saeaudit.core.codes.fits import Fit, Supports
 from saeaudit.core.codes.tolerances import DELICATE, DEPENDENT, SPREAD
+from saeaudit.core.rows import spans
 
 SURELY = 1 - 1e-9
 """Share of what the sign of a code costs that a lower bound may count on."""
@@ -58,6 +60,15 @@ def enter_rows(supports: Supports, enter: Tensor, start: int, stop: int) -> Ente
     allowed[token, supports.rows[token, place] - start] = False
     barred = torch.where(allowed, 0.0, torch.inf)[:, None, :]
     return Entering(start, vectors, cross, weight, apart, barred)
+
+
+def every_row(fit: Fit, enter: Tensor) -> Iterator[Entering]:
+    """All rows as they would enter, as many at once as the budget says."""
+    supports = fit.supports
+    batch, k = supports.rows.shape
+    columns = supports.units.budget.swap_columns(batch * k, supports.rows.device)
+    for start, stop in spans(supports.units.count if k else 0, columns):
+        yield enter_rows(supports, enter, start, stop)
 
 
 class Unsigned(NamedTuple):
@@ -124,7 +135,8 @@ def positive_exchanges(
         b, i, c: ``[m]`` int64: token, place that is left and column of the row that enters.
 
     Returns:
-        Squared errors ``[m]``, NaN where it is not the answer, and codes ``[m, k]``.
+        Squared errors ``[m]``, NaN where it is not the answer, and codes ``[m, k]``, the new row's
+        at the place that is left: where it is not the answer, a guess.
     """
     inner, beyond = rows.inner[b, :, c], rows.beyond[b, :, c]
     apart, beside = rows.apart[b, c], rows.beside[b, c]
@@ -160,7 +172,7 @@ def positive_exchanges(
     spread += enters.square() / distance[:, None]
     cost = torch.where(mask & (codes < 0), codes.square() / spread.clamp(min=SPREAD), -1.0)
     cost, worst = cost.max(1)
-    pull = codes[at, worst] / spread[at, worst]
+    pull = torch.where(first, 0.0, codes[at, worst] / spread[at, worst])
     column = positive.inverse[b, :, worst] - share * (share[at, worst] / g)[:, None]
     new = enters[at, worst] / distance
     column += enters * new[:, None]
@@ -177,10 +189,17 @@ def positive_exchanges(
     return out.clamp(min=0), codes
 
 
-def lower_bounds(
-    fit: Fit, entering: Entering, swaps: Unsigned, index: tuple[Tensor, Tensor, Tensor]
-) -> Tensor:
-    """Lower bounds on squared errors with codes >= 0 of some swaps.
+Index = tuple[Tensor, Tensor, Tensor]
+"""Some swaps, ``[m]`` int64 each: token, place that is left and column of the row that enters."""
+
+
+def swapped_codes(fit: Fit, entering: Entering, swaps: Unsigned, index: Index) -> Tensor:
+    """Least-squares codes ``[m, k]`` of some swaps, the new feature's at the place that is left."""
+    return _exchanged(fit, entering, swaps, index)[0]
+
+
+def lower_bounds(fit: Fit, entering: Entering, swaps: Unsigned, index: Index) -> Tensor:
+    """Lower bounds ``[m]`` on squared errors with codes >= 0 of some swaps.
 
     Least squares on the new support, and what the sign of one code costs at least: its square
     over its entry of the new inverse Gram matrix, which is the old one less a row and column,
@@ -190,21 +209,28 @@ def lower_bounds(
         fit: targets on their supports.
         entering: rows that may enter.
         swaps: the least-squares swaps.
-        index: ``[m]`` int64 each: token, place that is left and column of the row that enters.
-
-    Returns:
-        ``[m]``.
+        index: which of them.
     """
-    b, i, c = index
-    along, distance, weight = swaps.along[index], swaps.distance[index], entering.weight[b, :, c]
-    at = torch.arange(len(b), device=b.device)
-    inverse = fit.supports.inverse
+    b, i, _ = index
+    codes, enters = _exchanged(fit, entering, swaps, index)
+    distance, inverse = swaps.distance[index], fit.supports.inverse
     share = inverse[b, i] / fit.diagonal[b, i][:, None]
-    enters = weight - weight[at, i][:, None] * share
-    enters[at, i] = -1.0
-    codes = fit.codes[b] - fit.codes[b, i][:, None] * share
-    codes -= (along / distance)[:, None] * enters
     spread = fit.diagonal[b] - inverse[b, i] * share + enters.square() / distance[:, None]
     cost = torch.where(codes < 0, codes.square() / spread.clamp(min=SPREAD), 0.0).amax(1)
     rough = (distance < DEPENDENT) | (fit.diagonal[b, i] > DELICATE)
     return swaps.error[index] + cost.masked_fill(rough, 0.0) * SURELY
+
+
+def _exchanged(
+    fit: Fit, entering: Entering, swaps: Unsigned, index: Index
+) -> tuple[Tensor, Tensor]:
+    """Codes ``[m, k]``, and by how much each falls for each unit of the new feature's code."""
+    b, i, c = index
+    weight = entering.weight[b, :, c]
+    every = torch.arange(len(b), device=b.device)
+    share = fit.supports.inverse[b, i] / fit.diagonal[b, i][:, None]
+    enters = weight - weight[every, i][:, None] * share
+    enters[every, i] = -1.0
+    codes = fit.codes[b] - fit.codes[b, i][:, None] * share
+    codes -= (swaps.along[index] / swaps.distance[index])[:, None] * enters
+    return codes, enters

@@ -6,20 +6,21 @@ import torch
 from torch import Tensor
 
 from saeaudit.core.codes.fits import Fit, Supports
+from saeaudit.core.codes.full import full_swaps
 from saeaudit.core.codes.sparse import Signatures
-from saeaudit.core.codes.swaps import Swaps, one_swaps
 
 
-def chained(fit: Fit, limits: Tensor, enter: Tensor, *, swaps: int, beam: int) -> Tensor:
+def chained(fit: Fit, limit: Tensor, enter: Tensor, *, swaps: int, beam: int) -> Tensor:
     """Count distinct supports within a limit that chains of swaps reach, S itself left out.
 
+    Only swaps that leave no feature at zero count, so each support is that of a code of its own.
     Every chain goes on from the `beam` supports of least error that the last step reached, so the
     count is a lower bound. Supports are told apart by `Signatures`; two that share one count once,
     which keeps the bound.
 
     Args:
         fit: a target a token on its support.
-        limits: ``[B, 1]`` largest squared errors.
+        limit: ``[B]`` largest squared errors.
         enter: ``[n]`` bool: rows that may enter.
         swaps: steps, at least 1.
         beam: supports to go on from.
@@ -28,47 +29,21 @@ def chained(fit: Fit, limits: Tensor, enter: Tensor, *, swaps: int, beam: int) -
         ``[B]`` int64.
     """
     supports = fit.supports
-    signatures = Signatures(supports.units.count, limits.device)
-    out = torch.zeros(len(limits), dtype=torch.int64, device=limits.device)
-    for b in range(len(limits)):
+    signatures = Signatures(supports.units.count, limit.device)
+    out = torch.zeros(len(limit), dtype=torch.int64, device=limit.device)
+    for b in range(len(limit)):
         rows = supports.rows[b][supports.active[b]][None]
         reached = signatures.of(rows, rows >= 0)
-        for step in range(swaps if rows.shape[1] else 0):
+        for _ in range(swaps if rows.shape[1] else 0):
             parents = Fit(Supports(supports.units, rows), fit.target[b].expand(len(rows), -1))
-            within = limits[b].expand(len(rows), 1)
-            (result,) = one_swaps([parents], [within], enter, listing=True)
-            children = _children(signatures, rows, result, enter)
-            reached = torch.unique(torch.cat([reached, children]))
-            if step + 1 < swaps:
-                rows = _best(rows, result, beam)
-            if not len(rows):
+            parent, place, row, error = full_swaps(parents, limit[b].expand(len(rows)), enter)
+            if not len(parent):
                 break
+            sums = signatures.of(rows, rows >= 0)[parent]
+            sums += signatures.numbers[row] - signatures.numbers[rows[parent, place]]
+            reached = torch.unique(torch.cat([reached, sums]))
+            _, best = error.topk(min(beam, len(error)), largest=False)
+            rows = rows[parent[best]]
+            rows[torch.arange(len(best), device=rows.device), place[best]] = row[best]
         out[b] = len(reached) - 1
     return out
-
-
-def _children(signatures: Signatures, rows: Tensor, swaps: Swaps, enter: Tensor) -> Tensor:
-    """Signatures of the supports one counted swap away from ``rows [p, k]``."""
-    assert swaps.listed is not None and swaps.droppable is not None
-    numbers = signatures.numbers
-    parents = signatures.of(rows, rows >= 0)
-    parent, _, place, row = swaps.listed.unbind(1)
-    sums = [parents[parent] - numbers[rows[parent, place]] + numbers[row]]
-    parent, _, place = swaps.droppable.nonzero().unbind(1)
-    for p, i in zip(parent.tolist(), place.tolist(), strict=True):
-        allowed = enter.clone()
-        allowed[rows[p]] = False
-        sums.append(parents[p] - numbers[rows[p, i]] + numbers[allowed])
-    return torch.cat(sums)
-
-
-def _best(rows: Tensor, swaps: Swaps, beam: int) -> Tensor:
-    """The `beam` supports ``[p, k]`` of least error among the best swaps of each place."""
-    counted = swaps.passing[:, 0] & (swaps.feature >= 0)
-    error = torch.where(counted, swaps.error, torch.inf)
-    least, at = error.flatten().topk(min(beam, error.numel()), largest=False)
-    at = at[least.isfinite()]
-    parent, place = at // rows.shape[1], at % rows.shape[1]
-    best = rows[parent].clone()
-    best[torch.arange(len(at), device=at.device), place] = swaps.feature[parent, place]
-    return best

@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 
 from saeaudit.core.codes.nnls import nnls
-from saeaudit.core.codes.tolerances import DELICATE, FIT_RIDGE, NNLS_RIDGE, WEAK, ZERO
+from saeaudit.core.codes.tolerances import (
+    DELICATE,
+    ENTERS,
+    FIT_RIDGE,
+    NNLS_RIDGE,
+    WEAK,
+    ZERO,
+)
 from saeaudit.core.rows import UnitRows, spans
 
 
@@ -231,6 +238,11 @@ class Fit:
     def small(self) -> Tensor:
         """``[B]``: codes and slopes of no more than this are zero."""
         return ZERO * self.size.sqrt()
+
+    @cached_property
+    def floor(self) -> Tensor:
+        """``[B]``: codes of more than this are there, `ENTERS` of the norm of `positive`'s."""
+        return ENTERS * self.positive.codes.square().sum(1).sqrt()
 
     @cached_property
     def _nonnegative_without(self) -> tuple[Tensor, Tensor]:

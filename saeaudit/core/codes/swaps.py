@@ -1,14 +1,21 @@
 """All codes one swap away from a given one, in closed form.
 
-`saeaudit.core.codes.algebra` has the algebra; no swap needs a solve but those whose least-squares
-codes have a negative entry, and whose lower bound on the non-negative error still passes.
+`saeaudit.core.codes.algebra` has the algebra. A swap counts where its non-negative least-squares
+codes stay within a limit on the squared error and the entering feature's code is more than the
+fit's `floor`. Whether it enters is a question of slope: the error as a function of its code alone,
+the others at their best, has the slope -2 `slope` at zero and a curvature between 2 `distance` and
+2, so the code lies between `slope` and ``slope / distance``. No swap needs a solve but those whose
+least-squares codes have a negative entry, and whose lower bound on the error still passes.
 
-All k (F - k) swaps of a token cost one k x F product over d and one k x F product over k.
+All k (F - k) swaps of a token cost one k x F product over d and a few k x F products over k.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,12 +24,13 @@ from saeaudit.core.codes.algebra import (
     AgainstPositive,
     Entering,
     Unsigned,
-    enter_rows,
+    every_row,
     least_squares,
     lower_bounds,
     positive_exchanges,
 )
-from saeaudit.core.codes.fits import Fit
+from saeaudit.core.codes.fits import Fit, Systems
+from saeaudit.core.codes.full import Farthest
 from saeaudit.core.codes.tolerances import CURVATURE, DEPENDENT, ROUNDING, TOLERANCE
 from saeaudit.core.rows import spans
 
@@ -32,102 +40,92 @@ class Swaps:
     """What one swap can do for each token, for a list of limits on the squared error."""
 
     count: Tensor
-    """``[B, T]`` int64: supports S - i + j whose non-negative codes stay within each limit."""
+    """``[B, T]`` int64: supports S - i + j whose non-negative codes stay within each limit, the
+    entering feature's above the fit's `floor`."""
+    distinct: Tensor
+    """``[B, T]`` int64: lower bound on how many different features those codes are of. Two swaps
+    have the same code where it needs neither of the features that they remove."""
     unsigned: Tensor
-    """``[B, T]`` int64: the same with codes of either sign."""
+    """``[B, T]`` int64: supports whose codes of either sign stay within each limit."""
     passing: Tensor
     """``[B, T, k]`` bool: features that some counted swap removes."""
+    droppable: Tensor
+    """``[B, T, k]`` bool: features without which, and without any other, codes stay within."""
     error: Tensor
     """``[B, k]``: for each removed feature, the least non-negative squared error looked at."""
     feature: Tensor
     """``[B, k]`` int64: row number of the feature that enters then; -1 where none was looked at."""
-    listed: Tensor | None = None
-    """``[m, 4]`` int64, if asked for: token, limit, removed place and entering row of every
-    counted swap but those of features that can simply go."""
-    droppable: Tensor | None = None
-    """``[B, T, k]`` bool: features that can simply go, so that all their swaps count."""
 
 
 def one_swaps(
     fits: list[Fit],
     limits: list[Tensor],
     enter: Tensor,
-    *,
-    listing: bool = False,
+    farthest: Sequence[Farthest] = (),
 ) -> list[Swaps]:
     """Count the swaps within limits, and find the best for every removed feature.
 
-    Where a feature can go without any in its place, all swaps of it pass and only the best one
-    (by least-squares error) is looked at; of all others, every one that could pass is.
+    Where a feature can go at every limit without any in its place, only the best swap of it (by
+    a lower bound on the error) is looked at; of all others, every one that could be the best.
 
     Args:
         fits: targets on the same supports.
         limits: for each of them ``[B, T]`` squared errors; a swap passes where its error is at
             most the limit and `TOLERANCE` of the target more.
         enter: ``[n]`` bool: rows that may enter.
-        listing: whether to list the swaps, not only count them.
+        farthest: for each of `fits` what is to be told of the same swaps, or none.
 
     Returns:
         One `Swaps` for each of `fits`.
     """
-    supports = fits[0].supports
-    units, (batch, k) = supports.units, supports.rows.shape
-    counts = [_Counts(fit, limit, enter, listing) for fit, limit in zip(fits, limits, strict=True)]
-    columns = units.budget.swap_columns(batch * k, supports.rows.device)
-    for start, stop in spans(units.count if k else 0, columns):
-        entering = enter_rows(supports, enter, start, stop)
-        for count in counts:
-            count.take(entering)
+    counts = [_Counts(fit, limit) for fit, limit in zip(fits, limits, strict=True)]
+    for entering in every_row(fits[0], enter):
+        for count, far in zip_longest(counts, farthest):
+            swaps = least_squares(count.fit, entering)
+            count.take(entering, swaps)
+            if far is not None:
+                far.take(entering, swaps)
     return [count.result() for count in counts]
 
 
 class _Counts:
     """Running counts and minima of one target."""
 
-    def __init__(self, fit: Fit, limits: Tensor, enter: Tensor, listing: bool) -> None:
+    def __init__(self, fit: Fit, limits: Tensor) -> None:
         self.fit = fit
-        self.listed: list[Tensor] | None = [] if listing else None
-        supports = fit.supports
-        batch, k = supports.rows.shape
-        device = supports.rows.device
-        active = supports.active[:, None, :]
+        batch, k = fit.supports.rows.shape
+        device = fit.supports.rows.device
+        active = fit.supports.active
         self.limits = limits + TOLERANCE * fit.size[:, None]
         every_limit = self.limits[:, :, None]
-        self.droppable = (fit.without_nonnegative[:, None, :] <= every_limit) & active
-        droppable_unsigned = (fit.without[:, None, :] <= every_limit) & active
-        # The widest limit at which a feature cannot simply go: beyond it swaps need no look.
+        self.droppable = (fit.without_nonnegative[:, None, :] <= every_limit) & active[:, None, :]
+        self.limits_unsigned = torch.where(active[:, None, :], every_limit, -torch.inf)
+        # The widest limit at which a feature cannot simply go: beyond it no best swap is sought.
         open_limits = torch.where(self.droppable, -torch.inf, every_limit)
-        self.widest = open_limits.amax(1).masked_fill(~supports.active, -torch.inf)
-        taken = enter[supports.rows.clamp(min=0)] & supports.active
-        entering = enter.sum() - taken.sum(1)
-        never = torch.where(droppable_unsigned | ~active, -torch.inf, 0.0)
-        self.limits_unsigned = every_limit + never
-        self.any_limit = torch.maximum(self.limits_unsigned.amax(1), self.widest)
-        self.count = self.droppable.sum(2) * entering[:, None]
-        self.unsigned = droppable_unsigned.sum(2) * entering[:, None]
-        self.passing = self.droppable & (entering > 0)[:, None, None]
+        self.widest = open_limits.amax(1).masked_fill(~active, -torch.inf)
+        self.count = torch.zeros(limits.shape, dtype=torch.int64, device=device)
+        self.distinct, self.unsigned = self.count.clone(), self.count.clone()
+        self.passing = torch.zeros_like(self.droppable)
         self.error = torch.full((batch, k), torch.inf, dtype=torch.float64, device=device)
         self.feature = torch.full((batch, k), -1, dtype=torch.int64, device=device)
         self.best = self.error.clone()
-        # Where a feature can go at every limit, the best replacement by least squares.
-        self.free = supports.active & torch.isneginf(self.widest)
-        self.any_free = self.free.any()
+        # Where a feature can go at every limit, the best replacement by a lower bound.
+        self.free = active & torch.isneginf(self.widest)
+        self.any_droppable = self.droppable.any()
         self.free_error = self.error.clone()
         self.free_feature = self.feature.clone()
 
-    def take(self, entering: Entering) -> None:
+    def take(self, entering: Entering, swaps: Unsigned) -> None:
         """Take the swaps that bring in some rows.
 
-        Least squares decide the unsigned counts. With codes >= 0, the error as a function of the
-        new row's code has the slope -2 `slope` at zero and at least the curvature 2 `distance`, so
-        it is at least ``without - slope^2 / distance``: a row with no slope stays out.
+        Least squares decide the unsigned counts. With codes >= 0 the error is between
+        ``without - slope^2 / distance`` and ``without - slope^2``.
         """
         fit, barred = self.fit, entering.barred
-        swaps = least_squares(fit, entering)
         dependent = (swaps.distance + barred).amin() < DEPENDENT
         # Codes >= 0 fit no better than least squares do: often nothing here is within a limit.
-        near = (swaps.error.amin(2) <= self.any_limit).any()
-        if not bool(near | self.any_free | dependent):
+        near = (swaps.error.amin(2) <= self.limits_unsigned.amax(1)).any()
+        if not bool(near | self.any_droppable | dependent):
             return
         for t in range(self.limits.shape[1]):
             within = swaps.error <= self.limits_unsigned[:, t, :, None]
@@ -135,37 +133,68 @@ class _Counts:
         moment = fit.target @ entering.vectors.T
         slope = moment[:, None, :] - fit.codes_without_nonnegative @ entering.cross
         slope.clamp_(min=0)
-        least = slope.square().div_(swaps.distance.clamp(min=CURVATURE)).neg_()
-        least += fit.without_nonnegative[:, :, None]
-        # At most: the new row alone makes up for what it can.
+        # What a row brings at least is its slope, at most the slope over the distance.
         most = fit.without_nonnegative[:, :, None] - slope.square()
+        most = torch.where(slope > fit.floor[:, None, None], most, torch.inf)
+        amount = slope / swaps.distance.clamp(min=CURVATURE)
+        least = torch.addcmul(fit.without_nonnegative[:, :, None], amount, slope, value=-1)
+        least = torch.where(amount > fit.floor[:, None, None], least, torch.inf)
         least += barred
         most += barred
-        self._solve(entering, swaps, moment, most, self._undecided(least, most).nonzero())
+        rows = AgainstPositive.of(fit, entering)
+        by_row, undecided = self._undecided(least, most)
+        self._solve(entering, swaps, rows, _Open(undecided.nonzero(), moment, most, by_row))
+        self.count += by_row.sum(2)
+        self.distinct += self._distinct(by_row, rows)
         if bool(self.free.any()):
             self._replace_free(entering.start, least)
 
+    def _distinct(self, by_row: Tensor, rows: AgainstPositive) -> Tensor:
+        """Least number ``[B, T]`` of different codes among counts ``[B, T, c]`` of each row's.
+
+        Where a code of S - i + j has no use for i either, it is the best on all of S + j, of which
+        there is one for each j: swaps of all features that it does not use lead to it, and all
+        other codes differ. Where adding the row to the support's own codes leaves
+        their features as they are, as many go unused as do now; otherwise one code is counted.
+        """
+        fit, positive = self.fit, self.fit.positive
+        mask, active = positive.mask[:, :, None], fit.supports.active[:, :, None]
+        amount = rows.beside.clamp(min=0) / rows.apart.clamp(min=DEPENDENT)
+        codes = torch.addcmul(positive.codes[:, :, None], amount[:, None, :], rows.inner, value=-1)
+        wants = torch.addcmul(positive.slope[:, :, None], amount[:, None, :], rows.beyond, value=-1)
+        stay = (codes > fit.floor[:, None, None]) & mask
+        stay |= (wants <= fit.small[:, None, None]) & ~mask
+        as_now = (stay | ~active).all(1) & (rows.apart > DEPENDENT) & positive.sound[:, None]
+        repeats = ((~mask & active).sum(1) - 1).clamp(min=0)
+        one = by_row.clamp(max=1)
+        several = torch.maximum(by_row - repeats[:, None], one)
+        return torch.where(as_now[:, None, :], several, one).sum(2)
+
     def _solve(
-        self, entering: Entering, swaps: Unsigned, moment: Tensor, most: Tensor, undecided: Tensor
+        self, entering: Entering, swaps: Unsigned, rows: AgainstPositive, work: _Open
     ) -> None:
-        """Find the non-negative errors of ``undecided [m, 3]``: token, place and column."""
+        """Find non-negative errors of undecided swaps, infinite where the row does not enter."""
         fit, cross = self.fit, entering.cross
-        rows = AgainstPositive.of(fit, entering)
         at_once = fit.supports.units.budget.solved_cells // max(1, cross.shape[1])
-        for first, last in spans(len(undecided), max(1, at_once)):
-            b, i, c = undecided[first:last].unbind(1)
+        for first, last in spans(len(work.undecided), max(1, at_once)):
+            b, i, c = work.undecided[first:last].unbind(1)
             error, codes = positive_exchanges(fit, rows, b, i, c)
             unknown = error.isnan().nonzero().squeeze(1)
-            error[unknown] = torch.inf
+            new = codes[torch.arange(len(b), device=b.device), i]
+            error = torch.where(error.isnan() | (new <= fit.floor[b]), torch.inf, error)
             b_, i_, c_ = b[unknown], i[unknown], c[unknown]
             least = lower_bounds(fit, entering, swaps, (b_, i_, c_))
-            hard = unknown[least <= self.widest[b_, i_]]
+            between = least[:, None] <= self.limits[b_]
+            between &= self.limits[b_] < work.most[b_, i_, c_][:, None]
+            hard = unknown[between.any(1) | (least <= self._close()[b_, i_])]
             for low, high in spans(len(hard), fit.supports.systems_at_once):
                 part = hard[low:high]
                 token, place, column = b[part], i[part], c[part]
-                system = fit.exchange(token, place, cross[token, :, column], moment[token, column])
-                error[part] = system.error(system.solve(codes[part] > 0))
-            self._count(b, i, c + entering.start, error, most[b, i, c])
+                moment = work.moment[token, column]
+                system = fit.exchange(token, place, cross[token, :, column], moment)
+                error[part] = _entered(fit, system, codes[part] > 0, token, place)
+            self._count(work, (b, i, c), error)
+            self._improve(b, i, error, c + entering.start)
 
     def _replace_free(self, start: int, least: Tensor) -> None:
         """Note better replacements, by lower bounds ``[B, k, c]``, of features that can go."""
@@ -176,43 +205,42 @@ class _Counts:
         self.free_error[b, i] = bound[better]
         self.free_feature[b, i] = at[better] + start
 
-    def _undecided(self, least: Tensor, most: Tensor) -> Tensor:
+    def _undecided(self, least: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
         """Count the swaps that bounds decide; which of the rest need their exact error.
 
         Args:
-            least: ``[B, k, columns]`` lower bounds on squared errors.
-            most: upper bounds.
+            least: ``[B, k, columns]`` lower bounds on squared errors, infinite where the row
+                does not enter.
+            most: upper bounds, infinite where the row may not enter.
 
         Returns:
-            Bool of the same shape: where a limit lies between the bounds, or where the error may
-            be the least of the removed feature's.
+            Counts ``[B, T, columns]``, and bool ``[B, k, columns]``: where a limit lies between
+            the bounds, or where the error may be the least of the removed feature's.
         """
-        if self.listed is not None:
-            return least <= self.widest[:, :, None]
-        best = torch.minimum(self.best, most.amin(2))
-        self.best = best
-        close = best + ROUNDING * self.fit.size[:, None]  # the bounds can meet, to rounding
-        needed = least <= torch.minimum(close, self.widest)[:, :, None]
+        self.best = torch.minimum(self.best, most.amin(2))
+        needed = least <= self._close()[:, :, None]
+        counts = []
         for t in range(self.limits.shape[1]):
-            limit = torch.where(self.droppable[:, t], -torch.inf, self.limits[:, t, None])
-            limit = limit[:, :, None]
+            limit = self.limits[:, t, None, None]
             sure = most <= limit
-            self.count[:, t] += sure.flatten(1).sum(1)
+            counts.append(sure.sum(1))
             self.passing[:, t] |= sure.view(torch.uint8).amax(2).bool()
             needed |= (least <= limit) & ~sure
-        return needed
+        return torch.stack(counts, 1), needed
 
-    def _count(self, b: Tensor, i: Tensor, row: Tensor, error: Tensor, most: Tensor) -> None:
+    def _close(self) -> Tensor:
+        """``[B, k]``: errors up to which a swap may be the best for its removed feature."""
+        close = self.best + ROUNDING * self.fit.size[:, None]  # the bounds can meet, to rounding
+        return torch.minimum(close, self.widest)
+
+    def _count(self, work: _Open, index: tuple[Tensor, Tensor, Tensor], error: Tensor) -> None:
         """Take the non-negative errors of some swaps, but count none that bounds have counted."""
-        passed = (error[:, None] <= self.limits[b]) & ~self.droppable[b, :, i]
-        if self.listed is None:
-            passed &= most[:, None] > self.limits[b]
-        self.count.index_add_(0, b, passed.long())
+        b, i, c = index
+        passed = (error[:, None] <= self.limits[b]) & (work.most[index][:, None] > self.limits[b])
         hit, which = passed.nonzero().unbind(1)
+        one = torch.ones_like(which)
+        work.by_row.index_put_((b[hit], which, c[hit]), one, accumulate=True)
         self.passing[b[hit], which, i[hit]] = True
-        if self.listed is not None:
-            self.listed.append(torch.stack([b[hit], which, i[hit], row[hit]], 1))
-        self._improve(b, i, error, row)
 
     def _improve(self, b: Tensor, i: Tensor, error: Tensor, feature: Tensor) -> None:
         """Keep the least error of each removed feature; of equal ones the smallest row number."""
@@ -239,12 +267,31 @@ class _Counts:
             cross = fit.supports.cosines(token, added)
             moment = (fit.target[token] * added).sum(1)
             system = fit.exchange(token, place, cross, moment)
-            error = system.error(system.solve(fit.codes_without_nonnegative[token, place] > 0))
+            guess = fit.codes_without_nonnegative[token, place] > 0
+            error = _entered(fit, system, guess, token, place)
             self._improve(token, place, error, feature)
-        listed = None
-        if self.listed is not None:
-            listed = torch.cat([self.feature.new_empty(0, 4), *self.listed])
         return Swaps(
-            self.count, self.unsigned, self.passing, self.error, self.feature, listed,
-            self.droppable,
+            self.count, self.distinct, self.unsigned, self.passing, self.droppable, self.error,
+            self.feature,
         )  # fmt: skip
+
+
+class _Open(NamedTuple):
+    """Swaps that bounds leave undecided, and what it takes to count them."""
+
+    undecided: Tensor
+    """``[m, 3]``: token, place and column."""
+    moment: Tensor
+    """``[B, c]``: inner products of targets and rows that enter."""
+    most: Tensor
+    """``[B, k, c]`` upper bounds on squared errors: a limit above has been counted."""
+    by_row: Tensor
+    """``[B, T, c]`` counts so far."""
+
+
+def _entered(fit: Fit, system: Systems, guess: Tensor, token: Tensor, place: Tensor) -> Tensor:
+    """Squared errors ``[m]`` of exchanges, infinite where the new feature's code is no more than
+    the floor."""
+    codes = system.solve(guess)
+    new = codes[torch.arange(len(token), device=token.device), place]
+    return torch.where(new > fit.floor[token], system.error(codes), torch.inf)

@@ -19,6 +19,8 @@ DELICATE = 1e4
 digits would go."""
 ZERO = 1e-9
 """Codes and slopes of no more than this share of |t| are zero."""
+ENTERS = 1e-9
+"""A feature has entered a code where its own is more than this share of the refit's norm."""
 ROUNDING = 1e-12
 """Two ways to the same squared error differ by less than this share of |t|^2."""
 CURVATURE = 1e-14

@@ -9,12 +9,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from saeaudit.core.codes.fits import Fit, Supports
+from saeaudit.core.codes.full import Farthest, full_swaps
 from saeaudit.core.codes.swaps import one_swaps
-from saeaudit.core.codes.tolerances import TOLERANCE
-from tests.support.enumeration import exhaustive_nonnegative, least_squares, units_of
+from saeaudit.core.codes.tolerances import ENTERS, TOLERANCE
+from tests.support.enumeration import least_squares, nonnegative, units_of
 
 NEAR = 1e-7
-"""Share of |target|^2 around a limit in which either answer is right."""
+"""Share of |target|^2 around a limit, and of codes around their floor, in which either answer is
+right."""
 
 
 @st.composite
@@ -24,7 +26,7 @@ def problems(draw: st.DrawFn):
     width = draw(st.integers(2, 8))
     count = draw(st.integers(4, 24))
     rows = rng.normal(size=(count, width))
-    kind = draw(st.sampled_from(["random", "conic", "twins", "triples"]))
+    kind = draw(st.sampled_from(["random", "conic", "twins", "triples", "idle"]))
     if kind == "conic":
         rows[:, 0] = np.abs(rows[:, 0]) + 1
     if kind == "twins":
@@ -36,8 +38,45 @@ def problems(draw: st.DrawFn):
     first = list(range(k)) if kind in ("twins", "triples") else []
     support = first or rng.choice(count, k, replace=False).tolist()
     codes = rng.exponential(size=k) / np.linalg.norm(rows[support], axis=1)
+    if kind == "idle":  # features that the refit has no use for
+        codes[1:] *= -1
     target = codes @ rows[support] + draw(st.sampled_from([0.0, 0.1, 1.0])) * rng.normal(size=width)
     return rows, support, target
+
+
+class Enumerated:
+    """What every swap of one problem is, solved one at a time."""
+
+    def __init__(self, unit: np.ndarray, support: list[int], target: np.ndarray, enter) -> None:
+        self.size = float((target**2).sum())
+        self.refit, _ = nonnegative(unit[support], target)
+        self.floor = ENTERS * np.linalg.norm(self.refit)
+        self.swaps: dict[tuple[int, int], tuple[np.ndarray, float]] = {}
+        self.free: dict[tuple[int, int], tuple[np.ndarray, float]] = {}
+        for place in range(len(support)):
+            for j in range(len(unit)):
+                if j in support or not enter[j]:
+                    continue
+                rows = unit[[j if p == place else s for p, s in enumerate(support)]]
+                self.swaps[place, j] = nonnegative(rows, target)
+                self.free[place, j] = least_squares(rows, target)
+
+    def counted(self, limit: float, slack: float) -> set[tuple[int, int]]:
+        """Swaps that count with a limit wider by `slack` of |target|^2 and as much less a floor."""
+        scale = slack * self.size**0.5
+        return {
+            swap
+            for swap, (codes, error) in self.swaps.items()
+            if error <= limit + (TOLERANCE + slack) * self.size
+            and codes[swap[0]] > self.floor - scale
+        }
+
+    def change(self, swap: tuple[int, int]) -> float:
+        """How far a swap's codes are from the refit."""
+        place, (codes, _) = swap[0], self.swaps[swap]
+        rest = [p for p in range(len(codes)) if p != place]
+        moved = np.abs(codes - self.refit)[rest].sum() + codes[place] + self.refit[place]
+        return float(moved / self.refit.sum())
 
 
 @settings(max_examples=200, deadline=None)
@@ -58,40 +97,75 @@ def test_one_swap_equals_enumeration(problem, epsilon: float, reference: float) 
     limit = (1 + epsilon) ** 2 * reference * least
     enter = torch.ones(len(rows), dtype=torch.bool)
     enter[-1] = len(rows) - 1 in support
-    (swaps,) = one_swaps([fit], [torch.tensor([[limit]], dtype=torch.float64)], enter, listing=True)
-    (counted,) = one_swaps([fit], [torch.tensor([[limit]], dtype=torch.float64)], enter)
-    for name in ("count", "unsigned", "passing", "feature"):
-        assert torch.equal(getattr(counted, name), getattr(swaps, name)), name
-    assert torch.allclose(counted.error, swaps.error, rtol=0, atol=1e-9 * size)
-    found = {(support[i], j) for _, _, i, j in swaps.listed.tolist()}
-    for i in swaps.droppable[0, 0].nonzero().flatten().tolist():
-        found |= {(support[i], j) for j in range(len(rows)) if j not in support and enter[j]}
-    sure, possible, unsigned = set(), set(), [0, 0]
-    best: dict[int, float] = {}
-    for place, i in enumerate(support):
-        for j in range(len(rows)):
-            if j in support or not enter[j]:
-                continue
-            swapped = [j if s == i else s for s in support]
-            error = exhaustive_nonnegative(unit[swapped], target)
-            if error <= limit + (TOLERANCE - NEAR) * size:
-                sure.add((i, j))
-            if error <= limit + (TOLERANCE + NEAR) * size:
-                possible.add((i, j))
-                best[place] = min(best.get(place, np.inf), error)
-            free = least_squares(unit[swapped], target)[1]
-            unsigned[0] += free <= limit + (TOLERANCE - NEAR) * size
-            unsigned[1] += free <= limit + (TOLERANCE + NEAR) * size
-    assert sure <= found <= possible
-    assert len(found) == int(swaps.count)
-    assert unsigned[0] <= int(swaps.unsigned) <= unsigned[1]
-    removed = {support[i] for i in swaps.passing[0, 0].nonzero().flatten().tolist()}
-    assert removed == {i for i, _ in found}
-    for place, error in best.items():
-        if (support[place], int(swaps.feature[0, place])) in found:
-            assert float(swaps.error[0, place]) >= error - 1e-7 * size
-        if not swaps.droppable[0, 0, place] and int(swaps.feature[0, place]) >= 0:
-            assert float(swaps.error[0, place]) == pytest.approx(error, abs=1e-7 * size)
+    limits = torch.tensor([[limit]], dtype=torch.float64)
+    far = Farthest(fit, limits, None)
+    (swaps,) = one_swaps([fit], [limits], enter, [far])
+    every = Enumerated(unit, support, target, enter)
+    sure, possible = every.counted(limit, -NEAR), every.counted(limit, NEAR)
+    assert len(sure) <= int(swaps.count) <= len(possible)
+    passing = set(swaps.passing[0, 0].nonzero().flatten().tolist())
+    assert {i for i, _ in sure} <= passing <= {i for i, _ in possible}
+    over = [error - limit - TOLERANCE * size for _, error in every.free.values()]
+    assert sum(e <= -NEAR * size for e in over) <= int(swaps.unsigned)
+    assert int(swaps.unsigned) <= sum(e <= NEAR * size for e in over)
+    for place in range(len(support)):
+        rest = [s for p, s in enumerate(support) if p != place]
+        excess = nonnegative(unit[rest], target)[1] - limit - TOLERANCE * size
+        if abs(excess) > NEAR * size:
+            assert bool(swaps.droppable[0, 0, place]) == (excess < 0)
+        best = min((every.swaps[i, j][1] for i, j in sure if i == place), default=np.inf)
+        j = int(swaps.feature[0, place])
+        if j >= 0:
+            assert float(swaps.error[0, place]) == pytest.approx(
+                every.swaps[place, j][1], abs=1e-7 * size
+            )
+        if not swaps.droppable[0, 0, place]:
+            assert float(swaps.error[0, place]) <= best + 1e-7 * size
+    # Different features of the codes counted, each with those of the support that it uses.
+    sets = {
+        (j, *sorted(support[p] for p in np.flatnonzero(every.swaps[i, j][0] > 0) if p != i))
+        for i, j in possible
+    }
+    assert int(swaps.count > 0) <= int(swaps.distinct) <= len(sets)
+
+
+@settings(max_examples=80, deadline=None)
+@given(problems(), st.sampled_from([0.01, 0.3]))
+def test_the_farthest_swap_equals_enumeration(problem, epsilon: float) -> None:
+    rows, support, target = problem
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    assume(support and np.linalg.svd(unit[support], compute_uv=False)[-1] > 1e-3)
+    refit, error = nonnegative(unit[support], target)
+    size = float((target**2).sum())
+    assume(refit.sum() > 1e-3 * size**0.5)
+    supports = Supports(units_of(rows, cells=64), torch.tensor([support], dtype=torch.int64))
+    fit = Fit(supports, torch.from_numpy(target)[None])
+    limits = (1 + epsilon) ** 2 * torch.tensor([[error, 2 * error]], dtype=torch.float64)
+    enter = torch.ones(len(rows), dtype=torch.bool)
+    thresholds = torch.full((len(rows),), 0.2 * size**0.5, dtype=torch.float64)
+    far = Farthest(fit, limits, thresholds)
+    one_swaps([fit], [limits], enter, [far])
+    every = Enumerated(unit, support, target, enter)
+    for t, limit in enumerate(limits[0].tolist()):
+        changes, attained = [[], []], [False, False]
+        for n, slack in enumerate((-NEAR, NEAR)):
+            for swap in every.counted(limit, slack):
+                codes, scale = every.swaps[swap][0], slack * size**0.5
+                alone = [swap[1] if p == swap[0] else s for p, s in enumerate(support)]
+                if np.linalg.svd(unit[alone], compute_uv=False)[-1] < 1e-4:
+                    return
+                if (codes > every.floor - scale).all() and (codes > 0).all():
+                    changes[n].append(every.change(swap))
+                    attained[n] |= bool((codes > 0.2 * size**0.5 - scale).all())
+        assert attained[0] <= bool(far.attainable[0, t]) <= attained[1]
+        change = float(far.change[0, t])
+        low, high = (max(column, default=-1.0) for column in changes)
+        assert low - 1e-6 <= change <= high + 1e-6
+        listed = full_swaps(fit, limits[:, t], enter)
+        assert len(changes[0]) <= len(listed.token) <= len(changes[1])
+        if change >= 0:
+            swap = int(far.place[0, t]), int(far.row[0, t])
+            assert every.change(swap) == pytest.approx(change, abs=1e-6)
 
 
 def test_batches_of_tokens_do_not_mix() -> None:
@@ -108,12 +182,16 @@ def test_batches_of_tokens_do_not_mix() -> None:
         supports = Supports(units_of(rows, cells), padded[index])
         fit = Fit(supports, torch.from_numpy(targets)[index])
         limits = torch.stack([fit.error, 1.5 * fit.error], 1)
-        return one_swaps([fit], [limits], enter)[0]
+        far = Farthest(fit, limits, torch.full((60,), 0.01, dtype=torch.float64))
+        return one_swaps([fit], [limits], enter, [far])[0], far
 
-    together = run([0, 1, 2, 3, 4], 10_000)
+    together, farthest = run([0, 1, 2, 3, 4], 10_000)
     assert together.count[0].tolist() == [0, 0], "nothing can be swapped where nothing is active"
     for b in range(5):
-        alone = run([b], 100)
-        for name in ("count", "unsigned", "passing", "feature"):
+        alone, far = run([b], 100)
+        for name in ("count", "distinct", "unsigned", "passing", "droppable", "feature"):
             assert torch.equal(getattr(alone, name)[0], getattr(together, name)[b]), name
         assert torch.allclose(alone.error[0], together.error[b])
+        for name in ("place", "row", "attainable"):
+            assert torch.equal(getattr(far, name)[0], getattr(farthest, name)[b]), name
+        assert torch.allclose(far.change[0], farthest.change[b])
