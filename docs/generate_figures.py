@@ -36,16 +36,17 @@ def figures(of: MediatorsSummary) -> str:
     lines = [
         f"`saeaudit mediators sample --max-tokens {TOKENS}` (mean L0 {of.mean_l0:.1f}) says:",
         "",
-        "| mode | ε | tokens with another code | attainable | … changing ≥ 10 % | … ≥ 20 % | "
-        "… ≥ 33 % | alternatives a token | droppable features |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| mode | ε | tokens with another code | of k features | … attainable | … changing ≥ 10 % "
+        "| … ≥ 20 % | … ≥ 33 % | alternatives a token | droppable features |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for (mode, epsilon), row in rows.items():
         share = {step.change: step.fraction for step in row.by_change}
         lines.append(
             f"| {mode} | {epsilon:g} | {percent(row.non_unique_fraction)} | "
-            f"{percent(row.attainable_fraction)} | {percent(share[0.1])} | {percent(share[0.2])} | "
-            f"{percent(share[0.33])} | {row.mean_alternatives:,.0f} | {row.mean_droppable:.1f} |"
+            f"{percent(share[0.0])} | {percent(row.attainable_fraction)} | {percent(share[0.1])} | "
+            f"{percent(share[0.2])} | {percent(share[0.33])} | {row.mean_alternatives:,.0f} | "
+            f"{row.mean_droppable:.1f} |"
         )
     sentences = (
         f"Of the tokens {percent(strict.non_unique_fraction)} have another code as accurate as the "

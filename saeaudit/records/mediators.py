@@ -10,8 +10,8 @@ from saeaudit.vocabulary import Mode
 
 MOVED = (0.01, 0.05, 0.1, 0.2, 0.33)
 """Shares of a code at which a score's summary gives incoherence."""
-CHANGED = (0.05, 0.1, 0.2, 0.33, 0.5)
-"""Changes of a code at which summaries give the non-unique fraction."""
+CHANGED = (0.0, 0.05, 0.1, 0.2, 0.33, 0.5)
+"""Changes of a code at which summaries give the non-unique fraction; the first is any."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,9 @@ class NonUnique:
     """Share of tokens with at least one whose codes are all above their features' thresholds: what
     the SAE's encoder could have output; null where it has none."""
     by_change: tuple[ChangeShare, ...]
-    """Shares of tokens with an alternative that differs from the refit by at least so much."""
+    """Shares of tokens with an alternative of as many features as the encoder's code that differs
+    from the refit by at least so much; by at least 0, that has one at all. Where the refit leaves
+    several of the encoder's features unused there are few."""
     droppable_fraction: float
     """Share of tokens of which at least one feature can simply go: codes of all the others pass."""
     mean_droppable: float

@@ -236,6 +236,17 @@ def test_the_refit_s_own_change_is_that_of_an_encoder_that_shrinks() -> None:
     assert summary.mean_refit_change == pytest.approx(0.2)
 
 
+def test_what_is_relative_to_a_refit_of_zero_is_null() -> None:
+    rows = np.array([[1.0, 0], [-1.0, 0]])
+    dictionary = sae(rows, np.array([[-1.0, 0], [0, 0]]))
+    (token,), found, _ = looked(dictionary, [[-1.0, 0]], epsilons=(0.0,))
+    assert token.refit_change is None
+    accurate = next(a for a in token.alternatives if a.mode == "accuracy")
+    assert (accurate.count, accurate.change) == (1, None)
+    record = next(r for r in found if r.mode == "accuracy")
+    assert (record.added, record.moved, record.change) == ((1,), 1.0, None)
+
+
 def test_a_row_that_does_not_enter_is_no_alternative_to_a_feature_that_can_go() -> None:
     """Without feature 1 the error is within the encoder's: any row "replaces" it by a code of 0."""
     rows = np.concatenate([np.eye(4)[:2], -np.eye(4)[:3], np.eye(4)[[3]]])

@@ -23,7 +23,9 @@ from saeaudit.formats.table import ScanTable
 from saeaudit.policy.rules import parse_rule
 from saeaudit.policy.verdict import Policy, judge
 from saeaudit.records import (
+    Code,
     ErrorRecord,
+    MediatorRecord,
     MediatorsSummary,
     Record,
     Verdict,
@@ -138,6 +140,37 @@ def test_codes_without_error_have_nothing_to_refit() -> None:
     table.record(MediatorsSummary("sae", 1, 0, 2.0, 0.0, 0.0, None, None, (), (), ()))
     table.end()
     assert "sae: 1 tokens, mean L0 2.0; the encoder's codes leave no error" in text.getvalue()
+
+
+def test_codes_stand_side_by_side_with_all_their_labels() -> None:
+    reference = (Code(1, 1.31), Code(2, 1.37), Code(7, 5.0), Code(9, 0.5))
+    alternative = (Code(1, 5.42), Code(3, 1.37), Code(7, 5.0), Code(9, 0.25))
+    written = MediatorRecord(
+        sae="sae", token=4, text="[red] x", l0=4, mode="refit", epsilon=0.0, removed=(2,),
+        added=(3,), codes=reference, alternative=alternative, error=1.0, reference_error=1.0,
+        error_ratio=1.0, moved=0.1, change=1.25, attainable=None, valid=None, features=(),
+    )  # fmt: skip
+    looser = replace(written, token=5, mode="accuracy", change=9.0)
+    smaller = replace(written, token=6, change=0.1)
+    texts = {"sae": {1: "one", 2: "two", 3: "three [b]", 9: "nine"}}
+    text = io.StringIO()
+    table = MediatorsTable(Console(file=text, width=100), texts)
+    for record in (looser, smaller, replace(written, change=0.5), written):
+        table.record(record)
+    table.record(MediatorsSummary("sae", 3, 0, 4.0, 0.1, 0.1, 0.9, 0.2, (), (), ()))
+    table.end()
+    lines = text.getvalue().splitlines()
+    first = lines.index("token 4 '[red] x': 3 for 2 (refit, tolerance 0), a change of 125.0%")
+    assert [line.split() for line in lines[first + 2 : first + 7]] == [
+        ["2", "1.370", "-", "leaves", "two"],
+        ["3", "-", "1.370", "enters", "three", "[b]"],
+        ["1", "1.310", "5.420", "+4.110", "one"],
+        ["9", "0.500", "0.250", "-0.250", "nine"],
+        ["7", "5.000", "5.000", "+0.000"],
+    ]
+    shown = [line.split(" ")[1] for line in lines if line.startswith("token ")]
+    assert shown == ["4", "6"], "each token once, alternatives to the refit first"
+    assert any("and change its code by 20.0%" in line for line in lines)
 
 
 @pytest.mark.parametrize("form", ["github", "junit", "sarif", "table"])

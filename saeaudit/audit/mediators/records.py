@@ -100,7 +100,7 @@ def _alternatives(mode: Mode, batch: Batch) -> Iterator[list[Alternatives]]:
                 epsilon=epsilon,
                 count=count,
                 attainable=attains if batch.coder.has_thresholds else None,
-                change=change if change >= 0 else None,
+                change=change if 0 <= change < math.inf else None,
                 droppable=droppable,
                 unsigned=unsigned,
             )
@@ -130,7 +130,7 @@ def _most_changing(batch: Batch, swaps: ModeSwaps) -> Solved:
         torch.cat([row[token], swaps.feature[other, other_place]]),
     )  # fmt: skip
     full = (solved.codes > swaps.fit.floor[solved.token, None]) | (solved.rows < 0)
-    solved = solved.only(full.all(1) & ~(solved.change < options.min_change))
+    solved = solved.only(full.all(1) & (solved.change.nan_to_num(0.0) >= options.min_change))
     solved = solved.only(torch.argsort(solved.change, descending=True, stable=True))
     solved = solved.only(torch.argsort(solved.token, stable=True))
     counts = torch.bincount(solved.token, minlength=len(moved))
