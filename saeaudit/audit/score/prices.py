@@ -207,6 +207,8 @@ def _histograms(
         step = centres[1] - centres[0] if len(centres) > 1 else 0.0
         if not all(map(math.isfinite, (*centres, step, sum(heights), frequency))):
             raise AuditError(f"feature {feature}'s histogram is not finite", where=where)
+        if step < 0:
+            raise AuditError(f"feature {feature}'s histogram has bins that descend", where=where)
         yield _Histogram(row, frequency, step, centres, heights)
 
 
