@@ -234,3 +234,44 @@ def _exchanged(
     codes = fit.codes[b] - fit.codes[b, i][:, None] * share
     codes -= (swaps.along[index] / swaps.distance[index])[:, None] * enters
     return codes, enters
+
+
+class Exchanged(NamedTuple):
+    """Least squares of m supports with one feature exchanged, codes of either sign."""
+
+    codes: Tensor
+    """``[m, k]``, the entering feature's at the place that is left."""
+    spread: Tensor
+    """``[m, k]``: diagonals of the inverse Gram matrices."""
+    error: Tensor
+    """``[m]`` squared errors."""
+
+    @classmethod
+    def of(cls, fit: Fit, token: Tensor, place: Tensor, cross: Tensor, moment: Tensor) -> Exchanged:
+        """Exchange the feature at ``place [m]`` of ``token [m]``.
+
+        Args:
+            fit: targets on their supports.
+            token, place: int64.
+            cross: ``[m, k]`` cosines of the new rows with the supports'.
+            moment: ``[m]`` inner products of the new rows with the targets.
+        """
+        at = torch.arange(len(token), device=token.device)
+        inverse, diagonal, codes = (
+            fit.supports.inverse[token],
+            fit.diagonal[token],
+            fit.codes[token],
+        )
+        share = inverse[at, place] / diagonal[at, place][:, None]
+        weight = (inverse @ cross[:, :, None]).squeeze(2)
+        removed = weight[at, place]
+        apart = (1 - (cross * weight).sum(1)).clamp(min=0)
+        distance = (apart + removed.square() / diagonal[at, place]).clamp(min=DEPENDENT)
+        along = moment - (cross * codes).sum(1)
+        along += removed * codes[at, place] / diagonal[at, place]
+        enters = weight - removed[:, None] * share
+        enters[at, place] = -1.0
+        amount = along / distance
+        new = codes - codes[at, place][:, None] * share - amount[:, None] * enters
+        spread = diagonal - inverse[at, place] * share + enters.square() / distance[:, None]
+        return cls(new, spread.clamp(min=0), fit.without[token, place] - amount * along)

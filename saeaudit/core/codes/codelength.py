@@ -275,6 +275,17 @@ class Prices:
         m = self.strength
         return -torch.log2((counted + m * pooled) / (self.samples[index] + m))
 
+    def least_value(self) -> Tensor:
+        """``[F]``: no value of a feature takes fewer bits, its gate apart."""
+        m = self.strength
+        body = torch.exp2(-self._body.amin())
+        tail = torch.exp2(-(self._beyond + self.tail.bits(torch.zeros_like(self._body[:1]))))
+        most = torch.full_like(self.samples, m * float(torch.maximum(body, tail)))
+        index = self._keys // BINS
+        pooled = torch.exp2(-self._pooled(index, self._keys % BINS))
+        most.scatter_reduce_(0, index, self._weights + m * pooled, "amax")
+        return -torch.log2(most / (self.samples + m))
+
     def codes(self, rows: Tensor, values: Tensor) -> Tensor:
         """Description lengths of sparse codes.
 

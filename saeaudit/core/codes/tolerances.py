@@ -27,3 +27,5 @@ CURVATURE = 1e-14
 """Least curvature that is divided by, so that bounds are finite."""
 SPREAD = 1e-30
 """Least entry of an inverse Gram matrix that is divided by."""
+TINY = 1e-300
+"""Least squared error that is divided by, so that a price of error is finite."""

@@ -1,0 +1,276 @@
+"""The cheapest codes one swap away, of all there are.
+
+A swap of a support S puts a row j in the place of a feature i. As a feature may be off, the codes
+of all the supports S - i + j with the same j are those on S and j with j on and some feature of S
+off: one problem for every row that enters, beside the one of S itself.
+
+Lower bounds (`entering`) order the rows. Those whose bound is below the best cost yet are solved
+(`descent`), least bound first; when no bound is, the cheapest code is that of solving all.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from saeaudit.core.codes.algebra import Exchanged, enter_rows, least_squares
+from saeaudit.core.codes.costs import Cost
+from saeaudit.core.codes.descent import Problem, descend
+from saeaudit.core.codes.duals import Dual, ascend, diagonal_below
+from saeaudit.core.codes.entering import EnteringBounds, SupportCost
+from saeaudit.core.codes.fits import Fit, Systems
+from saeaudit.core.codes.tolerances import DELICATE, ROUNDING, TINY, TOLERANCE
+from saeaudit.core.rows import spans
+
+CHUNK = 16
+"""Rows of one token solved at once: more are solved in vain, fewer cost more calls."""
+SOLVED = 128
+"""Most rows of one token that are solved: on the bundled sample three quarters of the tokens need
+fewer, and further ones gain less than 0.1 bits a token."""
+LISTED = 16
+"""Codes of one token that are kept."""
+GAIN = 1e-9
+"""A code is cheaper where it costs this much less."""
+
+
+class Measure(Protocol):
+    """What codes are compared by."""
+
+    floor: Tensor
+    """``[n]``: least value of each row that is on."""
+
+    def near(self, index: Tensor, centre: Tensor, reach: Tensor) -> Cost:
+        """Cost of rows ``[m, c]``, -1 at empty places, at values within reach of a centre."""
+
+    def everywhere(self, index: Tensor, near: Cost) -> Cost:
+        """The same, or less, at all values."""
+
+    def entering(self, start: int, stop: int) -> Cost:
+        """Cost of rows ``start:stop``, ``[c, 1]``, or less, at all values."""
+
+    def least(self, index: Tensor) -> Tensor:
+        """What no value of rows, -1 at empty places, costs less than."""
+
+    def of(self, rows: Tensor, codes: Tensor) -> Tensor:
+        """What codes ``[m, k]`` cost, ``[m]``."""
+
+    def finish(self, problem: Problem, codes: Tensor, cost: Tensor) -> tuple[Tensor, Tensor]:
+        """What descents arrived at, made cheaper; costs are infinite where there is no code."""
+
+
+class Cheapest(NamedTuple):
+    """The cheapest codes of B tokens: one of the support, one for each row that was solved."""
+
+    cost: Tensor
+    """``[B, c]``, ascending; infinite where there are no more."""
+    row: Tensor
+    """``[B, c]`` int64: the row that enters, -1 where none does."""
+    rows: Tensor
+    """``[B, c, k + 1]`` int64: rows of the codes, -1 at empty places."""
+    codes: Tensor
+    """``[B, c, k + 1]`` float64 unit-row codes, 0 where a feature is off."""
+    support: Tensor
+    """``[B]``: least cost of a code of the support itself."""
+    bound: Tensor
+    """``[B]``: no code one swap away costs less, whatever procedure finds it."""
+    gap: Tensor
+    """``[B]``: by how much a row that was not solved could be cheaper; 0 where none can."""
+    solved: Tensor
+    """``[B]`` int64: rows that were solved."""
+
+
+def cheapest(
+    fit: Fit, reference: tuple[Tensor, Tensor], enter: Tensor, measure: Measure, *,
+    window: float = 0.0, most: int = SOLVED,
+) -> Cheapest:  # fmt: skip
+    """The cheapest codes within limits on the squared error, on supports at most one swap away.
+
+    A row is solved from least squares on S - i + j, i the feature without which they fit best,
+    raised to the floors (off below half of one), by `descent.descend` and the measure's `finish`;
+    S itself from the reference code, which is taken where it costs no more than what comes of it.
+
+    Args:
+        fit: targets on the supports S.
+        reference: codes ``[B, k]`` on S and their squared errors ``[B]``, the limits.
+        enter: ``[n]`` bool: rows that may enter.
+        measure: bits, L1 or L2.
+        window: rows are solved that could come within this of the cheapest code, not only those
+            that could be cheaper: then every one of `Cheapest.cost` within it is the row's least.
+        most: rows of one token to solve at most.
+    """
+    search = _Search(fit, reference[1], measure)
+    best = search.solve_supports(reference[0])
+    bounds, places, least = search.bounds(best[0][:, :-1], enter)
+    listed = _Listed(*best)
+    bound, order = bounds.sort(dim=1)
+    solved = torch.zeros_like(order[:, 0])
+    for first, last in spans(min(most, bound.shape[1]), CHUNK):
+        promising = bound[:, first:last] < listed.cost[:, :1] + window - GAIN
+        token, at = promising.nonzero().unbind(1)
+        if not len(token):
+            break
+        row = order[token, first + at]
+        codes, cost = search.solve(token, row, places[token, row])
+        listed.add((token, at, last - first), row, codes, cost)
+        solved += promising.sum(1)
+    unsolved = torch.arange(bound.shape[1], device=bound.device) >= solved[:, None]
+    ahead = torch.where(unsolved, bound, torch.inf)
+    ahead = pad(ahead, (0, 1), value=torch.inf).amin(1)
+    rows = fit.supports.rows[:, None, :].expand(-1, listed.row.shape[1], -1)
+    return Cheapest(
+        cost=listed.cost,
+        row=listed.row,
+        rows=torch.cat([rows, listed.row[:, :, None]], 2),
+        codes=listed.codes,
+        support=best[1],
+        bound=torch.minimum(least, pad(bound, (0, 1), value=torch.inf)[:, 0]),
+        gap=torch.where(ahead < listed.cost[:, 0] - GAIN, listed.cost[:, 0] - ahead, 0.0),
+        solved=solved,
+    )
+
+
+class _Listed:
+    """The `LISTED` cheapest codes of each token, cheapest first; of equals the first listed."""
+
+    def __init__(self, codes: Tensor, cost: Tensor) -> None:
+        self.codes, self.cost = codes[:, None], cost[:, None]
+        self.row = torch.full(self.cost.shape, -1, device=cost.device)
+
+    def add(self, at: tuple[Tensor, Tensor, int], row: Tensor, codes: Tensor, cost: Tensor) -> None:
+        """Add the codes of tokens ``at[0]``, at places ``at[1]`` of ``at[2]`` each."""
+        token, place, width = at
+        shape = len(self.cost), width
+        costs = cost.new_full(shape, torch.inf)
+        rows = torch.full(shape, -1, device=row.device)
+        wide = codes.new_zeros(*shape, codes.shape[1])
+        costs[token, place], rows[token, place], wide[token, place] = cost, row, codes
+        self.cost, order = torch.cat([self.cost, costs], 1).sort(dim=1, stable=True)
+        self.cost, order = self.cost[:, :LISTED], order[:, :LISTED]
+        self.row = torch.cat([self.row, rows], 1).gather(1, order)
+        every = order[:, :, None].expand(-1, -1, codes.shape[1])
+        self.codes = torch.cat([self.codes, wide], 1).gather(1, every)
+
+
+class _Search:
+    """Problems and bounds of a group of tokens."""
+
+    def __init__(self, fit: Fit, limit: Tensor, measure: Measure) -> None:
+        self.fit, self.measure = fit, measure
+        self.limit = limit + TOLERANCE * fit.size
+        room = (self.limit - fit.error).clamp(min=0)
+        self.reach = (room[:, None] * fit.diagonal).sqrt() * fit.supports.active
+
+    def solve_supports(self, reference: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes ``[B, k + 1]``, the last of them zero, and costs ``[B]`` of the supports."""
+        fit = self.fit
+        every = torch.arange(len(self.limit), device=self.limit.device)
+        gram = pad(fit.supports.gram, (0, 1, 0, 1))
+        systems = Systems(gram, pad(fit.moment, (0, 1)), fit.size)
+        rows, reach = pad(fit.supports.rows, (0, 1), value=-1), pad(self.reach, (0, 1))
+        cost = self.measure.near(rows, pad(fit.codes, (0, 1)), reach)
+        active = pad(fit.supports.active, (0, 1))
+        problem = Problem(systems, self.limit, cost, active, torch.zeros_like(every).bool())
+        codes, least = descend(problem, pad(reference, (0, 1)), fit.error)
+        codes, least = self.measure.finish(problem, codes, least)
+        price = self.measure.of(fit.supports.rows, reference)
+        same = ~(least < price)
+        return (
+            torch.where(same[:, None], pad(reference, (0, 1)), codes),
+            torch.where(same, price, least),
+        )
+
+    def bounds(self, start: Tensor, enter: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Lower bounds.
+
+        Args:
+            start: ``[B, k]`` codes to begin at.
+            enter: ``[n]`` bool: rows that may enter.
+
+        Returns:
+            Bounds ``[B, n]`` of codes in which each row enters, infinite where none can; the
+            places ``[B, n]`` without which least squares fit best then; the bounds ``[B]`` of the
+            supports themselves.
+        """
+        fit, supports, measure = self.fit, self.fit.supports, self.measure
+        units, (batch, k) = supports.units, supports.rows.shape
+        tables, whole = self._tables(start)
+        lowest = torch.where(supports.active, measure.least(supports.rows), 0.0)
+        lowest = lowest.clamp(max=0).sum(1)
+        bounds = self.limit.new_full((batch, units.count), torch.inf)
+        places = torch.zeros(bounds.shape, dtype=torch.int64, device=bounds.device)
+        for first, last in spans(
+            units.count if k else 0, units.budget.swap_columns(batch * k, bounds.device)
+        ):
+            entering = enter_rows(supports, enter, first, last)
+            span = torch.arange(first, last, device=bounds.device)
+            bound = tables.of(entering, measure.entering(first, last), measure.floor[span])
+            # Whatever the error, no feature of the support need be on, and the row must be.
+            trivial = lowest[:, None] + measure.least(span)
+            bound = torch.where(self._sound[:, None], bound, trivial)
+            error = least_squares(fit, entering).error
+            error = error.masked_fill(~supports.active[:, :, None], torch.inf)
+            error, places[:, first:last] = error.min(1)
+            bounds[:, first:last] = torch.where(error <= self.limit[:, None], bound, torch.inf)
+        return bounds, places, torch.where(self._sound, whole, lowest)
+
+    @property
+    def _sound(self) -> Tensor:
+        """``[B]`` bool: supports whose rows do not depend on each other."""
+        return (self.fit.diagonal <= DELICATE).all(1)
+
+    def _tables(self, start: Tensor) -> tuple[EnteringBounds, Tensor]:
+        """Bounds of rows that enter, and the bounds ``[B]`` of the supports themselves."""
+        fit, supports, measure = self.fit, self.fit.supports, self.measure
+        near = measure.near(supports.rows, fit.codes, self.reach)
+        support = SupportCost(measure.everywhere(supports.rows, near), measure.least(supports.rows))
+        eye = torch.eye(supports.rows.shape[1], dtype=start.dtype, device=start.device)
+        sound = self._sound[:, None, None]
+        weight = diagonal_below(
+            torch.where(sound, supports.gram, eye), torch.where(sound, supports.inverse, eye)
+        )
+        room = torch.maximum(self.limit - fit.error, ROUNDING * fit.size).clamp(min=TINY)
+        price = supports.active.sum(1).clamp(min=1) / room
+        systems = fit.system(torch.arange(len(price), device=price.device))
+        dual = ascend(systems, self.limit, weight, support.cost, Dual(price, price, start))
+        return EnteringBounds(fit, self.limit, weight, support, dual), dual.bound
+
+    def solve(self, token: Tensor, row: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+        """Solve problems in which a row enters.
+
+        Args:
+            token, row, place: ``[m]`` int64: which token, which row enters, and in whose place it
+                does when the descent begins.
+
+        Returns:
+            Codes ``[m, k + 1]``, the row's last, and costs ``[m]``, infinite where there is none.
+        """
+        fit, supports, measure = self.fit, self.fit.supports, self.measure
+        units, k = supports.units, supports.rows.shape[1]
+        at = torch.arange(len(token), device=token.device)
+        added = units.raw(row) / units.norms[row, None]
+        cross = supports.cosines(token, added)
+        moment = (fit.target[token] * added).sum(1)
+        gram = pad(supports.gram[token], (0, 1, 0, 1), value=1.0)
+        gram[:, k, :k] = cross
+        gram[:, :k, k] = cross
+        systems = Systems(gram, torch.cat([fit.moment[token], moment[:, None]], 1), fit.size[token])
+        swap = Exchanged.of(fit, token, place, cross, moment)
+        room = (self.limit[token] - swap.error).clamp(min=0)
+        reach = (room[:, None] * swap.spread).sqrt()
+        # The feature that is left may come back, and is looked for where S has it.
+        centre = torch.cat([swap.codes, swap.codes[at, place, None]], 1)
+        reach = torch.cat([reach, reach[at, place, None]], 1)
+        centre[at, place], reach[at, place] = fit.codes[token, place], self.reach[token, place]
+        rows = torch.cat([supports.rows[token], row[:, None]], 1)
+        active = pad(supports.active[token], (0, 1), value=True)
+        floor = measure.floor[rows.clamp(min=0)]
+        start = torch.where((centre > floor / 2) & active, torch.maximum(centre, floor), 0.0)
+        start[:, k] = torch.maximum(centre[:, k], floor[:, k])
+        start[at, place] = 0.0
+        cost = measure.near(rows, centre, reach * active)
+        problem = Problem(systems, self.limit[token], cost, active, torch.ones_like(token).bool())
+        codes, least = descend(problem, start, swap.error)
+        return measure.finish(problem, codes, least)

@@ -1,0 +1,171 @@
+"""Description length as a measure of codes: its bins, and moves from one to a cheaper one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from saeaudit.core.codes.codelength import Prices
+from saeaudit.core.codes.costs import Bits
+from saeaudit.core.codes.descent import Problem
+from saeaudit.core.codes.quantise import EDGE_SHARE, EDGE_STEPS, FINE
+from saeaudit.core.codes.tolerances import TINY
+
+TABLE = 64
+"""Bins of each feature whose bits are held at hand; those beyond are looked up one by one."""
+ENTERING = 24
+"""Bins of a row that enters that bounds tell apart."""
+MOST_BINS = 24
+"""Bins of one feature that values are looked for in, around what least squares ask for."""
+MOVES = 40
+"""Most moves that spend the error that is left."""
+LEAST = 1e-6
+"""Least value of a feature that is on, in widths of a bin, where it has no threshold."""
+SAVED = 1e-9
+"""Bits that a move saves at least."""
+
+
+class Lengths:
+    """Bits of one set of prices, by feature and bin: gate and value together."""
+
+    def __init__(self, prices: Prices) -> None:
+        """Read off the first bins of all features."""
+        self._prices = prices
+        self.floor = prices.grid.anchor
+        """``[F]``: where the first bin of each feature begins."""
+        self.width = prices.grid.width * prices.step / FINE
+        """Width of a bin."""
+        self._gate = torch.where(prices.observed, prices.gate, torch.inf)
+        features = torch.arange(prices.features, device=self.floor.device)
+        columns = [prices.bin_bits(features, torch.full_like(features, b)) for b in range(TABLE)]
+        self._table = self._gate[:, None] + torch.stack(columns, 1)
+        self._least = self._gate + prices.least_value()
+
+    def least(self, index: Tensor) -> Tensor:
+        """No bin of features, -1 at empty places, takes fewer bits."""
+        return torch.where(index >= 0, self._least[index.clamp(min=0)], torch.inf)
+
+    def of(self, rows: Tensor, codes: Tensor) -> Tensor:
+        """Bits ``[m]`` of codes ``[m, k]`` beyond silence, infinite with a feature never seen."""
+        active = codes > 0
+        bits = torch.zeros_like(codes)
+        index = rows[active]
+        bits[active] = self._gate[index] + self._prices.value(index, codes[active])
+        return bits.sum(1)
+
+    def near(self, index: Tensor, centre: Tensor, reach: Tensor) -> Bits:
+        """Bins about a centre.
+
+        Args:
+            index: ``[m, c]`` int64 features, -1 at empty places.
+            centre: ``[m, c]`` values.
+            reach: ``[m, c]`` how far to either side, as far as `MOST_BINS` allow.
+
+        Returns:
+            The bins that a feature's reach takes; none begins below its floor. Features with fewer
+            than others have bins of infinite price at the end.
+        """
+        there, index = index >= 0, index.clamp(min=0)
+        count = (2 * reach / self.width + 2).clamp(max=MOST_BINS).long()
+        middle = ((centre - self.floor[index]) / self.width).floor().clamp(-1, 1e9).long()
+        first = (middle - (count - 1) // 2).clamp(min=0)
+        number = torch.arange(int(count.amax()) if count.numel() else 1, device=index.device)
+        bins = first[..., None] + number
+        floor = self.floor[index][..., None]
+        # Just below its upper edge a value would be taken for one of the next bin.
+        room = ((bins + 1) * (1 - 2 * EDGE_SHARE) - 2 * EDGE_STEPS) * self.width
+        price = self._bits(index[..., None].expand_as(bins), bins)
+        price = torch.where(there[..., None] & (number < count[..., None]), price, torch.inf)
+        low = (floor + bins * self.width).clamp(min=LEAST * self.width)
+        return Bits(price, low, floor + room)
+
+    def _bits(self, index: Tensor, bins: Tensor) -> Tensor:
+        out = self._table[index, bins.clamp(max=TABLE - 1)]
+        far = bins >= TABLE
+        if bool(far.any()):
+            index = index[far]
+            out[far] = self._gate[index] + self._prices.bin_bits(index, bins[far])
+        return out
+
+    def everywhere(self, index: Tensor, near: Bits) -> Bits:
+        """The same bins with all that lies below and above them, at the least price there is."""
+        floor, least = self.floor[index.clamp(min=0)][..., None], self.least(index)[..., None]
+        low, top = near.low[..., :1], near.low[..., -1:] + self.width
+        below = torch.where(low > floor, least, torch.inf)
+        price = torch.where(near.price.isinf(), least, near.price)
+        return Bits(
+            torch.cat([below, price, least], -1),
+            torch.cat([floor, near.low, top], -1),
+            torch.cat([low, near.low + self.width, torch.full_like(floor, torch.inf)], -1),
+        )
+
+    def entering(self, start: int, stop: int) -> Bits:
+        """The first bins of features ``start:stop``, ``[c, 1]``, and all beyond."""
+        index = torch.arange(start, stop, device=self.floor.device)[:, None]
+        bins = torch.arange(ENTERING, device=index.device)
+        low = self.floor[index][..., None] + bins * self.width
+        return self.everywhere(index, Bits(self._table[index, :ENTERING], low, low))
+
+    def finish(self, problem: Problem, codes: Tensor, cost: Tensor) -> tuple[Tensor, Tensor]:
+        """Spend the error that is left on moves to cheaper bins, or to off, until none is possible.
+
+        Before each, values settle: every place in turn takes the best-fitting value of its bin.
+        The move that saves most bits a unit of squared error comes first (those that add no error
+        before all others; of equals the first place and lowest bin).
+
+        Args:
+            problem: m of them, in bits.
+            codes: ``[m, c]`` within the limits, and within the bins at hand.
+            cost: ``[m]``, infinite where there is no code.
+        """
+        codes, cost = codes.clone(), cost.clone()
+        moving = cost.isfinite().nonzero().squeeze(1)
+        for _ in range(MOVES):
+            if not len(moving):
+                break
+            part = problem.only(moving)
+            moved, gone = _move(part, codes[moving])
+            codes[moving] = moved
+            moving = moving[gone]
+        bits = problem.cost.of(codes).sum(1)
+        return codes, torch.where(cost.isfinite(), bits, torch.inf)
+
+
+def _move(problem: Problem, codes: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes after one move, and ``[m]`` bool: whether there was one."""
+    bits = problem.cost
+    assert isinstance(bits, Bits)
+    codes, slope = _settled(problem, bits, codes)
+    room = problem.limit - problem.systems.error(codes)
+    centre = (codes - slope)[:, :, None]
+    off = torch.zeros_like(centre)
+    value = torch.minimum(torch.maximum(centre, bits.low), bits.high)
+    value, price = torch.cat([value, off], 2), torch.cat([bits.price, off], 2)
+    added = (value - centre).square() - slope.square()[:, :, None]
+    saved = bits.of(codes)[:, :, None] - price
+    # To come on never saves bits unless it costs none to be on: such a one could be the last off.
+    allowed = (saved > SAVED) & (added <= room[:, None, None])
+    allowed[:, -1, -1] &= ~problem.enters
+    off_now = problem.off(codes)
+    single = problem.enters & (off_now.sum(1) == 1)
+    allowed[:, :, :-1] &= ~(off_now & single[:, None])[:, :, None]
+    worth = torch.where(allowed, saved / added.clamp(min=TINY), 0.0)
+    worth, move = worth.flatten(1).max(1)
+    gone = worth > 0
+    place = move // value.shape[2]
+    new = value.flatten(1).gather(1, move[:, None]).squeeze(1)
+    at = gone.nonzero().squeeze(1)
+    codes[at, place[at]] = new[at]
+    return codes, gone
+
+
+def _settled(problem: Problem, bits: Bits, codes: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes and slopes with every value in turn the best-fitting of its bin."""
+    codes, slope, at = codes.clone(), problem.slope(codes), bits.bins(codes)
+    low, high = bits.low.gather(2, at).squeeze(2), bits.high.gather(2, at).squeeze(2)
+    for i in range(codes.shape[1]):
+        here = codes[:, i].clone()
+        best = torch.minimum(torch.maximum(here - slope[:, i], low[:, i]), high[:, i])
+        codes[:, i] = torch.where(here > 0, best, 0.0)
+        slope += problem.systems.gram[:, :, i] * (codes[:, i] - here)[:, None]
+    return codes, slope
