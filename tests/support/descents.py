@@ -201,3 +201,34 @@ def truly_least(case: Case, rows: list[int], below: float, *, enters: bool) -> f
             x[:, i] = np.clip(x[:, i] - (x @ gram[i] - moment[i]), low[:, i], high[:, i])
     errors = ((case.target - x @ vectors) ** 2).sum(1)
     return float(bits[errors <= case.limit].min(initial=below))
+
+
+def least_norm(case: Case, rows: list[int], power: int) -> float:
+    """Least L1 (power 1) or squared L2 (power 2) of codes >= 0 on some rows, without floors.
+
+    Every set of features that are on is tried; on it, all that the error allows is spent.
+    """
+    size = float((case.target**2).sum())
+    if size <= case.limit:
+        return 0.0
+    best = math.inf
+    for count in range(1, len(rows) + 1):
+        for chosen in itertools.combinations(rows, count):
+            vectors = case.unit[list(chosen)]
+            gram, moment = vectors @ vectors.T, vectors @ case.target
+            codes, error, _ = fitted(case, list(chosen))
+            if error > case.limit:
+                continue
+            if power == 1:
+                down = np.linalg.solve(gram, np.ones(count))
+                codes = codes - math.sqrt((case.limit - error) / down.sum()) * down
+            else:
+                low, high = 0.0, 1e9
+                for _ in range(200):
+                    middle = (low + high) / 2
+                    codes = np.linalg.solve(gram + middle * np.eye(count), moment)
+                    inside = ((case.target - codes @ vectors) ** 2).sum() <= case.limit
+                    low, high = (middle, high) if inside else (low, middle)
+            if (codes >= 0).all():
+                best = min(best, float((codes**power).sum()))
+    return best

@@ -22,7 +22,7 @@ from saeaudit.core.codes.descent import Problem, descend
 from saeaudit.core.codes.duals import Dual, ascend, diagonal_below
 from saeaudit.core.codes.entering import EnteringBounds, SupportCost
 from saeaudit.core.codes.fits import Fit, Systems
-from saeaudit.core.codes.tolerances import DELICATE, ROUNDING, TINY, TOLERANCE
+from saeaudit.core.codes.tolerances import DELICATE, ROUNDING, TINY, TOLERANCE, ZERO
 from saeaudit.core.rows import spans
 
 CHUNK = 16
@@ -56,6 +56,15 @@ class Measure(Protocol):
 
     def of(self, rows: Tensor, codes: Tensor) -> Tensor:
         """What codes ``[m, k]`` cost, ``[m]``."""
+
+    def price(self, codes: Tensor, count: Tensor, room: Tensor) -> Tensor:
+        """Price ``[m]`` of squared error at which a code spends about what there is to spare.
+
+        Args:
+            codes: ``[m, c]`` about what to expect.
+            count: ``[m]`` features.
+            room: ``[m]`` squared error to spare, > 0.
+        """
 
     def finish(self, problem: Problem, codes: Tensor, cost: Tensor) -> tuple[Tensor, Tensor]:
         """What descents arrived at, made cheaper; costs are infinite where there is no code."""
@@ -173,7 +182,9 @@ class _Search:
         cost = self.measure.near(rows, pad(fit.codes, (0, 1)), reach)
         active = pad(fit.supports.active, (0, 1))
         problem = Problem(systems, self.limit, cost, active, torch.zeros_like(every).bool())
-        codes, least = descend(problem, pad(reference, (0, 1)), fit.error)
+        codes, least = descend(
+            problem, pad(reference, (0, 1)), self._price(every, fit.error, reference, active)
+        )
         codes, least = self.measure.finish(problem, codes, least)
         price = self.measure.of(fit.supports.rows, reference)
         same = ~(least < price)
@@ -231,10 +242,11 @@ class _Search:
         weight = diagonal_below(
             torch.where(sound, supports.gram, eye), torch.where(sound, supports.inverse, eye)
         )
-        room = torch.maximum(self.limit - fit.error, ROUNDING * fit.size).clamp(min=TINY)
-        price = supports.active.sum(1).clamp(min=1) / room
-        systems = fit.system(torch.arange(len(price), device=price.device))
-        dual = ascend(systems, self.limit, weight, support.cost, Dual(price, price, start))
+        every = torch.arange(len(start), device=start.device)
+        price = self._price(every, fit.error, start, supports.active)
+        dual = ascend(
+            fit.system(every), self.limit, weight, support.cost, Dual(price, price, start)
+        )
         return EnteringBounds(fit, self.limit, weight, support, dual), dual.bound
 
     def solve(self, token: Tensor, row: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
@@ -272,5 +284,13 @@ class _Search:
         start[at, place] = 0.0
         cost = measure.near(rows, centre, reach * active)
         problem = Problem(systems, self.limit[token], cost, active, torch.ones_like(token).bool())
-        codes, least = descend(problem, start, swap.error)
-        return measure.finish(problem, codes, least)
+        codes, least = descend(problem, start, self._price(token, swap.error, start, active))
+        codes, least = measure.finish(problem, codes, least)
+        unused = codes[:, k] <= ZERO * torch.linalg.vector_norm(codes, dim=1)
+        return codes, least.masked_fill(unused, torch.inf)
+
+    def _price(self, token: Tensor, fitted: Tensor, codes: Tensor, active: Tensor) -> Tensor:
+        """The measure's price ``[m]`` of squared error, from that of least squares and codes."""
+        least = ROUNDING * self.fit.size[token]
+        room = torch.maximum(self.limit[token] - fitted, least).clamp(min=TINY)
+        return self.measure.price(codes, active.sum(1).clamp(min=1), room)

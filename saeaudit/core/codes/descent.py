@@ -9,12 +9,11 @@ from torch import Tensor
 
 from saeaudit.core.codes.costs import Cost
 from saeaudit.core.codes.fits import Systems
-from saeaudit.core.codes.tolerances import ROUNDING, TINY
 
 LADDER = (0.7, 1.4, 2.8, 64.0)
-"""Prices of squared error to descend at, one after the other, in units of active features over the
-squared error that least squares leave to spare: near 1 a code spends about all of it, and from 64
-on it comes down to fitting."""
+"""Prices of squared error to descend at, one after the other, as multiples of the measure's: near 1
+a code spends about all that least squares leave to spare, and from 64 on it comes down to fitting.
+"""
 PASSES = 2
 """Passes over the features at each price. (More change a code by less than 0.1 bits.)"""
 
@@ -51,7 +50,7 @@ class Problem(NamedTuple):
         return off
 
 
-def descend(problem: Problem, start: Tensor, fitted: Tensor) -> tuple[Tensor, Tensor]:
+def descend(problem: Problem, start: Tensor, price: Tensor) -> tuple[Tensor, Tensor]:
     """The cheapest code within the limit that descents at the prices of `LADDER` arrive at.
 
     Each goes on from the last: in `PASSES` passes every place in turn takes the value that costs
@@ -61,14 +60,12 @@ def descend(problem: Problem, start: Tensor, fitted: Tensor) -> tuple[Tensor, Te
     Args:
         problem: m of them.
         start: ``[m, c]`` codes to begin at.
-        fitted: ``[m]`` squared errors of least squares.
+        price: ``[m]`` the measure's price of squared error.
 
     Returns:
         Codes ``[m, c]`` and their costs ``[m]``, infinite where none is within the limit.
     """
-    room = torch.maximum(problem.limit - fitted, ROUNDING * problem.systems.size)
-    price = problem.active.sum(1).clamp(min=1) / room.clamp(min=TINY)
-    codes, best, least = start.clone(), start, torch.full_like(room, torch.inf)
+    codes, best, least = start.clone(), start, torch.full_like(price, torch.inf)
     for factor in LADDER:
         slope = problem.slope(codes)
         for _ in range(PASSES):

@@ -53,6 +53,10 @@ class Lengths:
         bits[active] = self._gate[index] + self._prices.value(index, codes[active])
         return bits.sum(1)
 
+    def price(self, codes: Tensor, count: Tensor, room: Tensor) -> Tensor:
+        """Price of squared error: a bit a feature for all there is to spare."""
+        return count / room
+
     def near(self, index: Tensor, centre: Tensor, reach: Tensor) -> Bits:
         """Bins about a centre.
 

@@ -13,13 +13,14 @@ from saeaudit.audit.codes import Coder
 from saeaudit.audit.score.options import ScoreOptions
 from saeaudit.audit.score.prices import fit_activations
 from saeaudit.audit.score.window import make_window
-from saeaudit.core.codes.cheapest import Cheapest, cheapest
+from saeaudit.core.codes.cheapest import Cheapest, Measure, cheapest
 from saeaudit.core.codes.codelength import Counts, Prices
 from saeaudit.core.codes.fits import Fit, Supports
 from saeaudit.core.codes.lengths import Lengths
+from saeaudit.core.codes.norms import Norms, Squares, Sums
 from saeaudit.core.codes.quantise import FINE, Grid
 from saeaudit.sources.activations import read_activations, sample_activations
-from tests.support.descents import Case, entered, kept, truly_least
+from tests.support.descents import Case, entered, kept, least_norm, truly_least
 from tests.support.enumeration import units_of
 
 
@@ -53,18 +54,18 @@ def problem(seed: int, *, features: int, width: int, k: int, floor: float, bins:
     return case, fit, prices
 
 
-def searched(fit: Fit, codes: np.ndarray, prices: Prices, **rest: float) -> Cheapest:
+def searched(fit: Fit, codes: np.ndarray, measure: Measure, **rest: float) -> Cheapest:
     z = torch.from_numpy(codes)[None]
     error = (fit.target - (z[:, None] @ fit.supports.vectors)[:, 0]).square().sum(1)
     enter = torch.ones(fit.supports.units.count, dtype=torch.bool)
-    return cheapest(fit, (z, error), enter, Lengths(prices), **rest)
+    return cheapest(fit, (z, error), enter, measure, **rest)
 
 
 @pytest.mark.parametrize("floor", [0.0, 0.7])
 @pytest.mark.parametrize("seed", range(6))
 def test_equals_a_search_of_every_row_in_loops(seed: int, floor: float) -> None:
     case, fit, prices = problem(seed, features=24, width=10, k=5, floor=floor)
-    result = searched(fit, case.codes, prices, window=math.inf)
+    result = searched(fit, case.codes, Lengths(prices), window=math.inf)
     assert float(result.gap) == 0
     expected = {-1: kept(case)[1]}
     for row in set(range(24)) - set(case.support):
@@ -73,7 +74,7 @@ def test_equals_a_search_of_every_row_in_loops(seed: int, floor: float) -> None:
     assert result.cost[0].tolist() == pytest.approx(listed, rel=1e-9)
     for row, cost in zip(result.row[0].tolist(), result.cost[0].tolist(), strict=True):
         assert math.isinf(cost) or cost == pytest.approx(expected[row], rel=1e-9)
-    pruned = searched(fit, case.codes, prices)
+    pruned = searched(fit, case.codes, Lengths(prices))
     assert float(pruned.cost[0, 0]) == pytest.approx(listed[0], rel=1e-9)
     assert float(pruned.gap) == 0
     assert int(pruned.solved) <= int(result.solved)
@@ -84,7 +85,7 @@ def test_no_code_is_cheaper_than_the_bound_and_most_are_the_cheapest() -> None:
     exact, excess, bits = 0, 0.0, 0.0
     for seed in range(12):
         case, fit, prices = problem(seed, features=12, width=6, k=3, floor=(0.0, 0.7)[seed % 2])
-        result = searched(fit, case.codes, prices)
+        result = searched(fit, case.codes, Lengths(prices))
         cost = float(result.cost[0, 0])
         least = truly_least(case, case.support, cost, enters=False)
         for row in set(range(12)) - set(case.support):
@@ -95,6 +96,41 @@ def test_no_code_is_cheaper_than_the_bound_and_most_are_the_cheapest() -> None:
         bits += least
     assert exact >= 7
     assert excess / bits < 0.03
+
+
+@pytest.mark.parametrize("cost", [Sums, Squares])
+@pytest.mark.parametrize("seed", range(5))
+def test_least_norms_without_floors_are_those_of_every_support(seed: int, cost: type) -> None:
+    case, fit, _ = problem(seed, features=20, width=8, k=4, floor=0.0)
+    result = searched(fit, case.codes, Norms(torch.zeros(20, dtype=torch.float64), cost))
+    power = 1 if cost is Sums else 2
+    least = least_norm(case, case.support, power)
+    assert float(result.support) == pytest.approx(least, rel=1e-9)
+    for row in set(range(20)) - set(case.support):
+        for i in range(4):
+            swap = [*case.support[:i], row, *case.support[i + 1 :]]
+            least = min(least, least_norm(case, swap, power))
+    assert float(result.cost[0, 0]) == pytest.approx(least, rel=1e-9)
+    assert float(result.gap) == 0
+    assert float(result.bound) <= least * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("cost", [Sums, Squares])
+def test_norms_honour_floors(cost: type) -> None:
+    better = 0
+    for seed in range(5):
+        case, fit, _ = problem(seed, features=20, width=8, k=4, floor=0.7)
+        measure = Norms(torch.full((20,), 0.7, dtype=torch.float64), cost)
+        pruned = searched(fit, case.codes, measure)
+        whole = searched(fit, case.codes, measure, window=math.inf)
+        assert float(pruned.cost[0, 0]) == pytest.approx(float(whole.cost[0, 0]), rel=1e-9)
+        codes, rows = pruned.codes[0, 0], pruned.rows[0, 0]
+        assert bool(((codes == 0) | (codes >= 0.7)).all())
+        decoded = codes[codes > 0].numpy() @ case.unit[rows[codes > 0]]
+        assert ((case.target - decoded) ** 2).sum() <= case.limit * (1 + 1e-9)
+        assert float(pruned.bound) <= float(pruned.cost[0, 0])
+        better += float(pruned.cost[0, 0]) < float(measure.of(rows, torch.tensor(case.codes)[None]))
+    assert better == 5
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +199,7 @@ def test_supports_at_the_edges(case: str) -> None:
         prices.samples[8] = 0
     shape = torch.tensor([support], dtype=torch.int64).view(1, len(support))
     fit = Fit(Supports(units_of(rows), shape), torch.from_numpy(target)[None])
-    result = searched(fit, codes, prices)
+    result = searched(fit, codes, Lengths(prices))
     assert not bool(result.cost.isnan().any() | result.codes.isnan().any())
     best = float(result.cost[0, 0])
     assert best <= float(result.support) or math.isinf(best)
