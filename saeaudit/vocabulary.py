@@ -35,6 +35,10 @@ SignPattern = Literal["2,1", "3,0"]
 """How many entries of a triple's kernel vector share a sign: two against one, or all three."""
 WidthBy = Literal["option", "distortion", "share", "histograms"]
 """What has fixed the width of the bins of values."""
+Parts = Literal["documents", "blocks"]
+"""What activations are drawn by: documents where they are known, else blocks of neighbours."""
+SkipReason = Literal["norm", "l0"]
+"""Why an activation is not looked at: an outlying norm, or too many active features."""
 
 FETCHED = "fetched"
 """For --explanations and --features: what came with the SAE or `saeaudit fetch` brought."""
@@ -79,6 +83,8 @@ MAX_FINDINGS = 100_000
 """Most pairs, and most triples, written for an SAE."""
 MAX_TOKENS = 1000
 """Most activations whose alternatives are looked at; 0 for all."""
+SEED = 0
+"""Of the draw of these."""
 EPSILONS = (0.0, 0.01, 0.05)
 """Tolerances on the unsquared error, ascending."""
 SWAPS = 1

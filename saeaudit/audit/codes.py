@@ -18,6 +18,8 @@ from saeaudit.errors import AuditError
 from saeaudit.sources.activations import check_codes
 from saeaudit.weights.assumptions import other_reading
 
+WINDOW = 512
+"""Activations encoded at once."""
 TRIED = 256
 """Activations on which two readings of a file are compared."""
 EXACT_BYTES = 4 << 30
@@ -35,6 +37,16 @@ class Encoded(NamedTuple):
     """``[B, d]`` float64: what the decoder's rows must add up to."""
     worth: Tensor
     """``[B]``: what a squared error against the target is worth in the activations' scale."""
+
+    @property
+    def l0(self) -> Tensor:
+        """``[B]`` int64: active features."""
+        return (self.codes > 0).sum(1)
+
+    @property
+    def norms(self) -> Tensor:
+        """``[B]``: what there is to explain, the distance from the decoder's bias."""
+        return (self.worth * self.target.square().sum(1)).sqrt()
 
 
 class Coder:
@@ -61,20 +73,24 @@ class Coder:
         """``[n]`` float64: least unit-row codes that the encoder outputs."""
         self.has_thresholds = dictionary.weights.threshold is not None
 
-    def encode(self, rows: Tensor, first: int) -> Encoded:
-        """Encode activations ``[B, d_in]``, the first of which has number `first`.
+    def encode(self, activations: Tensor, tokens: Tensor) -> Encoded:
+        """Encode some of the activations.
+
+        Args:
+            activations: ``[N, d_in]`` of any float dtype.
+            tokens: ``[B]`` int64: which of them.
 
         Raises:
             AuditError: one is not finite, or has codes that are negative or not finite.
         """
-        x = rows.to(self.device, self.dtype)
+        x = activations[tokens].to(self.device, self.dtype)
         finite = x.isfinite().all(1)
         if not bool(finite.all()):
             raise AuditError(
-                f"activation {first + int((~finite).nonzero()[0])} is not finite (NaN or infinity)",
+                f"activation {int(tokens[~finite.cpu()][0])} is not finite (NaN or infinity)",
                 where=self.dictionary.sae,
             )
-        encoded = check_codes(self.encoder.codes(x), f"{self.dictionary.sae}'s encoder", first)
+        encoded = check_codes(self.encoder.codes(x), f"{self.dictionary.sae}'s encoder", tokens)
         bias = self.encoder.b_dec
         exact = self.encoder._replace(b_dec=None if bias is None else bias.double())
         target, worth = exact.target(x.to(torch.float64))

@@ -11,7 +11,15 @@ from saeaudit.cli import options
 from saeaudit.cli.policy import make_policy, read_config
 from saeaudit.cli.targets import resolve_targets
 from saeaudit.cli.write import Output, run_record, write
-from saeaudit.vocabulary import BEAM, EPSILONS, FETCHED, MAX_ALTERNATIVES, MAX_TOKENS, SWAPS
+from saeaudit.vocabulary import (
+    BEAM,
+    EPSILONS,
+    FETCHED,
+    MAX_ALTERNATIVES,
+    MAX_TOKENS,
+    SEED,
+    SWAPS,
+)
 
 
 def mediators(
@@ -63,8 +71,10 @@ def mediators(
         int, typer.Option(metavar="N", help="Write at most N for a token and mode.")
     ] = MAX_ALTERNATIVES,
     max_tokens: Annotated[
-        int, typer.Option(metavar="N", help="Look at the first N activations; 0 for all.")
+        int, typer.Option(metavar="N", help="Look at N activations, drawn; 0 for all.")
     ] = MAX_TOKENS,
+    seed: options.Seed = SEED,
+    keep_outliers: options.KeepOutliers = False,
     fail_on: options.FailOn = None,
     exit_zero: options.ExitZero = False,
     form: options.Form = "jsonl",
@@ -95,7 +105,8 @@ def mediators(
     policy = make_policy("mediators", read_config(config), fail_on)
     chosen = MediatorOptions(
         epsilons=tuple(epsilon or EPSILONS), min_change=min_change, swaps=swaps, beam=beam,
-        max_alternatives=max_alternatives, max_tokens=max_tokens, device=pick_device(device),
+        max_alternatives=max_alternatives, max_tokens=max_tokens, seed=seed,
+        keep_outliers=keep_outliers, device=pick_device(device),
     )  # fmt: skip
     people = console(quiet=quiet)
     saes = resolve_targets(targets, sae, people, offline=offline, assume=assume)

@@ -63,6 +63,11 @@ Activations = Annotated[
 Tokens = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Their texts: a JSON list, or a line each.")
 ]
+Seed = Annotated[int, typer.Option(metavar="S", help="Of the draw of activations.")]
+KeepOutliers = Annotated[
+    bool,
+    typer.Option("--keep-outliers", help="Look at activations of outlying norms (BOS) too."),
+]
 Neuronpedia = Annotated[
     str | None,
     typer.Option(

@@ -37,6 +37,7 @@ from saeaudit.records.mediators import (
     MediatorsSummary,
     MovedShare,
     NonUnique,
+    Skipped,
     TokenRecord,
 )
 from saeaudit.records.scan import (
@@ -108,6 +109,7 @@ __all__ = [
     "Run",
     "ScanSummary",
     "ScoreSummary",
+    "Skipped",
     "SourceRecord",
     "Summary",
     "Texts",

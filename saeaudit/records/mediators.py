@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from saeaudit.records.common import STRICT
-from saeaudit.vocabulary import Mode
+from saeaudit.vocabulary import Mode, Parts, SkipReason
 
 MOVED = (0.01, 0.05, 0.1, 0.2, 0.33)
 """Shares of a code at which a score's summary gives incoherence."""
@@ -137,6 +137,21 @@ class TokenRecord:
 
 
 @dataclass(frozen=True)
+class Skipped:
+    """Activations that were drawn and not looked at, for one reason."""
+
+    __pydantic_config__ = STRICT
+
+    reason: SkipReason
+    """"norm": further from the decoder's bias than 10 times the median (without --keep-outliers);
+    "l0": more active features than half the width, or than can be exchanged in bounded time."""
+    count: int
+    """How many."""
+    positions: tuple[int, ...]
+    """Which; the first 100 of them."""
+
+
+@dataclass(frozen=True)
 class MovedShare:
     """Non-unique fraction when only exchanges of some weight count."""
 
@@ -236,6 +251,10 @@ class MediatorsSummary:
     """The SAE's id."""
     tokens: int
     """Activations looked at; 0 where only the dictionary was."""
+    drawn_by: Parts | None
+    """What these were drawn by: documents where they are known, else blocks of neighbours."""
+    skipped: tuple[Skipped, ...]
+    """Activations drawn and not looked at."""
     exchanges: int
     """Unit examples written, for pairs and triples of a scan."""
     mean_l0: float | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,18 @@ TOKENS = 256 << 20
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 MOST_TOKENS = 10_000_000
 """Tokens in a JSON list."""
-Rows = Callable[[int, int], Tensor]
-"""Rows ``start:stop``, read when asked for."""
+Rows = Callable[[Tensor], Tensor]
+"""Rows of some activations ``[m]`` int64, read when asked for."""
+BEGINNINGS = frozenset({
+    "[CLS]", "<s>", "<bos>", "<|begin_of_text|>", "<|startoftext|>",
+    "<\uff5cbegin\u2581of\u2581sentence\uff5c>",
+})  # fmt: skip
+"""Tokens that begin a document."""
+ENDINGS = frozenset({
+    "[SEP]", "</s>", "<eos>", "<|endoftext|>", "<|end_of_text|>",
+    "<\uff5cend\u2581of\u2581sentence\uff5c>",
+})  # fmt: skip
+"""Tokens that end one."""
 
 
 def sample_activations(target: str) -> tuple[Path, Path] | None:
@@ -89,6 +99,40 @@ def read_tokens(path: Path, count: int) -> list[str]:
     return [token if isinstance(token, str) else str(token) for token in tokens]
 
 
+def read_documents(path: Path, count: int, tokens: Sequence[str] | None) -> Tensor | None:
+    """Which document each activation is of.
+
+    A file of activations may say so in a tensor ``document`` [N] of whole numbers. Else tokens
+    that begin or end texts (`BEGINNINGS`, `ENDINGS`) part them, where there are any.
+
+    Args:
+        path: the file of activations.
+        count: how many there are.
+        tokens: their texts.
+
+    Returns:
+        ``[count]`` int64, equal within a document; None where nothing tells.
+
+    Raises:
+        AuditError: numbers of another shape, or none that are whole.
+    """
+    stored = _tensors(path).get("document")
+    if stored is not None:
+        if tuple(stored.shape) != (count,) or stored.dtype not in INTEGERS:
+            raise AuditError(
+                f"document is {stored.dtype} of shape {list(stored.shape)}",
+                where=str(path),
+                hint=f"[{count}] whole numbers, the document of each activation",
+            )
+        return stored.load().long()
+    begins = [token in BEGINNINGS for token in tokens or ()]
+    ends = [token in ENDINGS for token in tokens or ()]
+    if not any(begins) and not any(ends):
+        return None
+    after = torch.tensor([False, *ends[:-1]])
+    return (torch.tensor(begins) | after).cumsum(0)
+
+
 def read_codes(path: Path, count: int, features: int) -> Rows:
     """Codes of `count` activations by another encoder, dense or sparse.
 
@@ -109,24 +153,24 @@ def read_codes(path: Path, count: int, features: int) -> Rows:
         name = "codes" if "codes" in matrices else next(iter(matrices), "")
         if name not in matrices:
             raise AuditError("holds no matrix of codes", where=where, hint="codes [N, F]")
-        dense, shape = matrices[name].load(), matrices[name].shape
+        dense, shape = matrices[name].load(), tuple(matrices[name].shape)
 
-        def read(start: int, stop: int) -> Tensor:
-            return dense[start:stop].to(torch.float64)
+        def read(tokens: Tensor) -> Tensor:
+            return dense[tokens].to(torch.float64)
 
-    if shape[0] < count or shape[1] != features:
+    if shape != (count, features):
         raise AuditError(
             f"codes of shape {list(shape)} where [{count}, {features}] is needed", where=where
         )
 
-    def checked(start: int, stop: int) -> Tensor:
-        return check_codes(read(start, stop), where, start)
+    def checked(tokens: Tensor) -> Tensor:
+        return check_codes(read(tokens), where, tokens)
 
     return checked
 
 
-def check_codes(codes: Tensor, where: str, first: int = 0) -> Tensor:
-    """Refuse codes ``[m, F]`` that are not codes.
+def check_codes(codes: Tensor, where: str, tokens: Tensor) -> Tensor:
+    """Refuse codes ``[m, F]`` of some tokens ``[m]`` that are not codes.
 
     Raises:
         AuditError: negative or not finite.
@@ -134,8 +178,9 @@ def check_codes(codes: Tensor, where: str, first: int = 0) -> Tensor:
     bad = ~(codes >= 0) | codes.isinf()
     if bool(bad.any()):
         row, feature = bad.nonzero()[0].tolist()
+        token, code = int(tokens[row]), float(codes[row, feature])
         raise AuditError(
-            f"token {first + row}, feature {feature}: a code of {float(codes[row, feature]):.4g}",
+            f"token {token}, feature {feature}: a code of {code:.4g}",
             where=where,
             hint="codes are finite and not negative",
         )
@@ -153,8 +198,8 @@ def _sparse(indices: Stored, values: Stored, features: int, where: str) -> Rows:
             f"names feature {int(index.max())} of {features}", where=where, hint="indices from 0"
         )
 
-    def read(start: int, stop: int) -> Tensor:
-        listed, kept = index[start:stop].long(), value[start:stop].to(torch.float64)
+    def read(tokens: Tensor) -> Tensor:
+        listed, kept = index[tokens].long(), value[tokens].to(torch.float64)
         kept = kept * (listed >= 0)
         return torch.zeros(len(listed), features, dtype=torch.float64).scatter_add_(
             1, listed.clamp(min=0), kept

@@ -18,7 +18,7 @@ from saeaudit.core.budget import Budget, Size
 from saeaudit.core.codes.pursuit import pursue
 from saeaudit.core.rows import UnitRows, row_norms
 from saeaudit.records import MediatorRecord, TokenRecord, dump, parse
-from saeaudit.sources.activations import read_activations, sample_activations
+from saeaudit.sources.activations import check_codes, read_activations, sample_activations
 from tests.support.dictionaries import opened, sae
 from tests.support.enumeration import exhaustive_nonnegative, lawson_hanson, least_squares
 
@@ -403,8 +403,7 @@ def test_other_encoders_are_compared_on_one_decoder() -> None:
     encode = make(dictionary)
     own = np.stack([encode(row) for row in x])
     weaker = torch.from_numpy(np.where(own > np.median(own[own > 0]), own, 0))
-    codes = {"omp": None, "same": lambda a, b: torch.from_numpy(own[a:b]),
-             "half": lambda a, b: weaker[a:b]}  # fmt: skip
+    codes = {"omp": None, "same": lambda n: torch.from_numpy(own)[n], "half": lambda n: weaker[n]}
     _, _, summary = looked(dictionary, x, codes=codes, max_alternatives=0)
     by = {e.name: e for e in summary.encoders}
     assert list(by) == ["encoder", "omp", "same", "half"]
@@ -424,11 +423,8 @@ def test_what_cannot_be_used_is_refused() -> None:
     with pytest.raises(AuditError, match="a transcoder"):
         looked(sae(rows, maps_elsewhere=True), [[1.0, 0, 0]])
     with pytest.raises(AuditError, match="token 0, feature 2: a code of -1"):
-        codes = {"bad": lambda a, b: torch.tensor([[0.0, 0.0, -1.0]])}
-        from saeaudit.sources.activations import check_codes
-
-        looked(sae(rows), [[1.0, 0, 0]], codes={"bad": lambda a, b: check_codes(
-            codes["bad"](a, b), "bad")})  # fmt: skip
+        bad = torch.tensor([[0.0, 0.0, -1.0]])
+        looked(sae(rows), [[1.0, 0, 0]], codes={"bad": lambda n: check_codes(bad[n], "bad", n)})
     for wrong in ({"epsilons": (-0.1,)}, {"swaps": 0}, {"min_change": -1.0}):
         with pytest.raises(AuditError, match="is not in"):
             MediatorOptions(**wrong)

@@ -42,8 +42,11 @@ def test_the_sample_has_activations_of_its_own(cli: Cli) -> None:
     assert done.returncode == 0, done.stderr
     records = [json.loads(line) for line in done.stdout.splitlines()]
     tokens = [r for r in records if r["type"] == "token"]
-    assert [r["token"] for r in tokens] == list(range(6)) and tokens[0]["text"]
-    assert b"the first 6 of 5,000 activations" in done.stderr
+    numbers = [r["token"] for r in tokens]
+    assert len(numbers) == 6 and numbers == sorted(numbers) and numbers[-1] > 600
+    words = json.loads((sample_root() / "tokens-test.json").read_text())
+    assert [r["text"] for r in tokens] == [words[number] for number in numbers]
+    assert b"6 of 5,000 activations, drawn from 65 documents (--seed 0)" in done.stderr
     assert b"refit" in done.stderr and b"mean L0" in done.stderr
 
 
@@ -87,7 +90,8 @@ def test_activations_of_another_hook_are_noticed(cli: Cli, tmp_path: Path) -> No
     x = save(tmp_path, "x.npy", RNG.normal(size=(20, 4)) - 5)
     done = cli("mediators", file, "--activations", x)
     assert done.returncode == 0
-    assert b"worse than their mean" in done.stderr and b"another layer" in done.stderr
+    (line,) = (line for line in done.stderr.decode().splitlines() if "of the variance" in line)
+    assert "worse than their mean" in line and "another layer" in line
 
 
 def test_codes_dense_and_sparse_agree(cli: Cli, tmp_path: Path) -> None:

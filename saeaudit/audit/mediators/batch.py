@@ -215,13 +215,13 @@ class Batch:
 
 
 def make_batches(
-    coder: Coder, options: MediatorOptions, encoded: Encoded, first: int
+    coder: Coder, options: MediatorOptions, encoded: Encoded, tokens: Tensor
 ) -> Iterator[Batch]:
-    """Tokens that were encoded, the first of which has number `first`, by like support size."""
-    for places in batches((encoded.codes > 0).sum(1), PLACES):
+    """Tokens ``[B]`` int64 that were encoded, by like support size."""
+    for places in batches(encoded.l0, PLACES):
         codes, rows = active_codes(encoded.codes[places])
         yield Batch(
-            coder, options, first + places, codes, Supports(coder.units, rows),
+            coder, options, tokens[places.cpu()], codes, Supports(coder.units, rows),
             encoded.target[places], encoded.worth[places],
         )  # fmt: skip
 

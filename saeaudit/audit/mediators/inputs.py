@@ -10,8 +10,6 @@ import torch
 from torch import Tensor
 
 from saeaudit.audit.codes import make_encoder
-from saeaudit.audit.mediators.options import MediatorOptions
-from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.audit.open import open_single
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
@@ -20,6 +18,7 @@ from saeaudit.sources.activations import (
     check_codes,
     read_activations,
     read_codes,
+    read_documents,
     read_tokens,
     sample_activations,
 )
@@ -30,8 +29,8 @@ from saeaudit.vocabulary import FETCHED, NONE
 PURSUITS = {"omp": False, "nnomp": True}
 """Built-in pursuits by name: whether codes are non-negative."""
 
-Codes = Callable[[int, int], Tensor]
-"""Codes ``[stop - start, F]`` of the activations ``start:stop``."""
+Codes = Callable[[Tensor], Tensor]
+"""Codes ``[m, F]`` of the activations ``[m]`` int64."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +41,8 @@ class MediatorInputs:
     """``[N, d_in]`` of any float dtype, possibly memory-mapped."""
     tokens: Sequence[str] | None = None
     """Text of each activation."""
+    documents: Tensor | None = None
+    """``[N]`` int64: of which document each activation is, where that is known."""
     findings: Sequence[Record] = ()
     """Records of a scan, of which those of this SAE count."""
     codes: Mapping[str, Codes | None] = field(default_factory=dict)
@@ -95,17 +96,13 @@ class Labels:
             }
 
 
-def read_inputs(
-    dictionary: Dictionary, sources: MediatorSources, options: MediatorOptions,
-    observer: Observer = SILENT,
-) -> MediatorInputs:  # fmt: skip
+def read_inputs(dictionary: Dictionary, sources: MediatorSources, device: str) -> MediatorInputs:
     """Read what alternatives are looked for on.
 
     Args:
         dictionary: an opened SAE.
         sources: where it is.
-        options: say how many activations, and on which device other encoders compute.
-        observer: is told where activations are left out.
+        device: where other encoders compute.
 
     Raises:
         AuditError: nothing to look at, or something named is not there, damaged, or of another
@@ -126,15 +123,10 @@ def read_inputs(
     if path is None:
         return MediatorInputs(findings=findings)
     activations = read_activations(path, dictionary.activation_width)
-    count = min(len(activations), options.max_tokens or len(activations))
-    if count < len(activations):
-        observer.note(
-            f"the first {count:,} of {len(activations):,} activations; --max-tokens 0 takes all"
-        )
     tokens = read_tokens(texts, len(activations)) if texts else None
-    activations = activations[:count]
-    codes = _codes(dictionary, activations, sources, options.device)
-    return MediatorInputs(activations, tokens, findings, codes)
+    documents = read_documents(path, len(activations), tokens)
+    codes = _codes(dictionary, activations, sources, device)
+    return MediatorInputs(activations, tokens, documents, findings, codes)
 
 
 def _codes(
@@ -162,8 +154,8 @@ def _codes(
 def _encoder_codes(dictionary: Dictionary, activations: Tensor, device: str, where: str) -> Codes:
     encoder = make_encoder(dictionary, device=device, dtype=torch.float64)
 
-    def encode(start: int, stop: int) -> Tensor:
-        x = activations[start:stop].to(device, torch.float64)
-        return check_codes(encoder.codes(x), where, start)
+    def encode(tokens: Tensor) -> Tensor:
+        x = activations[tokens].to(device, torch.float64)
+        return check_codes(encoder.codes(x), where, tokens)
 
     return encode

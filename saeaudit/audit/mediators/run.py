@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from saeaudit.audit.checks import check_findings
-from saeaudit.audit.codes import Coder, misfit_note, tell_better_reading
+from saeaudit.audit.codes import WINDOW, Coder, tell_better_reading
 from saeaudit.audit.describe import describe_dictionary
 from saeaudit.audit.many import audit_all
 from saeaudit.audit.mediators.batch import Batch, make_batches
@@ -23,13 +24,19 @@ from saeaudit.audit.mediators.options import MediatorOptions
 from saeaudit.audit.mediators.records import batch_records
 from saeaudit.audit.mediators.tally import Tally
 from saeaudit.audit.observer import SILENT, Observer
+from saeaudit.audit.tokens import Sieve, draw_tokens
 from saeaudit.core.rows import spans
 from saeaudit.dictionary import Dictionary
-from saeaudit.records import DictionaryRecord, MediatorRecord, MediatorsSummary, Record, TokenRecord
+from saeaudit.records import (
+    DictionaryRecord,
+    MediatorRecord,
+    MediatorsSummary,
+    Record,
+    Skipped,
+    TokenRecord,
+)
 from saeaudit.sources.sae import Sae
-
-WINDOW = 512
-"""Tokens encoded at once; records come in the order of tokens."""
+from saeaudit.vocabulary import Parts
 
 MediatorsRecord = DictionaryRecord | MediatorRecord | TokenRecord | MediatorsSummary
 
@@ -54,7 +61,7 @@ def mediators_all(
     """
 
     def audit(dictionary: Dictionary) -> Iterator[MediatorsRecord]:
-        inputs = read_inputs(dictionary, sources, options, observer)
+        inputs = read_inputs(dictionary, sources, options.device)
         for record in mediators(dictionary, inputs, options, observer):
             if check and isinstance(record, DictionaryRecord):
                 check(record)
@@ -71,6 +78,8 @@ def mediators(
 ) -> Iterator[MediatorsRecord]:
     """List the alternative codes of activations, and the exchanges that findings allow.
 
+    Which activations are looked at is for `saeaudit.audit.tokens` to say.
+
     Args:
         dictionary: an opened SAE; with activations it needs its encoder.
         inputs: activations, findings of a scan, or both.
@@ -82,8 +91,8 @@ def mediators(
         record and its alternatives, those that change most first; the summary.
 
     Raises:
-        AuditError: no encoder, a transcoder, activations that are not finite, codes that are
-            negative or not finite, findings of another SAE.
+        AuditError: no encoder, a transcoder, activations that are not finite or all outliers or
+            too dense, codes that are negative or not finite, findings of another SAE.
     """
     options = options or MediatorOptions()
     findings = check_findings(inputs.findings, dictionary)
@@ -94,25 +103,29 @@ def mediators(
             examples += 1
             yield example
     tally = Tally(dictionary.sae, options.epsilons, examples)
+    drawn_by: Parts | None = None
+    skipped: tuple[Skipped, ...] = ()
     if inputs.activations is not None:
         coder = Coder(dictionary, options.device, options.budget)
         tell_better_reading(dictionary, inputs.activations, options.device, observer)
-        count = min(len(inputs.activations), options.max_tokens or len(inputs.activations))
-        for start, stop in spans(count, WINDOW):
-            encoded = coder.encode(inputs.activations[start:stop], start)
+        draw = draw_tokens(len(inputs.activations), inputs.documents, options.seed)
+        sieve = Sieve(coder, inputs.activations, draw, options, observer)
+        looked_at = sieve.take(draw.order, options.max_tokens).sort().values
+        sieve.tell(len(looked_at))
+        drawn_by, skipped = draw.by, sieve.skipped()
+        for start, stop in spans(len(looked_at), WINDOW):
+            tokens = looked_at[start:stop]
+            encoded = coder.encode(inputs.activations, tokens)
             tally.add_activations(encoded.x)
-            others = _others(coder, inputs.codes, start, stop)
+            others = _others(coder, inputs.codes, tokens)
             listed: list[list[TokenRecord | MediatorRecord]] = []
-            for batch in make_batches(coder, options, encoded, start):
-                _add(tally, batch, others, batch.numbers - start)
+            for batch in make_batches(coder, options, encoded, tokens):
+                _add(tally, batch, others, torch.searchsorted(tokens, batch.numbers))
                 listed += batch_records(batch, inputs.tokens)
             for records in sorted(listed, key=_token):
                 yield from records
-            observer.step("swapping", stop / count)
-    summary = tally.summary()
-    if summary.fvu_encoder is not None and summary.fvu_encoder > 1:
-        observer.note(misfit_note(summary.fvu_encoder))
-    yield summary
+            observer.step("swapping", stop / len(looked_at))
+    yield tally.summary(drawn_by, skipped)
 
 
 def _token(records: list[TokenRecord | MediatorRecord]) -> int:
@@ -120,11 +133,11 @@ def _token(records: list[TokenRecord | MediatorRecord]) -> int:
 
 
 def _others(
-    coder: Coder, codes: Mapping[str, Codes | None], start: int, stop: int
+    coder: Coder, codes: Mapping[str, Codes | None], tokens: Tensor
 ) -> dict[str, Tensor | None]:
-    """Other encoders' unit-row codes ``[stop - start, n]`` of a window; None for pursuits."""
+    """Other encoders' unit-row codes ``[m, n]`` of ``tokens [m]``; None for pursuits."""
     return {
-        name: None if read is None else coder.unit(read(start, stop).to(coder.device))
+        name: None if read is None else coder.unit(read(tokens).to(coder.device))
         for name, read in codes.items()
     }
 

@@ -15,8 +15,9 @@ from saeaudit.records import (
     Involved,
     MediatorsSummary,
     NonUnique,
+    Skipped,
 )
-from saeaudit.vocabulary import Mode
+from saeaudit.vocabulary import Mode, Parts
 
 INVOLVED = 20
 """Most exchanges in the summary."""
@@ -87,8 +88,13 @@ class Tally:
         for key, value in comparison._asdict().items():
             sums[key] += float(value.sum())
 
-    def summary(self) -> MediatorsSummary:
-        """Return the summary of everything added."""
+    def summary(self, drawn_by: Parts | None, skipped: tuple[Skipped, ...]) -> MediatorsSummary:
+        """Return the summary of everything added.
+
+        Args:
+            drawn_by: what its tokens were drawn by; None where there are none.
+            skipped: tokens that were drawn, but not added.
+        """
         n = self._tokens
         variance = self._squares
         if self._sum is not None:
@@ -109,6 +115,8 @@ class Tally:
         return MediatorsSummary(
             sae=self._sae,
             tokens=n,
+            drawn_by=drawn_by,
+            skipped=skipped,
             exchanges=self._examples,
             mean_l0=encoder.mean_l0 if encoder else None,
             fvu_encoder=encoder.fvu if encoder else None,

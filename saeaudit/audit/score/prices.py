@@ -124,7 +124,7 @@ def fit_activations(
     rows = {f: torch.searchsorted(live, live.new_tensor(f)) for f in joint}
     tables = {f: torch.zeros(2 ** len(f), dtype=torch.float64) for f in rows}
     for number, (start, stop) in enumerate(spans(len(activations), WINDOW)):
-        codes = coder.encode(activations[start:stop], first + start).codes
+        codes = coder.encode(activations, torch.arange(start, stop)).codes
         token, index = (codes > 0).nonzero().unbind(1)
         counts.add(index, codes[token, index], len(codes), half=number % 2)
         for features, table in tables.items():

@@ -100,7 +100,7 @@ def make_window(coder: Coder, activations: Tensor, first: int) -> Window:
     Raises:
         AuditError: one is not finite, or has codes that are not finite.
     """
-    encoded = coder.encode(activations, first)
+    encoded = coder.encode(activations, torch.arange(len(activations)))
     codes, rows = active_codes(encoded.codes)
     grams, moments = [], []
     for start, stop in spans(len(rows), max(1, GRAM_PLACES // max(rows.shape[1], 1))):

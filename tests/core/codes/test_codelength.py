@@ -203,7 +203,7 @@ def test_a_range_coder_needs_as_many_bits() -> None:
     coder = Coder(open_sae("sample"), "cpu")
     fitted = fit_activations(coder, x[1000:], ScoreOptions(), first=1000)
     prices = fitted.prices[0]
-    codes = coder.encode(x[:400], 0).codes
+    codes = coder.encode(x, torch.arange(400)).codes
     on = (codes > 0).to(torch.int32).numpy()
     encoder = constriction.stream.queue.RangeEncoder()
     share = torch.exp2(-prices.on).expand(len(on), -1).reshape(-1).numpy().copy()

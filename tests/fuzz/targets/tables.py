@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from safetensors.numpy import save
 
 from saeaudit.sources.activations import read_activations, read_codes
@@ -58,7 +59,7 @@ class Codes(NamedTuple):
     def run(self, folder: Path) -> None:
         read = read_codes(folder / "codes.safetensors", TOKENS, FEATURES)
         for start in range(0, TOKENS, 16):
-            read(start, min(start + 16, TOKENS))
+            read(torch.arange(start, min(start + 16, TOKENS)))
 
 
 def _odd_indices(rng: random.Random) -> tuple[int, ...]:
