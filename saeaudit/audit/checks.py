@@ -132,6 +132,8 @@ class _Checks:
         if record.token in self._seen:
             raise _Refused(f"token {record.token} a second time")
         self._seen.add(record.token)
+        if not any(row.mode == "accuracy" and not row.epsilon for row in record.alternatives):
+            raise _Refused("no count of alternatives in accuracy mode at epsilon 0")
         counts = (n for row in record.alternatives for n in (row.count, row.unsigned))
         if min((record.l0, *counts)) < 0:
             raise _Refused("a negative count")
@@ -167,6 +169,8 @@ class _Checks:
 
     def _of_token(self, token: int, codes: tuple[Code, ...]) -> None:
         self._index(token)
+        if token not in self._seen:
+            raise _Refused(f"alternatives of token {token}, whose own record is not before them")
         if token != self._token and token in self._codes:
             raise _Refused(f"token {token} again, after others")
         if self._codes.setdefault(token, codes) != codes:

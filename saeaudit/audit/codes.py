@@ -46,7 +46,12 @@ class Encoded(NamedTuple):
     @property
     def norms(self) -> Tensor:
         """``[B]``: what there is to explain, the distance from the decoder's bias."""
-        return (self.worth * self.target.square().sum(1)).sqrt()
+        return distances(self.target, self.worth)
+
+
+def distances(target: Tensor, worth: Tensor) -> Tensor:
+    """Norms ``[B]`` of targets ``[B, d]``, in the activations' scale by their ``worth [B]``."""
+    return (worth * target.square().sum(1)).sqrt()
 
 
 class Coder:
@@ -83,18 +88,33 @@ class Coder:
         Raises:
             AuditError: one is not finite, or has codes that are negative or not finite.
         """
+        x = self._read(activations, tokens)
+        encoded = check_codes(self.encoder.codes(x), f"{self.dictionary.sae}'s encoder", tokens)
+        return Encoded(x, self.unit(encoded), *self._target(x))
+
+    def norms(self, activations: Tensor, tokens: Tensor) -> Tensor:
+        """`Encoded.norms` of some of the activations, without their codes; as for `encode`.
+
+        Raises:
+            AuditError: one is not finite.
+        """
+        target, worth = self._target(self._read(activations, tokens))
+        return distances(target, worth)
+
+    def _read(self, activations: Tensor, tokens: Tensor) -> Tensor:
         x = activations[tokens].to(self.device, self.dtype)
         finite = x.isfinite().all(1)
         if not bool(finite.all()):
             raise AuditError(
-                f"activation {int(tokens[~finite.cpu()][0])} is not finite (NaN or infinity)",
+                f"activation {int(tokens[~finite.cpu()].min())} is not finite (NaN or infinity)",
                 where=self.dictionary.sae,
             )
-        encoded = check_codes(self.encoder.codes(x), f"{self.dictionary.sae}'s encoder", tokens)
+        return x
+
+    def _target(self, x: Tensor) -> tuple[Tensor, Tensor]:
         bias = self.encoder.b_dec
         exact = self.encoder._replace(b_dec=None if bias is None else bias.double())
-        target, worth = exact.target(x.to(torch.float64))
-        return Encoded(x, self.unit(encoded), target, worth)
+        return exact.target(x.to(torch.float64))
 
     def unit(self, codes: Tensor) -> Tensor:
         """Codes ``[B, F]`` in the file's scale to float64 unit-row codes of live features."""
@@ -163,18 +183,6 @@ def tell_better_reading(
         f"{dictionary.sae}: on the first {len(x)} activations the error is "
         f"{errors['uncentred']:.3g} of the variance uncentred, {errors['centred']:.3g} centred: "
         f"{better} is better ({advice})"
-    )
-
-
-def misfit_note(fvu: float) -> str:
-    """What a reconstruction worse than the activations' mean most likely means, in a line.
-
-    Args:
-        fvu: squared error over the activations' variance, above 1.
-    """
-    return (
-        f"the SAE reconstructs these activations worse than their mean does (error {fvu:.3g} of "
-        "the variance): they are probably of another layer, hook or model, or scaled"
     )
 
 

@@ -167,15 +167,20 @@ class Sieve:
         self._options, self._observer = options, observer
         count = len(activations)
         self._norms = torch.full((count,), math.nan, dtype=torch.float64)
-        self._l0 = torch.zeros(count, dtype=torch.int64)
+        self._l0 = torch.full((count,), -1, dtype=torch.int64)
         self._reasons: dict[SkipReason, Tensor] = {
             reason: torch.zeros(count, dtype=torch.bool) for reason in ("norm", "l0")
         }
         self._most = most_active(coder.units.count, coder.units.width)
         pilot = draw.order[:PILOT]
-        self._survey(pilot)
+        self._survey(pilot, encode=True)
         norms = self._norms[pilot]
         self._median = float(norms[norms > 0].median()) if bool((norms > 0).any()) else math.inf
+        self._words: dict[SkipReason, str] = {
+            "norm": f"a norm over {OUTLIER:g} times the median of {self._median:.3g} "
+            "(--keep-outliers keeps them)",
+            "l0": f"more than {self._most} active features",
+        }
         usable = pilot[~self._outlying(pilot)]
         tell_misfit(coder, activations, usable, self._l0[usable], observer)
 
@@ -189,20 +194,19 @@ class Sieve:
         Raises:
             AuditError: an activation is not finite, or none is left.
         """
-        kept: list[Tensor] = []
+        kept = [order[:0]]
         count = 0
         for start, stop in spans(len(order), PILOT):
             part = order[start:stop]
-            self._survey(part)
-            outlying = self._outlying(part)
-            dense = ~outlying & (self._l0[part] > self._most)
-            usable = ~outlying & ~dense
+            usable = self.l0(part) <= self._most
+            usable &= ~self._outlying(part)
             if most and count + int(usable.sum()) >= most:
                 last = int(usable.nonzero()[most - count - 1])
-                part, outlying = part[: last + 1], outlying[: last + 1]
-                dense, usable = dense[: last + 1], usable[: last + 1]
-            self._reasons["norm"][part[outlying]] = True
-            self._reasons["l0"][part[dense]] = True
+                part, usable = part[: last + 1], usable[: last + 1]
+            left_out = part[~usable]
+            outlying = self._outlying(left_out)
+            self._reasons["norm"][left_out[outlying]] = True
+            self._reasons["l0"][left_out[~outlying]] = True
             kept.append(part[usable])
             count += len(kept[-1])
             self._observer.step("surveying", stop / len(order))
@@ -216,6 +220,44 @@ class Sieve:
                 hint="are they of another layer, hook or model, or scaled?",
             )
         return torch.cat(kept)
+
+    def without_outliers(self, order: Tensor) -> Tensor:
+        """Those activations of an order ``[m]`` that are no outliers, however dense.
+
+        Raises:
+            AuditError: an activation is not finite.
+        """
+        self._survey(order, encode=False)
+        outlying = self._outlying(order)
+        self._reasons["norm"][order[outlying]] = True
+        return order[~outlying]
+
+    def sparse(self, tokens: Tensor) -> Tensor:
+        """Those of some activations ``[m]`` that are not too dense; others are not counted.
+
+        Raises:
+            AuditError: an activation is not finite.
+        """
+        return tokens[self.l0(tokens) <= self._most]
+
+    def check_usable(self, token: int, where: str) -> None:
+        """Refuse an activation that was left out.
+
+        Raises:
+            AuditError: it was.
+        """
+        for reason, left_out in self._reasons.items():
+            if bool(left_out[token]):
+                raise AuditError(f"token {token} has {self._words[reason]}", where=where)
+
+    def l0(self, tokens: Tensor) -> Tensor:
+        """Active features ``[m]`` int64 of some activations ``[m]``.
+
+        Raises:
+            AuditError: an activation is not finite.
+        """
+        self._survey(tokens, encode=True)
+        return self._l0[tokens]
 
     def skipped(self) -> tuple[Skipped, ...]:
         """What was left out so far, for each reason."""
@@ -238,15 +280,10 @@ class Sieve:
                 f"{taken:,} of {count:,} activations, drawn from {self._draw} (--seed "
                 f"{self._options.seed}); --max-tokens 0 takes all"
             )
-        words: dict[SkipReason, str] = {
-            "norm": f"a norm over {OUTLIER:g} times the median of {self._median:.3g} "
-            "(--keep-outliers keeps them)",
-            "l0": f"more than {self._most} active features",
-        }
         for left_out in skipped:
             positions = ", ".join(map(str, left_out.positions[:SHOWN]))
             more = ", …" if left_out.count > SHOWN else ""
-            reason = words[left_out.reason]
+            reason = self._words[left_out.reason]
             note(f"{left_out.count:,} activations left out with {reason}: {positions}{more}")
 
     def _outlying(self, tokens: Tensor) -> Tensor:
@@ -254,11 +291,15 @@ class Sieve:
             return torch.zeros(len(tokens), dtype=torch.bool)
         return self._norms[tokens] > OUTLIER * self._median
 
-    def _survey(self, tokens: Tensor) -> None:
-        """Norms and L0 of some activations, where they are not known."""
-        unknown = tokens[self._norms[tokens].isnan()]
-        for start, stop in spans(len(unknown), WINDOW):
-            part = unknown[start:stop]
-            encoded = self._coder.encode(self._activations, part)
-            self._norms[part] = encoded.norms.cpu()
-            self._l0[part] = encoded.l0.cpu()
+    def _survey(self, tokens: Tensor, *, encode: bool) -> None:
+        """Norms of some activations, and L0 where they are encoded, as far as they are unknown."""
+        unknown = self._l0[tokens] < 0 if encode else self._norms[tokens].isnan()
+        unseen = tokens[unknown]
+        for start, stop in spans(len(unseen), WINDOW):
+            part = unseen[start:stop]
+            if encode:
+                encoded = self._coder.encode(self._activations, part)
+                self._norms[part] = encoded.norms.cpu()
+                self._l0[part] = encoded.l0.cpu()
+            else:
+                self._norms[part] = self._coder.norms(self._activations, part).cpu()

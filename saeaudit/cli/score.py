@@ -11,7 +11,7 @@ from saeaudit.cli.policy import make_policy, read_config
 from saeaudit.cli.targets import resolve_targets
 from saeaudit.cli.write import Output, run_record, write
 from saeaudit.errors import AuditError
-from saeaudit.vocabulary import FETCHED, MARGIN, MAX_TOKENS, Similarity
+from saeaudit.vocabulary import FETCHED, MARGIN, MAX_TOKENS, SEED, Similarity
 
 
 def score(
@@ -68,8 +68,10 @@ def score(
         ),
     ] = None,
     max_tokens: Annotated[
-        int, typer.Option(metavar="N", help="Choose on the first N tokens measured; 0 for all.")
+        int, typer.Option(metavar="N", help="Choose on N of the tokens measured; 0 for all.")
     ] = MAX_TOKENS,
+    seed: options.Seed = SEED,
+    keep_outliers: options.KeepOutliers = False,
     fail_on: options.FailOn = None,
     exit_zero: options.ExitZero = False,
     form: options.Form = "jsonl",
@@ -100,7 +102,8 @@ def score(
     policy = make_policy("score", read_config(config), fail_on)
     chosen = ScoreOptions(
         bin_width=bin_width, distortion=distortion, margin=margin, max_tokens=max_tokens,
-        canonicalise=canonicalise, explain=explain, device=pick_device(device),
+        seed=seed, keep_outliers=keep_outliers, canonicalise=canonicalise, explain=explain,
+        device=pick_device(device),
     )  # fmt: skip
     alternatives = None
     if mediators is not None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from saeaudit.records.common import STRICT
-from saeaudit.records.mediators import Code
-from saeaudit.vocabulary import WidthBy
+from saeaudit.records.mediators import Code, Skipped
+from saeaudit.vocabulary import Parts, WidthBy
 
 
 @dataclass(frozen=True)
@@ -255,6 +255,10 @@ class ScoreSummary:
     """Tokens that prices were fitted on."""
     tokens: int
     """Tokens measured, none of them fitted on; 0 with histograms."""
+    drawn_by: Parts | None
+    """What these were drawn by: documents where they are known, else blocks of neighbours."""
+    skipped: tuple[Skipped, ...]
+    """Activations that are neither measured nor fitted on (dense ones are fitted on)."""
     bits_per_token: float
     """Mean description length of the encoder's codes (with histograms: an entropy)."""
     bits_interval: Interval | None
@@ -286,11 +290,12 @@ class ScoreSummary:
     mean_l0: float
     """Mean number of active features."""
     choices: int
-    """Choice records."""
+    """Tokens and examples looked at, those without alternatives among them; 0 with --explain, whose
+    one token has no shares."""
     non_unique_fraction: float | None
-    """Share of choices with an alternative no less accurate."""
+    """Share of these with an alternative no less accurate."""
     resolved_fraction: float | None
-    """Share of those that description length resolves."""
+    """Share of those, where alternatives are known, that description length resolves."""
     agreement: Agreement | None
     """How often other ways of choosing take the same code; null without alternatives."""
     canonical: Canonical | None

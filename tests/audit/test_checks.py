@@ -152,13 +152,18 @@ def test_order_examples_and_other_saes(coded) -> None:
     of_token = [r for r in alternatives if r.token is not None]
     first, last = of_token[0], of_token[-1]
     assert first.token != last.token
-    refused(lambda: check_codes([first, last, first], dictionary, 5), "line 3: token . again")
+    tokens = [r for r in records if isinstance(r, TokenRecord)]
+    apart = [*tokens, first, last, first]
+    refused(lambda: check_codes(apart, dictionary, 5), f"line {len(apart)}: token . again")
+    refused(lambda: check_codes([first], dictionary, 5), "whose own record is not before them")
+    unsaid = replace(tokens[0], alternatives=tokens[0].alternatives[1:])
+    refused(lambda: check_codes([unsaid], dictionary, 5), "no count of alternatives in accuracy")
     token = next(r for r in records if isinstance(r, TokenRecord))
     refused(lambda: check_codes([token, token], dictionary, 5), "line 2: token . a second time")
     example = next(r for r in alternatives if r.token is None)
     refused(lambda: check_codes([replace(example, features=())], dictionary, 5), "not in the exch")
     other = [replace(r, sae="other") for r in alternatives]
-    assert check_codes([*other, first], dictionary, 5) == [first]
+    assert check_codes([*other, *tokens, first], dictionary, 5) == [*tokens, first]
     refused(lambda: check_codes(other, dictionary, 5), "holds records of other")
 
 

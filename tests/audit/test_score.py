@@ -20,13 +20,19 @@ from saeaudit.audit.score.api import score
 from saeaudit.audit.score.disagreement import Disagreement
 from saeaudit.audit.score.inputs import ScoreInputs
 from saeaudit.audit.score.options import ScoreOptions
+from saeaudit.audit.tokens import draw_tokens
 from saeaudit.core.codes.choose import Chooser, Group
 from saeaudit.core.codes.codelength import Counts, Prices
 from saeaudit.core.codes.fits import Fit, Supports
 from saeaudit.core.codes.quantise import Grid
 from saeaudit.core.rows import UnitRows, row_norms
 from saeaudit.records import ChoiceRecord, Pick, ScoreSummary, dump, parse
-from saeaudit.sources.activations import read_activations, sample_activations
+from saeaudit.sources.activations import (
+    read_activations,
+    read_documents,
+    read_tokens,
+    sample_activations,
+)
 from saeaudit.sources.explanations import (
     Explanations,
     find_explanations,
@@ -40,9 +46,14 @@ from tests.support.enumeration import least_squares
 from tests.support.notes import Notes
 from tests.support.planted import found
 
+FILES = sample_activations("sample")
+assert FILES is not None
+SAMPLE = read_activations(FILES[0], 384)
+GIVEN = ("features", "mediators", "explanations", "documents")
+
 
 def scored(dictionary, x=None, **rest):
-    given = {k: rest.pop(k) for k in ("features", "mediators", "explanations") if k in rest}
+    given = {k: rest.pop(k) for k in GIVEN if k in rest}
     notes = Notes()
     records = list(
         score(
@@ -78,7 +89,8 @@ def test_true_entropy_of_an_identity_sae(kind: str) -> None:
     assert summary.bits_per_token == pytest.approx(entropy, rel=0.01)
     assert summary.bits_interval is not None
     assert summary.bits_interval.low < summary.bits_per_token < summary.bits_interval.high
-    assert summary.tokens + summary.fitted_tokens == TOKENS
+    left_out = sum(s.count for s in summary.skipped)  # geometric values have a long tail
+    assert summary.tokens + summary.fitted_tokens + left_out == TOKENS and left_out <= 3
     assert summary.gate_bits + summary.value_bits == pytest.approx(summary.bits_per_token)
 
 
@@ -111,7 +123,9 @@ def test_distortion_is_reached() -> None:
     files = sample_activations("sample")
     assert files is not None
     dictionary, x = open_sae("sample"), read_activations(files[0], 384)
-    _, summary, _ = scored(dictionary, x, max_tokens=1, distortion=0.25)
+    _, summary, notes = scored(dictionary, x, max_tokens=1, distortion=0.25)
+    reached = f"quantised to an error of {summary.fvu_quantised:.4g} of the variance"
+    assert sum(reached in line and "--distortion 0.25" in line for line in notes) == 1
     assert summary.fvu_quantised == pytest.approx(0.25, abs=0.01)
     with pytest.raises(AuditError, match=r"no less than 0\.1"):
         scored(dictionary, x, distortion=0.1)
@@ -442,10 +456,90 @@ def test_refused() -> None:
 
 
 def test_one_token_is_explained_alone() -> None:
-    files = sample_activations("sample")
-    assert files is not None
-    dictionary, x = open_sae("sample"), read_activations(files[0], 384)
-    (choice,), summary, _ = scored(dictionary, x, explain=17)
-    assert choice.token == 17 and summary.choices == 1
-    with pytest.raises(AuditError, match="not among the 1000"):
-        scored(dictionary, x, explain=1000)
+    dictionary, x = open_sae("sample"), SAMPLE[:1000]
+    fitted = int(draw_tokens(1000, None, 0).others[0])
+    (choice,), summary, _ = scored(dictionary, x, explain=fitted)
+    assert choice.token == fitted and choice.alternative_count
+    # Its block is measured, and its shares are not the sample's.
+    assert summary.tokens == 200 and summary.fitted_tokens == 800
+    assert summary.choices == 0 and summary.non_unique_fraction is None
+    assert summary.agreement is None and summary.incoherence is None
+    for token, message in ((1000, "no token 1000 among 1,000"), (50, "token 50 has a norm over")):
+        with pytest.raises(AuditError, match=message):
+            scored(dictionary, with_outlier(50), explain=token)
+    with pytest.raises(AuditError, match="document of token 3 has most of the activations"):
+        documents = torch.tensor([0] * 60 + list(range(1, 41)))
+        scored(sae(np.eye(4)), np.eye(4)[[0] * 100], documents=documents, explain=3, bin_width=1)
+
+
+def with_outlier(token: int) -> torch.Tensor:
+    x = SAMPLE[:1000].float()
+    x[token] *= 100
+    return x
+
+
+def test_outliers_are_neither_measured_nor_fitted_on() -> None:
+    x = SAMPLE[:600].float()
+    x[::50] *= 100
+    choices, summary, notes = scored(open_sae("sample"), x, max_tokens=3)
+    (skipped,) = summary.skipped
+    assert (skipped.reason, skipped.count) == ("norm", 12)
+    assert skipped.positions == tuple(range(0, 600, 50))
+    assert summary.tokens + summary.fitted_tokens == 588 and summary.fvu < 0.3
+    assert any("12 activations left out with a norm over 10 times" in line for line in notes)
+    assert len(choices) == 3
+    keep = scored(open_sae("sample"), x, max_tokens=1, keep_outliers=True)[1]
+    # Dense ones are not measured, whose Gram matrices would take gigabytes.
+    assert [s.reason for s in keep.skipped] == ["l0"] and keep.fitted_tokens > 470
+
+
+def test_whole_documents_are_measured_and_the_same_as_by_mediators() -> None:
+    assert FILES is not None
+    dictionary, x = open_sae("sample"), SAMPLE[:1000]
+    documents = read_documents(FILES[0], 1000, read_tokens(FILES[1], len(SAMPLE))[:1000])
+    assert documents is not None
+    choices, summary, _ = scored(dictionary, x, documents=documents, max_tokens=8, seed=2)
+    assert summary.drawn_by == "documents"
+    measured = draw_tokens(1000, documents, 2).measured
+    assert not set(documents[measured].tolist()) & set(
+        documents[draw_tokens(1000, documents, 2).others].tolist()
+    )
+    looked = [
+        r.token
+        for r in mediators(
+            dictionary,
+            MediatorInputs(x, documents=documents),
+            MediatorOptions(max_tokens=8, seed=2, max_alternatives=0),
+        )
+        if r.type == "token"
+    ]
+    assert looked == [c.token for c in choices] and set(looked) <= set(measured.tolist())
+
+
+def test_tokens_whose_alternatives_are_not_written_count() -> None:
+    dictionary, x = open_sae("sample"), SAMPLE[:1000]
+    options = MediatorOptions(epsilons=(0.0,), max_tokens=12, min_moved=0.9)
+    records = list(mediators(dictionary, MediatorInputs(x), options))
+    assert not any(r.type == "mediator" for r in records)
+    some = [a.count > 0 for r in records if r.type == "token" for a in r.alternatives[:1]]
+    assert sum(some) > 6
+    choices, summary, _ = scored(dictionary, x, mediators=records)
+    assert not choices and summary.choices == 12
+    assert summary.non_unique_fraction == sum(some) / 12
+    assert summary.resolved_fraction is None
+
+
+def test_tokens_of_mediators_that_are_not_measured_are_said_to_be() -> None:
+    dictionary, x = open_sae("sample"), SAMPLE[:1000]
+    options = MediatorOptions(epsilons=(0.0,), max_tokens=12, max_alternatives=0, seed=1)
+    records = list(mediators(dictionary, MediatorInputs(x), options))
+    tokens = [r.token for r in records if r.type == "token"]
+    measured = set(draw_tokens(1000, None, 0).measured.tolist())
+    within = [token for token in tokens if token in measured]
+    assert 0 < len(within) < len(tokens)
+    _, summary, notes = scored(dictionary, x, mediators=records)
+    assert summary.choices == len(within)
+    assert any(f"{len(within)} of 12 tokens of --mediators are among" in line for line in notes)
+    records = [r for r in records if r.type != "token" or r.token not in measured]
+    with pytest.raises(AuditError, match=r"none of its .* tokens is among the 200 measured"):
+        scored(dictionary, x, mediators=records)

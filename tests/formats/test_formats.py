@@ -137,7 +137,7 @@ def test_tables_hold_no_workflow_command() -> None:
 def test_codes_without_error_have_nothing_to_refit() -> None:
     text = io.StringIO()
     table = MediatorsTable(Console(file=text, width=100), {})
-    table.record(MediatorsSummary("sae", 1, 0, 2.0, 0.0, 0.0, None, None, (), (), ()))
+    table.record(MediatorsSummary("sae", 1, "blocks", (), 0, 2.0, 0.0, 0.0, None, None, (), (), ()))
     table.end()
     assert "sae: 1 tokens, mean L0 2.0; the encoder's codes leave no error" in text.getvalue()
 

@@ -40,7 +40,8 @@ def score() -> ScoreSummary:
         separation=None, level=0.5, calibrated_by="random",
     )  # fmt: skip
     return ScoreSummary(
-        sae=EVIL, fitted_on="histograms", fitted_tokens=1, tokens=0, bits_per_token=1.0,
+        sae=EVIL, fitted_on="histograms", fitted_tokens=1, tokens=0, drawn_by=None,
+        skipped=(), bits_per_token=1.0,
         bits_interval=None, gate_bits=1.0, value_bits=0.0, bound_bits_per_token=1.0,
         value_range_bits=1.0, bin_width=1.0, bin_width_by="option", added_error=None,
         tail="geometric", never_observed=0, low_coverage=0, fvu=None, fvu_quantised=None,

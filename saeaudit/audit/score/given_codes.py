@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -35,24 +35,31 @@ class ListedCodes(NamedTuple):
         """Tokens that have none."""
         return sum(not count for count in self.counts.values())
 
+    @property
+    def unlisted(self) -> int:
+        """Tokens that have alternatives, of which none is listed."""
+        listed = {members[0].token for members in self.cases}
+        return sum(count > 0 and token not in listed for token, count in self.counts.items())
 
-def list_codes(records: Iterable[Record], chosen: range) -> ListedCodes:
+
+def list_codes(records: Sequence[Record], measured: Collection[int] | None) -> ListedCodes:
     """Sort records by what they are alternatives of.
 
     Args:
         records: of this SAE, checked, in their order.
-        chosen: tokens to choose on.
+        measured: tokens to choose on; all where None.
     """
     counts: dict[int, int] = {}
     listed: list[MediatorRecord] = []
     for record in records:
         if not isinstance(record, (TokenRecord, MediatorRecord)):
             continue
-        if record.token is not None and record.token not in chosen:
+        if record.token is not None and measured is not None and record.token not in measured:
             continue
         if isinstance(record, TokenRecord):
-            accurate = (a.count for a in record.alternatives if a.mode == "accuracy")
-            counts[record.token] = next(accurate, 0)
+            counts[record.token] = next(
+                a.count for a in record.alternatives if a.mode == "accuracy" and not a.epsilon
+            )
         elif record.token is None or _no_less_accurate(record):
             listed.append(record)
     cases: list[list[MediatorRecord]] = []

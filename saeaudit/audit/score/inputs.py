@@ -20,7 +20,12 @@ from saeaudit.audit.score.options import ScoreOptions
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 from saeaudit.records import MediatorRecord, Record
-from saeaudit.sources.activations import read_activations, read_tokens, sample_activations
+from saeaudit.sources.activations import (
+    read_activations,
+    read_documents,
+    read_tokens,
+    sample_activations,
+)
 from saeaudit.sources.explanations import find_explanations, find_features, load_explanations
 from saeaudit.sources.neuronpedia import FeatureStatistics, read_features
 from saeaudit.vocabulary import FETCHED, NONE, Similarity
@@ -37,6 +42,8 @@ class ScoreInputs:
     """``[N, d_in]`` of any float dtype, possibly memory-mapped."""
     tokens: Sequence[str] | None = None
     """Text of each activation."""
+    documents: Tensor | None = None
+    """``[N]`` int64: of which document each activation is, where that is known."""
     features: dict[int, FeatureStatistics] | None = None
     """An export's feature statistics; they set the prices where there are any."""
     features_from: str = "features"
@@ -84,10 +91,10 @@ def read_inputs(
         AuditError: something named is not there, damaged, or of another SAE.
     """
     mediators = _records_of(dictionary.sae, sources.mediators)
-    activations, tokens = _activations(dictionary, sources)
+    activations, tokens, documents = _activations(dictionary, sources)
     features, features_from = _features(sources, dictionary.sae)
     return ScoreInputs(
-        activations, tokens, features, features_from, mediators,
+        activations, tokens, documents, features, features_from, mediators,
         _explanations(dictionary, sources, observer),
     )  # fmt: skip
 
@@ -172,15 +179,16 @@ def _records_of(sae: str, records: Sequence[Record] | None) -> list[Record] | No
 
 def _activations(
     dictionary: Dictionary, sources: ScoreSources
-) -> tuple[Tensor | None, list[str] | None]:
+) -> tuple[Tensor | None, list[str] | None, Tensor | None]:
     path, texts = sources.activations, sources.tokens
     bundled = sample_activations(dictionary.sae)
     if path is None and bundled:
         path, texts = bundled[0], texts or bundled[1]
     if path is None:
-        return None, None
+        return None, None, None
     activations = read_activations(path, dictionary.activation_width)
-    return activations, read_tokens(texts, len(activations)) if texts else None
+    tokens = read_tokens(texts, len(activations)) if texts else None
+    return activations, tokens, read_documents(path, len(activations), tokens)
 
 
 def _features(sources: ScoreSources, sae: str) -> tuple[dict[int, FeatureStatistics] | None, str]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from saeaudit.audit.tokens import TokenOptions
 from saeaudit.errors import AuditError
-from saeaudit.vocabulary import MARGIN, MAX_TOKENS
+from saeaudit.vocabulary import MARGIN
 
 
 @dataclass(frozen=True)
-class ScoreOptions:
+class ScoreOptions(TokenOptions):
     """What is priced, and how finely."""
 
     bin_width: float | None = None
@@ -19,8 +20,6 @@ class ScoreOptions:
     """Squared error over the variance at which codes are quantised."""
     margin: float = MARGIN
     """Bits by which the shortest code must lead to be resolved."""
-    max_tokens: int = MAX_TOKENS
-    """Most tokens whose alternatives are looked at; 0 for all that are measured."""
     canonicalise: bool = False
     """Whether to go on exchanging while codes get shorter."""
     explain: int | None = None
@@ -29,11 +28,11 @@ class ScoreOptions:
     """Where to compute."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, value, low in (
             ("--bin-width", self.bin_width, 0.0),
             ("--distortion", self.distortion, 0.0),
             ("--margin", self.margin, -1e-300),
-            ("--max-tokens", self.max_tokens, -1),
             ("--explain", self.explain, -1),
         ):
             if value is not None and not (low < value < math.inf):

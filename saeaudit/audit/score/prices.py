@@ -10,10 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from saeaudit.audit.codes import Coder
+from saeaudit.audit.codes import WINDOW, Coder
 from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.audit.score.options import ScoreOptions
-from saeaudit.audit.score.window import Window, make_window
+from saeaudit.audit.score.window import Window
 from saeaudit.core.codes.codelength import Counts, Prices
 from saeaudit.core.codes.quantise import FINE, Grid, find_width
 from saeaudit.core.rows import UnitRows, spans
@@ -21,10 +21,6 @@ from saeaudit.errors import AuditError
 from saeaudit.sources.neuronpedia import FeatureStatistics
 from saeaudit.vocabulary import WidthBy
 
-WINDOW = 512
-"""Tokens encoded at once."""
-PILOT = 2048
-"""Tokens that the width of the bins is chosen on."""
 ETA = 0.01
 """Share of the SAE's own squared error that quantising may add."""
 MIN_SAMPLES = 5
@@ -102,7 +98,7 @@ def choose_width(coder: Coder, pilot: Window, options: ScoreOptions) -> Width:
 
 
 def fit_activations(
-    coder: Coder, activations: Tensor, options: ScoreOptions, *, first: int = 0,
+    coder: Coder, activations: Tensor, tokens: Tensor, width: Width, *,
     joint: Iterable[tuple[int, ...]] = (), observer: Observer = SILENT,
 ) -> Fitted:  # fmt: skip
     """Fit prices on activations, read once.
@@ -110,33 +106,32 @@ def fit_activations(
     Args:
         coder: the SAE.
         activations: ``[N, d_in]`` of any float dtype.
-        options: as for `choose_width`.
-        first: number of the first activation.
+        tokens: ``[m]`` int64: which of them.
+        width: of the bins.
         joint: sets of live features whose on/off patterns to count.
         observer: is told how far it is.
 
     Raises:
         AuditError: activations that are not finite, or too few of them.
     """
-    width = choose_width(coder, make_window(coder, activations[:PILOT], first), options)
     counts = Counts(Grid(width.value, coder.thresholds))
     live = coder.units.live
     rows = {f: torch.searchsorted(live, live.new_tensor(f)) for f in joint}
     tables = {f: torch.zeros(2 ** len(f), dtype=torch.float64) for f in rows}
-    for number, (start, stop) in enumerate(spans(len(activations), WINDOW)):
-        codes = coder.encode(activations, torch.arange(start, stop)).codes
+    for number, (start, stop) in enumerate(spans(len(tokens), WINDOW)):
+        codes = coder.encode(activations, tokens[start:stop]).codes
         token, index = (codes > 0).nonzero().unbind(1)
         counts.add(index, codes[token, index], len(codes), half=number % 2)
         for features, table in tables.items():
             on = (codes[:, rows[features]] > 0).long().cpu()
             pattern = (on * 2 ** torch.arange(len(features))).sum(1)
             table += torch.bincount(pattern, minlength=len(table))
-        observer.step("pricing", stop / len(activations))
+        observer.step("pricing", stop / len(tokens))
     prices = _at_three_widths(counts)
     mean = float(prices[0].samples.sum()) / max(coder.units.count, 1)
     if mean < MIN_SAMPLES:
         raise AuditError(
-            f"too few tokens: on {len(activations):,} a feature fires {mean:.2g} times on average, "
+            f"too few tokens: on {len(tokens):,} a feature fires {mean:.2g} times on average, "
             f"and at least {MIN_SAMPLES} are needed to price values",
             where=coder.dictionary.sae,
             hint="more activations",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from operator import attrgetter
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-from saeaudit.audit.codes import Coder, misfit_note, unit_thresholds
+from saeaudit.audit.codes import Coder, unit_thresholds
 from saeaudit.audit.observer import Observer
 from saeaudit.audit.score.given_codes import (
     ListedCodes,
@@ -19,15 +19,14 @@ from saeaudit.audit.score.given_codes import (
 from saeaudit.audit.score.inputs import CheckedInputs
 from saeaudit.audit.score.options import ScoreOptions
 from saeaudit.audit.score.prices import (
-    PILOT,
-    WINDOW,
     Fitted,
     Width,
     choose_width,
     fit_activations,
     fit_histograms,
 )
-from saeaudit.audit.score.records import Setting, choice_records, token_batch
+from saeaudit.audit.score.records import Batch, Setting, choice_records, token_batch
+from saeaudit.audit.score.split import Split, split_activations
 from saeaudit.audit.score.tally import ScoreTally
 from saeaudit.audit.score.window import PricedWindow, make_window, price_window
 from saeaudit.core.codes.choose import Chooser
@@ -35,12 +34,7 @@ from saeaudit.core.codes.codelength import LOW_COVERAGE, Prices
 from saeaudit.core.rows import UnitRows, spans
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
-from saeaudit.records import ChoiceRecord, ScoreSummary
-
-MEASURED = 0.2
-"""Share of the activations, the first ones, that is measured; the rest is fitted on."""
-LEAST = 10
-"""Fewest activations that can be parted."""
+from saeaudit.records import ChoiceRecord, ScoreSummary, TokenRecord
 
 
 def score(
@@ -58,65 +52,77 @@ def score(
         A choice for each token or example, the summary.
 
     Raises:
-        AuditError: too few tokens, no encoder, input that is not finite.
+        AuditError: too few tokens, no encoder, input that is not finite, tokens that are none of
+            those measured.
     """
-    tokens = _part_tokens(inputs, options, dictionary.sae)
-    listed = list_codes(inputs.mediators or (), tokens.chosen)
-    plan = _make_plan(dictionary, inputs, tokens.measured, listed, options, observer)
+    coder = Coder(dictionary, options.device) if inputs.activations is not None else None
+    split = split_activations(coder, inputs, options, observer) if coder else None
+    listed = _list_codes(inputs, split, options, observer)
+    if coder and split and inputs.features is None:
+        plan = _plan_activations(coder, inputs, split, listed, options, observer)
+    else:
+        width = _histogram_width(coder, split, options)
+        plan = _plan_histograms(dictionary, inputs, width)
     chooser = Chooser(plan.units, plan.fitted.prices, options.margin)
     setting = Setting(dictionary, chooser, inputs.explanations, plan.fitted.joint, inputs.tokens)
     tally = ScoreTally(setting, plan.fitted)
-    searched = range(0) if inputs.mediators is not None else tokens.chosen
+    # Shares of one token say nothing: a choice that is explained is not added up.
+    settle = _hand_on if options.explain is not None else tally.add_choices
     for priced in plan.windows:
         tally.add_window(priced)
         choices: list[ChoiceRecord] = []
-        for numbers, fit, group in priced.window.groups(plan.units, searched):
+        for tokens, fit, group in priced.window.groups(plan.units, plan.searched):
             enter = priced.window.enter
             alternatives = chooser.alternatives(fit, group.error, enter)
             if options.canonicalise:
                 canonical = chooser.canonical(fit, group, enter)
                 tally.add_canonical(canonical)
-            batch = token_batch(setting, numbers, group, alternatives)
-            choices += tally.add_choices(batch, choice_records(setting, batch))
+            batch = token_batch(setting, tokens, group, alternatives)
+            choices += settle(batch, choice_records(setting, batch))
         yield from sorted(choices, key=attrgetter("token"))
     for batch in listed_batches(listed, setting):
-        yield from tally.add_choices(batch, choice_records(setting, batch))
-    tally.add_unique(listed.unique)
-    summary = tally.summary()
-    if summary.fvu is not None and summary.fvu > 1:
-        observer.note(misfit_note(summary.fvu))
+        yield from settle(batch, choice_records(setting, batch))
+    if options.explain is None:
+        tally.add_unwritten(listed.unique, listed.unlisted)
+    summary = tally.summary(split)
+    if options.distortion is not None and summary.fvu_quantised is not None:
+        observer.note(
+            f"{dictionary.sae}: quantised to an error of {summary.fvu_quantised:.4g} of the "
+            f"variance on the tokens measured (--distortion {options.distortion:g})"
+        )
     yield summary
 
 
-class _Tokens(NamedTuple):
-    """What is done with activations, by their numbers."""
-
-    measured: int
-    """So many are measured, the first ones; prices are fitted on the others."""
-    chosen: range
-    """Those, of the ones measured, that are chosen on."""
+def _hand_on(_: Batch, records: Iterator[ChoiceRecord]) -> Iterator[ChoiceRecord]:
+    return records
 
 
-def _part_tokens(inputs: CheckedInputs, options: ScoreOptions, sae: str) -> _Tokens:
-    count = 0 if inputs.activations is None else len(inputs.activations)
-    if inputs.features is not None:
-        return _Tokens(0, range(sys.maxsize))  # whatever examples are of
-    if count < LEAST:
+def _list_codes(
+    inputs: CheckedInputs, split: Split | None, options: ScoreOptions, observer: Observer
+) -> ListedCodes:
+    """Sort the records of mediators, and say where their tokens are not measured.
+
+    Raises:
+        AuditError: none of their tokens is.
+    """
+    records = inputs.mediators or ()
+    if split is None or inputs.features is not None:
+        return list_codes(records, None)
+    tokens = [record.token for record in records if isinstance(record, TokenRecord)]
+    measured = set((split.measured if options.explain is None else split.chosen).tolist())
+    within = sum(token in measured for token in tokens)
+    if tokens and not within:
         raise AuditError(
-            f"too few tokens: {count}; some are fitted on and the others measured",
-            where=sae,
-            hint="more activations",
+            f"none of its {len(tokens):,} tokens is among the {len(measured):,} measured",
+            where="--mediators",
+            hint=f"mediators --seed {options.seed} looks at those first",
         )
-    measured = int(MEASURED * count)
-    if options.explain is None:
-        return _Tokens(measured, range(min(measured, options.max_tokens or measured)))
-    if options.explain >= measured:
-        raise AuditError(
-            f"token {options.explain} is not among the {measured} that are measured",
-            where="--explain",
-            hint="prices are fitted on the others",
+    if within < len(tokens) and options.explain is None:
+        observer.note(
+            f"{within:,} of {len(tokens):,} tokens of --mediators are among those measured, and "
+            "chosen on"
         )
-    return _Tokens(measured, range(options.explain, options.explain + 1))
+    return list_codes(records, measured)
 
 
 class _Plan(NamedTuple):
@@ -127,42 +133,55 @@ class _Plan(NamedTuple):
     fitted: Fitted
     windows: Iterable[PricedWindow]
     """Tokens that are measured, made as they are asked for."""
+    searched: Tensor
+    """Positions of those whose alternatives are looked for."""
 
 
-def _make_plan(
-    dictionary: Dictionary, inputs: CheckedInputs, measured: int, listed: ListedCodes,
-    options: ScoreOptions, observer: Observer,
+def _plan_activations(
+    coder: Coder, inputs: CheckedInputs, split: Split, listed: ListedCodes, options: ScoreOptions,
+    observer: Observer,
 ) -> _Plan:  # fmt: skip
-    """Fit prices, on all activations but those that are measured, or on an export's histograms."""
-    width = None if options.bin_width is None else Width(options.bin_width, "option")
-    activations, features = inputs.activations, inputs.features
-    if activations is not None:
-        coder = Coder(dictionary, options.device)
-        if features is None:
-            fitted = fit_activations(
-                coder, activations[measured:], options, first=measured,
-                joint=listed.exchanged_sets(), observer=observer,
-            )  # fmt: skip
-            _note_seldom(fitted.prices[0], len(activations) - measured, observer)
-            return _Plan(
-                coder.units,
-                fitted,
-                _windows(coder, fitted.prices[0], activations[:measured], observer),
-            )
-        width = choose_width(coder, make_window(coder, activations[:PILOT], 0), options)
+    """Fit prices on the activations that are not measured."""
+    width = _choose_width(coder, split, options)
+    fitted = fit_activations(
+        coder, split.activations, split.fitted, width, joint=listed.exchanged_sets(),
+        observer=observer,
+    )  # fmt: skip
+    _note_seldom(fitted.prices[0], len(split.fitted), observer)
+    searched = split.chosen if inputs.mediators is None else split.chosen[:0]
+    return _Plan(coder.units, fitted, _windows(coder, split, fitted.prices[0], observer), searched)
+
+
+def _plan_histograms(dictionary: Dictionary, inputs: CheckedInputs, width: Width | None) -> _Plan:
+    """Fit prices on an export's histograms."""
     live = dictionary.live(include_collapsed=True)
     units = UnitRows(dictionary.weights.decoder, live, dictionary.norms[live])
     thresholds = unit_thresholds(dictionary, live)
-    fitted = fit_histograms(units, thresholds, features or {}, inputs.features_from, width)
-    return _Plan(units, fitted, ())
+    features = inputs.features or {}
+    fitted = fit_histograms(units, thresholds, features, inputs.features_from, width)
+    return _Plan(units, fitted, (), torch.empty(0, dtype=torch.int64))
+
+
+def _choose_width(coder: Coder, split: Split, options: ScoreOptions) -> Width:
+    return choose_width(coder, make_window(coder, split.activations, split.pilot), options)
+
+
+def _histogram_width(
+    coder: Coder | None, split: Split | None, options: ScoreOptions
+) -> Width | None:
+    """The width that activations or options give; None leaves it to the histograms."""
+    if coder and split:
+        return _choose_width(coder, split, options)
+    return None if options.bin_width is None else Width(options.bin_width, "option")
 
 
 def _windows(
-    coder: Coder, prices: Prices, activations: Tensor, observer: Observer
+    coder: Coder, split: Split, prices: Prices, observer: Observer
 ) -> Iterator[PricedWindow]:
-    for start, stop in spans(len(activations), WINDOW):
-        yield price_window(make_window(coder, activations[start:stop], start), prices)
-        observer.step("choosing", stop / len(activations))
+    for start, stop in spans(len(split.measured), split.window):
+        window = make_window(coder, split.activations, split.measured[start:stop])
+        yield price_window(window, prices)
+        observer.step("choosing", stop / len(split.measured))
 
 
 def _note_seldom(prices: Prices, tokens: int, observer: Observer) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from saeaudit.audit.score.incoherence import Incoherence, IncoherenceTally
 from saeaudit.audit.score.prices import Fitted
 from saeaudit.audit.score.records import Batch, Exchanges, Setting
+from saeaudit.audit.score.split import Split
 from saeaudit.audit.score.window import PricedWindow
 from saeaudit.core.codes.choose import CanonicalCodes
 from saeaudit.core.codes.codelength import LOW_COVERAGE, bound
@@ -38,7 +39,7 @@ class ScoreTally:
         self._l0 = self._tokens = 0
         self._error = self._quantised = self._squares = 0.0
         self._sum: Tensor | None = None
-        self._choices = self._unique = self._resolved = 0
+        self._choices = self._unique = self._unlisted = self._resolved = 0
         self._agree = {"l1": 0, "l2": 0, "error": 0, "encoder": 0}
         self._priced = self._encoder_known = 0
         self._disagreements: list[tuple[float, float]] = []
@@ -84,10 +85,16 @@ class ScoreTally:
         if record.disagreement is not None:
             self._disagreements.append((record.disagreement, record.moved or 0.0))
 
-    def add_unique(self, count: int) -> None:
-        """Add tokens without alternatives, of which there is no record."""
-        self._choices += count
-        self._unique += count
+    def add_unwritten(self, unique: int, unlisted: int) -> None:
+        """Add tokens of which there is no choice.
+
+        Args:
+            unique: those without alternatives.
+            unlisted: those that have alternatives, none of which is known.
+        """
+        self._choices += unique + unlisted
+        self._unique += unique
+        self._unlisted += unlisted
 
     def add_exchanges(self, cases: int, exchanges: Exchanges) -> None:
         """Add the exchanges that some cases allow, to see which disagree."""
@@ -145,8 +152,12 @@ class ScoreTally:
             encoder=self._agree["encoder"] / known if known else None,
         )
 
-    def summary(self) -> ScoreSummary:
-        """Return the summary of everything added."""
+    def summary(self, split: Split | None) -> ScoreSummary:
+        """Return the summary of everything added.
+
+        Args:
+            split: how its activations were split, where there are any.
+        """
         fitted, prices = self._fitted, self._fitted.prices[0]
         n = self._tokens
         interval = None
@@ -166,12 +177,15 @@ class ScoreTally:
         if self._incoherence is not None:
             incoherence = self._incoherence.figures(self._unique)
         every = incoherence.shares[0] if incoherence.shares else None
+        decided = ambiguous - self._unlisted
         fired = prices.observed
         return ScoreSummary(
             sae=self._dictionary.sae,
             fitted_on="activations" if n else "histograms",
             fitted_tokens=round(prices.tokens),
             tokens=n,
+            drawn_by=split.drawn_by if split and n else None,
+            skipped=split.skipped if split else (),
             bits_per_token=mean,
             bits_interval=interval,
             gate_bits=gates,
@@ -189,7 +203,7 @@ class ScoreTally:
             mean_l0=l0,
             choices=self._choices,
             non_unique_fraction=ambiguous / self._choices if self._choices else None,
-            resolved_fraction=self._resolved / ambiguous if ambiguous else None,
+            resolved_fraction=self._resolved / decided if decided else None,
             agreement=self._agreement(),
             canonical=self._canonical_summary(),
             disagreements=self._disagreement_summary(),

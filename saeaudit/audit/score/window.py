@@ -20,6 +20,8 @@ from saeaudit.core.rows import UnitRows, spans
 
 GRAM_PLACES = 4096
 """Places (tokens times active features) whose rows are held at once."""
+GRAM_CELLS = 1 << 25
+"""Entries of a window's Gram matrices: 256 MiB."""
 GROUP_PLACES = 1024
 """Places in one group of tokens whose alternatives are looked for together."""
 
@@ -28,8 +30,8 @@ GROUP_PLACES = 1024
 class Window:
     """B tokens: activations, the SAE's codes of them, and the errors of codes on its supports."""
 
-    first: int
-    """Number of the first token."""
+    tokens: Tensor
+    """``[B]`` int64: their positions among the activations, ascending."""
     x: Tensor
     """``[B, d_in]`` activations."""
     rows: Tensor
@@ -69,22 +71,21 @@ class Window:
         centres = grid.centre(flat, bins).view_as(self.codes)
         return self.errors_of(centres * (self.rows >= 0))
 
-    def groups(self, units: UnitRows, tokens: range) -> Iterator[tuple[Tensor, Fit, Group]]:
-        """Tokens of a range by like support size, each group made as it is asked for.
+    def groups(self, units: UnitRows, tokens: Tensor) -> Iterator[tuple[Tensor, Fit, Group]]:
+        """Tokens by like support size, each group made as it is asked for.
 
         Args:
             units: live rows.
-            tokens: numbers, of which those in the window count.
+            tokens: ``[m]`` int64 positions, of which those in the window count.
 
         Yields:
-            Numbers ``[B]`` int64, their least squares on their supports, the SAE's codes of them.
+            Positions ``[B]``, their least squares on their supports, the SAE's codes of them.
         """
-        within = range(max(self.first, tokens.start), min(self.first + len(self.x), tokens.stop))
-        numbers = torch.tensor(within, dtype=torch.int64, device=self.rows.device)
-        places = numbers - self.first
-        sizes = (self.rows[places] >= 0).sum(1)
+        places = torch.isin(self.tokens, tokens).nonzero().squeeze(1)
+        sizes = (self.rows[places.to(self.rows.device)] >= 0).sum(1).cpu()
         for order in batches(sizes, GROUP_PLACES):
-            yield numbers[order], *self._fit(units, places[order])
+            group = places[order]
+            yield self.tokens[group], *self._fit(units, group.to(self.rows.device))
 
     def _fit(self, units: UnitRows, places: Tensor) -> tuple[Fit, Group]:
         width = int((self.rows[places] >= 0).sum(1).max())
@@ -94,13 +95,24 @@ class Window:
         return fit, Group(rows, codes, (fit.target - decoded).square().sum(1))
 
 
-def make_window(coder: Coder, activations: Tensor, first: int) -> Window:
-    """Encode activations ``[B, d_in]`` of any float dtype, the first of which has number `first`.
+def window_size(l0: Tensor, most: int) -> int:
+    """How many tokens to take at once, at most `most`, so that their Gram matrices are bounded.
+
+    Args:
+        l0: ``[m]`` int64: active features of the tokens, of which the most decide.
+        most: where they are few.
+    """
+    widest = int(l0.max()) if len(l0) else 0
+    return max(1, min(most, GRAM_CELLS // max(1, widest**2)))
+
+
+def make_window(coder: Coder, activations: Tensor, tokens: Tensor) -> Window:
+    """Encode some tokens ``[B]`` int64 of the activations ``[N, d_in]`` of any float dtype.
 
     Raises:
         AuditError: one is not finite, or has codes that are not finite.
     """
-    encoded = coder.encode(activations, torch.arange(len(activations)))
+    encoded = coder.encode(activations, tokens)
     codes, rows = active_codes(encoded.codes)
     grams, moments = [], []
     for start, stop in spans(len(rows), max(1, GRAM_PLACES // max(rows.shape[1], 1))):
@@ -108,7 +120,7 @@ def make_window(coder: Coder, activations: Tensor, first: int) -> Window:
         grams.append(fit.supports.gram)
         moments.append(fit.moment)
     return Window(
-        first, encoded.x, rows, codes, encoded.target, encoded.worth,
+        tokens, encoded.x, rows, codes, encoded.target, encoded.worth,
         torch.cat(grams), torch.cat(moments), coder.enter,
     )  # fmt: skip
 

@@ -194,14 +194,17 @@ def test_a_range_coder_needs_as_many_bits() -> None:
     from saeaudit import open as open_sae
     from saeaudit.audit.codes import Coder
     from saeaudit.audit.score.options import ScoreOptions
-    from saeaudit.audit.score.prices import fit_activations
+    from saeaudit.audit.score.prices import choose_width, fit_activations
+    from saeaudit.audit.score.window import make_window
     from saeaudit.sources.activations import read_activations, sample_activations
 
     files = sample_activations("sample")
     assert files is not None
     x = read_activations(files[0], 384)
     coder = Coder(open_sae("sample"), "cpu")
-    fitted = fit_activations(coder, x[1000:], ScoreOptions(), first=1000)
+    tokens = torch.arange(1000, len(x))
+    width = choose_width(coder, make_window(coder, x, tokens[:2048]), ScoreOptions())
+    fitted = fit_activations(coder, x, tokens, width)
     prices = fitted.prices[0]
     codes = coder.encode(x, torch.arange(400)).codes
     on = (codes > 0).to(torch.int32).numpy()

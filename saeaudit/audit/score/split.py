@@ -1,0 +1,110 @@
+"""Which activations prices are fitted on, which are measured by them, and which are chosen on."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from saeaudit.audit.codes import WINDOW, Coder
+from saeaudit.audit.observer import Observer
+from saeaudit.audit.score.inputs import CheckedInputs
+from saeaudit.audit.score.options import ScoreOptions
+from saeaudit.audit.score.window import window_size
+from saeaudit.audit.tokens import PILOT, Sieve, draw_tokens
+from saeaudit.errors import AuditError
+from saeaudit.records import Skipped
+from saeaudit.vocabulary import Parts
+
+FEWEST = 10
+"""Fewest activations that can be split."""
+
+
+class Split(NamedTuple):
+    """Activations, and positions among them, int64 and ascending."""
+
+    activations: Tensor
+    """``[N, d_in]`` of any float dtype."""
+    pilot: Tensor
+    """The width of the bins is chosen on these."""
+    fitted: Tensor
+    """Prices are fitted on these; none with an export's histograms, nor of those that follow."""
+    measured: Tensor
+    """Codes of these are priced."""
+    chosen: Tensor
+    """Of those measured, the ones whose alternatives are chosen between."""
+    window: int
+    """How many are measured at once."""
+    drawn_by: Parts
+    """Whether whole documents are measured, or blocks of neighbours."""
+    skipped: tuple[Skipped, ...]
+    """What was left out."""
+
+
+def split_activations(
+    coder: Coder, inputs: CheckedInputs, options: ScoreOptions, observer: Observer
+) -> Split | None:
+    """Draw the activations that are measured, a fifth of the documents; the others are fitted on.
+
+    Args:
+        coder: the SAE.
+        inputs: of this SAE.
+        options: say how many are chosen on, or which one.
+        observer: is told how far it is, and what a user should read.
+
+    Returns:
+        None where there are no activations.
+
+    Raises:
+        AuditError: too few activations, one that is not finite, or a token to explain
+            that there is not, that is left out, or whose document is too long.
+    """
+    activations, explained = inputs.activations, options.explain
+    if activations is None:
+        return None
+    if inputs.features is None:
+        _check_count(len(activations), explained, coder.dictionary.sae)
+    draw = draw_tokens(len(activations), inputs.documents, options.seed, measured=explained)
+    sieve = Sieve(coder, activations, draw, options, observer)
+    if inputs.features is None:
+        if len(draw.measured) > len(draw.others):
+            raise AuditError(
+                f"the document of token {explained} has most of the activations: too few are left "
+                "to fit prices on",
+                where="--explain",
+                hint="activations of more documents",
+            )
+        measured = sieve.take(draw.measured)
+        fitted = sieve.without_outliers(draw.others)
+        pilot = sieve.sparse(fitted[:PILOT])
+        sieve.tell(len(measured) + len(fitted))
+    else:
+        pilot = sieve.take(draw.order, PILOT)
+        measured = fitted = pilot[:0]
+    chosen = measured[: options.max_tokens or None]
+    if explained is not None:
+        sieve.check_usable(explained, "--explain")
+        chosen = measured[measured == explained]
+    return Split(
+        activations,
+        pilot[: window_size(sieve.l0(pilot), PILOT)].sort().values,
+        fitted.sort().values,
+        measured.sort().values,
+        chosen.sort().values,
+        window_size(sieve.l0(measured), WINDOW),
+        draw.by,
+        sieve.skipped(),
+    )
+
+
+def _check_count(count: int, explained: int | None, sae: str) -> None:
+    if count < FEWEST:
+        raise AuditError(
+            f"too few tokens: {count}; some are fitted on and the others measured",
+            where=sae,
+            hint="more activations",
+        )
+    if explained is not None and explained >= count:
+        raise AuditError(
+            f"there is no token {explained} among {count:,} activations", where="--explain"
+        )
