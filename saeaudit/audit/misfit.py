@@ -15,6 +15,8 @@ TRIED = 256
 """Activations whose error is measured."""
 SCALED = 64
 """Of these, on how many other scales are tried."""
+FEWEST = 10
+"""Fewer activations say nothing of a variance."""
 POOR = 0.8
 """An SAE of these activations leaves less of their variance."""
 DENSE = 10.0
@@ -73,8 +75,8 @@ def tell_misfit(
 
 
 def _error_share(coder: Coder, x: Tensor) -> float:
-    """Squared error over the variance of activations ``[m, d_in]``; NaN where either has none."""
-    if len(x) < 2:
+    """Squared error over the variance of activations ``[m, d_in]``; NaN where that says nothing."""
+    if len(x) < FEWEST:
         return math.nan
     error = float((coder.encoder.decode(coder.encoder.codes(x), x) - x).square().sum())
     variance = float((x - x.mean(0)).square().sum())

@@ -238,7 +238,8 @@ class EncoderSummary:
     support_agreement: float
     """Mean share of active features in common with the SAE's own encoder (Jaccard index)."""
     more_accurate: float
-    """Share of tokens on which these codes have less error than the SAE's own encoder's."""
+    """Share of tokens on which these codes have less squared error than the SAE's own encoder's, by
+    more than a thousandth of it: codes that were kept in 16 or 32 bits differ by less."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 
 from saeaudit import AuditError
 from saeaudit import open as open_sae
-from saeaudit.audit.mediators.inputs import MediatorInputs
+from saeaudit.audit.mediators.inputs import SAME_DECODER, MediatorInputs, decoder_distance
 from saeaudit.audit.mediators.options import MediatorOptions
 from saeaudit.audit.mediators.run import mediators
 from saeaudit.audit.scan.run import scan
@@ -412,6 +412,30 @@ def test_other_encoders_are_compared_on_one_decoder() -> None:
     assert by["omp"].fvu < by["encoder"].fvu_refit < by["encoder"].fvu
     assert by["omp"].fvu == pytest.approx(by["omp"].fvu_refit)
     assert 0 < by["omp"].support_agreement < 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_an_sae_s_own_codes_are_no_more_accurate(dtype: torch.dtype) -> None:
+    dictionary = open_sae("sample")
+    x = read_activations(sample_activations("sample")[0], 384)[:40]
+    encode = make(dictionary)
+    kept = torch.stack([torch.from_numpy(encode(row)) for row in x]).to(dtype)
+    codes = {"kept": lambda n: kept[n].double(), "nnomp": None}
+    _, _, summary = looked(dictionary, x, codes=codes, max_alternatives=0)
+    by = {e.name: e.more_accurate for e in summary.encoders}
+    assert by["encoder"] == by["kept"] == 0 and by["nnomp"] > 0.9
+
+
+def test_decoders_are_the_same_or_not() -> None:
+    rows = np.random.default_rng(0).normal(size=(20, 6)).astype(np.float32)
+    first = opened(rows)
+    assert decoder_distance(opened(torch.from_numpy(rows).bfloat16()), first) < SAME_DECODER
+    assert decoder_distance(opened(1.02 * rows), first) == pytest.approx(0.02, rel=1e-3)
+    assert decoder_distance(opened(rows[::-1].copy()), first) > 1
+    broken = rows.copy()
+    broken[3, 2] = np.nan
+    assert not decoder_distance(opened(broken), first) <= SAME_DECODER
+    assert decoder_distance(opened(broken), opened(broken)) == 0
 
 
 def test_what_cannot_be_used_is_refused() -> None:

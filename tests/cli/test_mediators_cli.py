@@ -56,6 +56,8 @@ def test_errors_are_one_line(cli: Cli, tmp_path: Path) -> None:
     x = save(tmp_path, "x.npy", RNG.normal(size=(3, 4)).astype(np.float16))
     nan = save(tmp_path, "nan.npy", np.array([[0.0, 1, 2, np.nan]]))
     empty = save(tmp_path, "empty.npy", np.zeros((0, 4), np.float32))
+    (tmp_path / "other").mkdir()
+    rival = sae(tmp_path / "other", RNG.normal(size=(6, 4)))
     wide = save(tmp_path, "wide.npy", np.zeros((3, 7), np.float32))
     negative = save(tmp_path, "negative.npy", -np.ones((3, 6), np.float32))
     (tmp_path / "words.jsonl").write_text("some words\n")
@@ -73,6 +75,7 @@ def test_errors_are_one_line(cli: Cli, tmp_path: Path) -> None:
         ((file, "--activations", x, "--codes", negative), "a code of -1"),
         ((file, "--activations", x, "--codes", wide), "codes of shape [3, 7]"),
         ((file, "--activations", x, "--encoder", "sample"), "2048 features x 384"),
+        ((file, "--activations", x, "--encoder", rival), "its decoder is another"),
         ((file, "--activations", x, "--epsilon", "-1"), "--epsilon"),
         ((file, "--scan", "words.jsonl"), "line 1 is not a record"),
         ((file, "--scan", "other.jsonl"), "a scan of sample"),
@@ -83,6 +86,16 @@ def test_errors_are_one_line(cli: Cli, tmp_path: Path) -> None:
         assert done.returncode == 2, (arguments, done.stderr)
         assert len(lines) == 1 and said in lines[0], (arguments, lines)
         assert not (tmp_path / "out.jsonl").exists() and not list(tmp_path.glob(".out*"))
+
+
+def test_codes_that_leave_no_error_are_shown(cli: Cli, tmp_path: Path) -> None:
+    file = sae(tmp_path, np.eye(4))
+    x = save(tmp_path, "x.npy", np.abs(RNG.normal(size=(20, 4))))
+    done = cli("mediators", file, "--activations", x, "--codes", "nnomp", "--encoder", file)
+    assert done.returncode == 0, done.stderr
+    assert b"leave no error" in done.stderr and b"Traceback" not in done.stderr
+    (summary,) = (r for r in map(json.loads, done.stdout.splitlines()) if r["type"] == "summary")
+    assert summary["refit_gap"] is None and summary["fvu_encoder"] == pytest.approx(0, abs=1e-9)
 
 
 def test_activations_of_another_hook_are_noticed(cli: Cli, tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from saeaudit.vocabulary import Mode
 
 PLACES = 1024
 """Places (tokens times active features) in one batch of swaps."""
+CLEARLY = 1e-3
+"""Share of an error by which a smaller one must differ: codes kept in 16 or 32 bits differ less."""
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 
@@ -72,7 +74,7 @@ class Comparison(NamedTuple):
     agreement: Tensor
     """Jaccard index of its support and that of the SAE's codes."""
     better: Tensor
-    """Whether its error is less than that of the SAE's codes."""
+    """Whether its error is less than that of the SAE's codes by more than `CLEARLY` of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,7 +204,7 @@ class Batch:
             error=error * self.worth,
             refit=Fit(supports, self.target).error * self.worth,
             agreement=torch.where(union > 0, shared / union.clamp(min=1), 1.0),
-            better=error < self.encoder_error,
+            better=error < (1 - CLEARLY) * self.encoder_error,
         )
 
     def best_exchanges(self) -> tuple[list[int], list[int]]:

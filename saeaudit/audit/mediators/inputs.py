@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from saeaudit.audit.codes import make_encoder
 from saeaudit.audit.open import open_single
+from saeaudit.core.budget import DEFAULT
+from saeaudit.core.rows import spans
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 from saeaudit.records import DictionaryRecord, Record
@@ -28,6 +31,9 @@ from saeaudit.vocabulary import FETCHED, NONE
 
 PURSUITS = {"omp": False, "nnomp": True}
 """Built-in pursuits by name: whether codes are non-negative."""
+
+SAME_DECODER = 0.01
+"""Rows may differ by this share of their norms: bfloat16 rounds to 0.004."""
 
 Codes = Callable[[Tensor], Tensor]
 """Codes ``[m, F]`` of the activations ``[m]`` int64."""
@@ -147,8 +153,29 @@ def _codes(
                 where=f"--encoder {target}",
                 hint="codes are compared on one decoder",
             )
+        apart = decoder_distance(other, dictionary)
+        if not apart <= SAME_DECODER:
+            raise AuditError(
+                f"its decoder is another: rows differ by {apart:.2g} of their norms",
+                where=f"--encoder {target}",
+                hint=f"codes are compared on the decoder of {dictionary.sae}",
+            )
         codes[target] = _encoder_codes(other, activations, device, f"--encoder {target}")
     return codes
+
+
+def decoder_distance(first: Dictionary, second: Dictionary) -> float:
+    """How far two decoders ``[F, d]`` are apart, over the norm of the second's live rows.
+
+    NaN where the first has a row that is not finite among these.
+    """
+    live = second.live(include_collapsed=True)
+    square = 0.0
+    for start, stop in spans(len(live), DEFAULT.exact_rows(second.d_in, live.device)):
+        rows = live[start:stop]
+        one, other = (d.weights.decoder[rows].double() for d in (first, second))
+        square += float((one - other).square().sum())
+    return math.sqrt(square / float(second.norms[live].square().sum()))
 
 
 def _encoder_codes(dictionary: Dictionary, activations: Tensor, device: str, where: str) -> Codes:
