@@ -21,7 +21,7 @@ def summary() -> MediatorsSummary:
     """The summary of ``saeaudit mediators sample --max-tokens 200``."""
     options = saeaudit.MediatorOptions(max_tokens=TOKENS, max_alternatives=0)
     sample = saeaudit.open("sample")
-    inputs = read_inputs(sample, MediatorSources(), options)
+    inputs = read_inputs(sample, MediatorSources(), options.device)
     *_, last = saeaudit.mediators(sample, inputs, options)
     assert isinstance(last, MediatorsSummary)
     return last

@@ -88,16 +88,6 @@ def test_errors_are_one_line(cli: Cli, tmp_path: Path) -> None:
         assert not (tmp_path / "out.jsonl").exists() and not list(tmp_path.glob(".out*"))
 
 
-def test_codes_that_leave_no_error_are_shown(cli: Cli, tmp_path: Path) -> None:
-    file = sae(tmp_path, np.eye(4))
-    x = save(tmp_path, "x.npy", np.abs(RNG.normal(size=(20, 4))))
-    done = cli("mediators", file, "--activations", x, "--codes", "nnomp", "--encoder", file)
-    assert done.returncode == 0, done.stderr
-    assert b"leave no error" in done.stderr and b"Traceback" not in done.stderr
-    (summary,) = (r for r in map(json.loads, done.stdout.splitlines()) if r["type"] == "summary")
-    assert summary["refit_gap"] is None and summary["fvu_encoder"] == pytest.approx(0, abs=1e-9)
-
-
 def test_activations_of_another_hook_are_noticed(cli: Cli, tmp_path: Path) -> None:
     file = sae(tmp_path, np.eye(4))
     x = save(tmp_path, "x.npy", RNG.normal(size=(20, 4)) - 5)

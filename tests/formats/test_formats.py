@@ -157,7 +157,7 @@ def test_codes_stand_side_by_side_with_all_their_labels() -> None:
     table = MediatorsTable(Console(file=text, width=100), texts)
     for record in (looser, smaller, replace(written, change=0.5), written):
         table.record(record)
-    table.record(MediatorsSummary("sae", 3, 0, 4.0, 0.1, 0.1, 0.9, 0.2, (), (), ()))
+    table.record(MediatorsSummary("sae", 3, None, (), 0, 4.0, 0.1, 0.1, 0.9, 0.2, (), (), ()))
     table.end()
     lines = text.getvalue().splitlines()
     first = lines.index("token 4 '[red] x': 3 for 2 (refit, tolerance 0), a change of 125.0%")
