@@ -70,8 +70,10 @@ def _affordable(screens: Screens) -> int:
 def _listed_rivals(screens: Screens, edges: Edges, best: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Listed entries that may exceed a row's `best`: int64 rows and partners, some at a time."""
     for start, stop in spans(len(edges.i), screens.units.budget.entries):
-        i, j = edges.i[start:stop].long(), edges.j[start:stop].long()
-        cosine = edges.cosine[start:stop]
+        i, j, cosine = edges.i[start:stop], edges.j[start:stop], edges.cosine[start:stop]
+        most = cosine.abs() + (screens.quick.slack + MARGIN)
+        near = most >= torch.minimum(best[i], best[j])
+        i, j, cosine = i[near].long(), j[near].long(), cosine[near]
         most = cosine.abs() + screens.quick.off_by(i, j, cosine)
         ends = []
         for row, partner in ((i, j), (j, i)):
