@@ -34,7 +34,7 @@ def screens(made: UnitRows, name: str, second: torch.dtype) -> Screens:
 def swept(quick: Screen, floor: float) -> tuple[Edges, Ranked, torch.Tensor]:
     """The edges above a floor, and each row's largest estimate."""
     estimate = torch.zeros(quick.units.count)
-    store = EdgeStore(quick, floor, near=0.95, strong=0.9)
+    store = EdgeStore(quick, floor, useful=(-0.95, 0.95), strong=0.9)
     for hits in sweep(quick, floor, estimate):
         store.add(hits)
     edges = store.finish()
