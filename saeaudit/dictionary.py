@@ -58,7 +58,8 @@ class Weights:
     format: str
     """Name of the weight format."""
     decoder: Tensor
-    """``[F, d]``: one feature a row; memory-mapped where the file allows."""
+    """``[F, d]``: one feature a row; memory-mapped where the file allows. Of a cross-layer file
+    ``[F, L, d]``, from which `take_layer` makes the weights of one layer."""
     architecture: Architecture = "decoder-only"
     encoder: Callable[[], Tensor] | None = None
     """Returns ``[d_in, F]``: one feature a column; None when the file has no encoder."""
@@ -96,6 +97,11 @@ class Weights:
     """Why this file's activations cannot be encoded, where its reader knows a reason."""
     notes: tuple[str, ...] = field(default=())
     """What a user should know about how the file was read, a line each."""
+
+    @property
+    def layers(self) -> int | None:
+        """How many layers a cross-layer decoder writes to; None for one that is a matrix."""
+        return self.decoder.shape[1] if self.decoder.ndim == 3 else None
 
 
 TRANSCODER = "a transcoder: what it decodes is not what it reads, so an activation has no error"

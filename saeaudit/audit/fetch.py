@@ -8,7 +8,7 @@ from pathlib import Path
 
 from saeaudit.audit.describe import tell_notes
 from saeaudit.audit.observer import SILENT, Observer
-from saeaudit.audit.open import open_sae
+from saeaudit.audit.open import open_layers
 from saeaudit.errors import AuditError
 from saeaudit.records import ErrorRecord, ListingRecord
 from saeaudit.sources.exports import fetch_export
@@ -68,7 +68,7 @@ def _fetch(sae: Sae, decoder_only: bool, observer: Observer) -> ListingRecord:
             place = fetch_decoder(
                 remote.repo,
                 remote.listed,
-                lambda file: open_sae(replace(sae, file=file, base=file.parent)),
+                lambda file: open_layers(replace(sae, file=file, base=file.parent)),
                 observer.arrived,
             )
             size = place.stat().st_size
@@ -79,7 +79,7 @@ def _fetch(sae: Sae, decoder_only: bool, observer: Observer) -> ListingRecord:
             observer.note(f"{sae.id}: fetching the whole file, because {error}")
     if remote is not None:
         remote.repo.fetch(remote.files, observer.arrived)
-    tell_notes(open_sae(sae), observer)
+    tell_notes(open_layers(sae)[0], observer)
     return _listing(sae, remote)
 
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 
-from saeaudit.audit.open import open_sae
+from saeaudit.audit.open import open_layers
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 from saeaudit.records import ErrorRecord, Record, Verdict, is_finding
@@ -29,17 +29,17 @@ def audit_all(
     findings = errors = 0
     for sae, opening in _opened_ahead(saes):
         try:
-            dictionary = opening.result()
-            for record in audit(dictionary):
-                findings += is_finding(record)
-                yield record
+            for dictionary in opening.result():
+                for record in audit(dictionary):
+                    findings += is_finding(record)
+                    yield record
         except AuditError as error:
             errors += 1
             yield ErrorRecord(sae.id, _reason(error, sae), error.hint)
     yield Verdict(passed=not errors, rules=(), new_findings=findings, known_findings=0)
 
 
-def _opened_ahead(saes: Sequence[Sae]) -> Iterator[tuple[Sae, Future[Dictionary]]]:
+def _opened_ahead(saes: Sequence[Sae]) -> Iterator[tuple[Sae, Future[list[Dictionary]]]]:
     """Open SAEs in order, each while its predecessor is being worked on, never two ahead."""
     following = _open_aside(saes[0]) if saes else None
     for number, sae in enumerate(saes):
@@ -52,13 +52,13 @@ def _opened_ahead(saes: Sequence[Sae]) -> Iterator[tuple[Sae, Future[Dictionary]
         yield sae, current
 
 
-def _open_aside(sae: Sae) -> Future[Dictionary]:
+def _open_aside(sae: Sae) -> Future[list[Dictionary]]:
     """Open an SAE in a thread that ends with the process, whatever it is waiting for."""
-    future: Future[Dictionary] = Future()
+    future: Future[list[Dictionary]] = Future()
 
     def work() -> None:
         try:
-            future.set_result(open_sae(sae))
+            future.set_result(open_layers(sae))
         except BaseException as error:
             future.set_exception(error)
 

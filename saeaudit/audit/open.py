@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
+from torch import Tensor
+
 from saeaudit.core.rows import row_norms
-from saeaudit.dictionary import Dictionary, FileRead, Source, validate
+from saeaudit.dictionary import Dictionary, FileRead, Source, Weights, validate
 from saeaudit.errors import TargetError, WeightsError
 from saeaudit.sources.digests import sha256_of
 from saeaudit.sources.http import Note
@@ -17,22 +20,44 @@ from saeaudit.sources.target import resolve
 from saeaudit.weights.assumptions import assume
 from saeaudit.weights.families import family_of
 from saeaudit.weights.find import read_weights
+from saeaudit.weights.layers import take_layer
 
 
 def open_sae(sae: Sae) -> Dictionary:
-    """Open one SAE; its files are hashed while its rows are measured.
+    """Open one SAE of one dictionary; its files are hashed while its rows are measured.
 
     Raises:
+        TargetError: its decoder is of several layers, and none is named.
+        WeightsError: not weights, damaged, or nothing usable in it.
+    """
+    dictionaries = open_layers(sae)
+    if len(dictionaries) > 1:
+        raise TargetError(
+            f"holds {len(dictionaries)} layers: {dictionaries[0].sae}, {dictionaries[1].sae}, …",
+            where=sae.id,
+            hint="open them one by one",
+        )
+    return dictionaries[0]
+
+
+def open_layers(sae: Sae) -> list[Dictionary]:
+    """Open one SAE: one dictionary, or of a cross-layer decoder one for each layer.
+
+    Layers to which no feature writes are passed over, with a note, unless one is named.
+
+    Raises:
+        TargetError: a layer is named that is not there.
         WeightsError: not weights, damaged, or nothing usable in it.
     """
     sae = sae.bring()
     weights, paths = read_weights(sae.file, sae.contents)
     if sae.assumptions is not None:
         weights = assume(weights, sae.assumptions, str(sae.file))
+    layers = _pick_layers(sae, weights)
     try:
         with ThreadPoolExecutor(1) as pool:
             digests = pool.map(sha256_of, paths)
-            norms = row_norms(weights.decoder)
+            norms = {suffix: row_norms(rows.decoder) for suffix, rows in layers.items()}
             files = tuple(
                 FileRead(sae.shown(path), path.stat().st_size, digest)
                 for path, digest in zip(paths, map(_checked, paths, digests), strict=True)
@@ -42,7 +67,49 @@ def open_sae(sae: Sae) -> Dictionary:
             f"cannot be read: {error.strerror or error}", where=str(sae.file)
         ) from error
     uri = sae.remote.uri if sae.remote else sae.id
-    return validate(sae.id, weights, Source(uri, files, sae.revision), norms)
+    return [
+        validate(
+            f"{sae.id}{suffix}", rows, Source(f"{uri}{suffix}", files, sae.revision), norms[suffix]
+        )
+        for suffix, rows in _without_zero_layers(layers, norms).items()
+    ]
+
+
+def _pick_layers(sae: Sae, weights: Weights) -> dict[str, Weights]:
+    """What is audited of a file, by what its id is followed by: nothing, or ``#layer``.
+
+    Raises:
+        TargetError: a layer is named that is not there.
+    """
+    if weights.layers is None and sae.layer is None:
+        return {"": weights}
+    if weights.layers is None:
+        raise TargetError(
+            "a layer is named, but its decoder is of one only", where=sae.id,
+            hint=f"leave #{sae.layer} out",
+        )  # fmt: skip
+    if sae.layer is None:
+        return {f"#{layer}": take_layer(weights, layer) for layer in range(weights.layers)}
+    if sae.layer >= weights.layers:
+        raise TargetError(
+            f"no such layer; its decoder has {weights.layers}, from #0 on", where=sae.id
+        )
+    return {"": take_layer(weights, sae.layer)}
+
+
+def _without_zero_layers(
+    layers: Mapping[str, Weights], norms: Mapping[str, Tensor]
+) -> Mapping[str, Weights]:
+    """The layers that any feature writes to, which note the others; all where there is none."""
+    zero = [suffix for suffix in layers if not bool(norms[suffix].any())]
+    if not 0 < len(zero) < len(layers):
+        return layers
+    note = f"layers whose rows are all zero are passed over: {', '.join(zero)}"
+    return {
+        suffix: replace(rows, notes=(*rows.notes, note))
+        for suffix, rows in layers.items()
+        if suffix not in zero
+    }
 
 
 def input_files(saes: Iterable[Sae]) -> Iterator[Path]:

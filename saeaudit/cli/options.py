@@ -19,7 +19,8 @@ Targets = Annotated[
     typer.Argument(
         metavar="TARGET...",
         help="A weight file, an SAE's folder, a folder of such folders, "
-        "hf://owner/repo[@revision][/path], release[/sae_id], or `sample` / `sample/stitched`.",
+        "hf://owner/repo[@revision][/path], release[/sae_id], or `sample` / `sample/stitched`; "
+        "with #N behind it layer N of a cross-layer decoder.",
     ),
 ]
 Sae = Annotated[

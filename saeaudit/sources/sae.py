@@ -31,6 +31,8 @@ class Sae:
     """What the weight file holds, where resolving the target has meant to open it."""
     assumptions: Assumptions | None = None
     """What the user says of a plain file."""
+    layer: int | None = None
+    """Which layer of a cross-layer decoder is meant, from 0; all where None."""
 
     def shown(self, file: Path) -> str:
         """Name of a file for records: the same on every machine for samples and repositories."""

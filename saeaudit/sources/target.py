@@ -3,7 +3,8 @@
 - ``sample``, ``sample/stitched``: the bundled dictionaries;
 - a local file or folder;
 - ``hf://owner/repo[@revision][/path/in/repo]``;
-- ``release[/sae_id]``: a name from configs/*.yaml, or SAELens's own where it is installed.
+- ``release[/sae_id]``: a name from configs/*.yaml, or SAELens's own where it is installed;
+- any of them with ``#N`` behind it: layer N, from 0, of a decoder that writes to several.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from saeaudit.weights.find import Listed, Located, find_listed, find_weights, na
 from saeaudit.weights.tensors import READERS
 
 URI = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?(?:/(?P<path>.+?))?/?")
+LAYER = re.compile(r"(?P<target>.+)#(?P<layer>\d{1,4})", re.ASCII)
 Opening = Callable[[str, str | None], Repo]
 """Opens a repository at a revision; whether online, and who hears of waits, is settled in it."""
 
@@ -65,14 +67,10 @@ def resolve(
     opening = partial(open_repo, offline=is_offline(offline), note=note)
     _check_globs(globs)
     assumed = None if assumptions is None else parse_assumptions(assumptions)
-    if target in SAMPLES:
-        named = [("", Sae(target, sample_root() / SAMPLES[target], sample_root()))]
-    elif target.startswith("hf://"):
-        named = _hub(target, opening, revision)
-    elif _exists(target):
-        named = [_on_disk(target, located) for located in find_weights(Path(target), note)]
-    else:
-        named = _release(target, opening, revision)
+    whole, layer = _part_layer(target)
+    named = _named(whole, opening, revision, note)
+    if layer is not None:
+        named = [(name, _of_layer(sae, layer)) for name, sae in named]
     kept: dict[Path, Sae] = {}  # a name and the path that it stands for are one SAE
     for name, sae in named:
         if _matches(name, globs):
@@ -85,6 +83,37 @@ def resolve(
             hint=f"there are {len(named)}: {names}{' …' if len(named) > 5 else ''}",
         )
     return sorted(kept.values(), key=lambda sae: natural(sae.id))
+
+
+def _part_layer(target: str) -> tuple[str, int | None]:
+    """A target without the layer that it names, and the layer.
+
+    >>> _part_layer("clt/W_dec_2.safetensors#1")
+    ('clt/W_dec_2.safetensors', 1)
+    """
+    match = LAYER.fullmatch(target)
+    if match is None or (not target.startswith("hf://") and _exists(target)):
+        return target, None
+    return match["target"], int(match["layer"])
+
+
+def _of_layer(sae: Sae, layer: int) -> Sae:
+    """One layer of an SAE, called as it can be typed."""
+    remote = sae.remote and replace(sae.remote, uri=f"{sae.remote.uri}#{layer}")
+    return replace(sae, id=f"{sae.id}#{layer}", remote=remote, layer=layer)
+
+
+def _named(
+    target: str, opening: Opening, revision: str | None, note: Note | None
+) -> list[tuple[str, Sae]]:
+    """The SAEs that a target names, by their names for globs."""
+    if target in SAMPLES:
+        return [("", Sae(target, sample_root() / SAMPLES[target], sample_root()))]
+    if target.startswith("hf://"):
+        return _hub(target, opening, revision)
+    if _exists(target):
+        return [_on_disk(target, located) for located in find_weights(Path(target), note)]
+    return _release(target, opening, revision)
 
 
 def _on_disk(target: str, located: Located) -> tuple[str, Sae]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeGuard
 
@@ -30,10 +30,6 @@ class Names(NamedTuple):
 
 
 TRANSCODER_NOTE = "a transcoder: its decoder writes to another space than its encoder reads"
-CROSS_LAYER_NOTE = (
-    "a cross-layer decoder [F, {layers}, {width}]: each feature's rows for all layers are audited "
-    "as one of width {flat}"
-)
 EXPECTS_SCALED = "the encoder expects activations scaled to a mean norm of sqrt(d)"
 
 LINEAR = Names(
@@ -82,10 +78,11 @@ def assemble(
     threshold = vector(tensors, names.threshold)
     settled = _settled(layout, shape, vectors | {"threshold": threshold})
     encoder = next((tensors[n] for n in names.encoder if n in tensors), None)
-    oriented = orient(flattened(tensors[name]), encoder, settled, name, where)
+    oriented = orient(tensors[name], encoder, settled, name, where)
     if threshold is not None and threshold.numel() == 1:  # shared by all features
         threshold = threshold.reshape(()).expand(oriented.features)
-    if len(shape) == 3:
+    cross_layer = len(shape) == 3
+    if cross_layer:
         vectors["b_dec"] = None  # one bias a layer, or of one layer only
     weights = Weights(
         format=family,
@@ -101,7 +98,9 @@ def assemble(
         r_mag=vectors["r_mag"],
         **fields,
     )
-    return replace(weights, notes=weights.notes + _space_notes(shape, layout))
+    if layout.maps_elsewhere and not cross_layer:
+        weights = replace(weights, notes=(*weights.notes, TRANSCODER_NOTE))
+    return weights
 
 
 def _settled(
@@ -114,16 +113,8 @@ def _settled(
         lengths.append(len(gate))
     return layout._replace(
         features=layout.features or next(iter(lengths), None),
-        width=layout.width or _length(vectors["b_dec"], flat=len(shape) == 3),
+        width=layout.width or _length(vectors["b_dec"], cross_layer=len(shape) == 3),
     )
-
-
-def _space_notes(shape: tuple[int, ...], layout: Layout) -> tuple[str, ...]:
-    """What the decoder's rows are directions of, where that is not the encoder's space."""
-    if len(shape) == 3:
-        _, layers, width = shape
-        return (CROSS_LAYER_NOTE.format(layers=layers, width=width, flat=layers * width),)
-    return (TRANSCODER_NOTE,) if layout.maps_elsewhere else ()
 
 
 def vector(tensors: Tensors, names: tuple[str, ...]) -> Tensor | None:
@@ -136,15 +127,6 @@ def vector(tensors: Tensors, names: tuple[str, ...]) -> Tensor | None:
     return loaded.reshape(-1) if flat else loaded
 
 
-def flattened(stored: Stored) -> Stored:
-    """A cross-layer decoder [F, layers, d] as [F, layers * d]; anything else as it is."""
-    if len(stored.shape) != 3:
-        return stored
-    shape = (stored.shape[0], math.prod(stored.shape[1:]))
-    load: Callable[[], Tensor] = stored.load
-    return Stored(shape, stored.dtype, lambda: load().reshape(shape))
-
-
 def exponential(logarithms: Stored) -> Stored:
     """Thresholds that are stored as logarithms."""
     return Stored(logarithms.shape, logarithms.dtype, lambda: logarithms.load().exp())
@@ -155,8 +137,8 @@ def _is_per_feature(value: Tensor | None) -> TypeGuard[Tensor]:
     return value is not None and value.ndim == 1 and len(value) > 1
 
 
-def _length(value: Tensor | None, *, flat: bool) -> int | None:
-    return len(value) if value is not None and value.ndim == 1 and not flat else None
+def _length(value: Tensor | None, *, cross_layer: bool) -> int | None:
+    return len(value) if value is not None and value.ndim == 1 and not cross_layer else None
 
 
 def scalar(tensors: Tensors, name: str) -> float | None:

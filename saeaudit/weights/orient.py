@@ -1,5 +1,7 @@
 """Bringing a file's tensors into saeaudit's orientation: W_dec [F, d], W_enc [d, F].
 
+The decoder of a file for several layers is brought into the form [F, L, d].
+
 Nothing is guessed from which axis is longer. The name of the tensor says how the family stores
 it; the lengths of the biases must agree, and where they contradict the name they win only if they
 settle it. What cannot be settled is refused.
@@ -39,7 +41,7 @@ class Oriented:
     width: int
     """d, the length of a decoder row."""
     decoder: Callable[[], Tensor]
-    """Returns ``[F, d]``."""
+    """Returns ``[F, d]``, or ``[F, L, d]`` where it is of several layers."""
     encoder: Callable[[], Tensor] | None
     """Returns ``[d_in, F]``."""
 
@@ -54,6 +56,11 @@ def matrix(stored: Stored, name: str, where: str) -> tuple[int, int]:
         raise WeightsError(
             f"{name} has shape {list(stored.shape)}; a matrix [F, d] was expected", where=where
         )
+    _check_floats(stored, name, where)
+    return stored.shape[0], stored.shape[1]
+
+
+def _check_floats(stored: Stored, name: str, where: str) -> None:
     if stored.dtype not in FLOATS:
         raise WeightsError(
             f"{name} has dtype {str(stored.dtype).removeprefix('torch.')}",
@@ -62,7 +69,6 @@ def matrix(stored: Stored, name: str, where: str) -> tuple[int, int]:
         )
     if 0 in stored.shape:
         raise WeightsError(f"{name} is empty: shape {list(stored.shape)}", where=where)
-    return stored.shape[0], stored.shape[1]
 
 
 def orient(
@@ -80,6 +86,8 @@ def orient(
     Raises:
         WeightsError: the shapes contradict each other.
     """
+    if len(decoder.shape) == 3:
+        return _orient_layers(decoder, encoder, layout, name, where)
     shape = matrix(decoder, name, where)
     options = [
         last
@@ -101,6 +109,33 @@ def orient(
 
     settled = Layout(features, width, last, layout.maps_elsewhere)
     return Oriented(features, width, rows, _encoder(encoder, settled, where))
+
+
+def _orient_layers(
+    decoder: Stored, encoder: Stored | None, layout: Layout, name: str, where: str
+) -> Oriented:
+    """A cross-layer decoder, [F, L, d] unless the lengths of vectors say that it is [L, F, d].
+
+    An encoder for each layer is left out: no layer's codes come from its matrix alone.
+    """
+    _check_floats(decoder, name, where)
+    first, second, width = decoder.shape
+    features_first = layout.features in (None, first)
+    if not (features_first or layout.features == second) or layout.width not in (None, width):
+        raise WeightsError(
+            f"{name} has shape {list(decoder.shape)}, which is neither [F, layers, d] nor "
+            f"[layers, F, d]: there are {layout.features} features of width {layout.width or 'd'}",
+            where=where,
+        )
+    features = first if features_first else second
+
+    def rows() -> Tensor:
+        loaded = decoder.load()
+        return loaded if features_first else loaded.transpose(0, 1)
+
+    shared = encoder if encoder and len(encoder.shape) == 2 else None
+    settled = Layout(features, width, maps_elsewhere=layout.maps_elsewhere)
+    return Oriented(features, width, rows, _encoder(shared, settled, where))
 
 
 def _encoder(stored: Stored | None, decoder: Layout, where: str) -> Callable[[], Tensor] | None:

@@ -129,7 +129,8 @@ def _plain(kind: str, decoder: str, tensors: Tensors, k: int | None, where: str)
         where: the file, for messages.
     """
     shown = decoder or "the array"
-    matrix(tensors[decoder], shown, where)
+    if len(tensors[decoder].shape) != 3:
+        matrix(tensors[decoder], shown, where)
     parts = _parts(tensors)
     chosen = {shown: tensors[decoder], **{name: tensors[name] for name in parts.values()}}
     if parts.get("threshold") in LOGARITHMS:
@@ -144,11 +145,12 @@ def _plain(kind: str, decoder: str, tensors: Tensors, k: int | None, where: str)
         Names((shown,), **{part: (name,) for part, name in parts.items()}),
         architecture,
         Layout(features_last=linear),
-        notes=(assumed_note(architecture, centred=centred),) if "encoder" in parts else (),
         subtract_b_dec=centred,
         k=k,
     )
-    if len(tensors) == 1 and not linear:
+    if weights.encoder is not None:
+        weights = replace(weights, notes=(assumed_note(architecture, centred=centred),))
+    if len(tensors) == 1 and not linear and weights.layers is None:
         weights = replace(weights, notes=_lone_matrix(*weights.decoder.shape))
     return weights
 

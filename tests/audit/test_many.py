@@ -17,11 +17,11 @@ def test_the_next_is_read_while_one_is_scanned(monkeypatch: pytest.MonkeyPatch) 
     begun = {local.id: threading.Event() for local in found}
     dictionary = opened(np.eye(3))
 
-    def open_sae(local: Sae):
+    def open_layers(local: Sae):
         begun[local.id].set()
         if local.id == "b":
             raise WeightsError("broken", where="b")
-        return dictionary
+        return [dictionary]
 
     def scan(_: object):
         working = next(names)
@@ -31,7 +31,7 @@ def test_the_next_is_read_while_one_is_scanned(monkeypatch: pytest.MonkeyPatch) 
         yield from ()
 
     names = iter("acd")
-    monkeypatch.setattr(many, "open_sae", open_sae)
+    monkeypatch.setattr(many, "open_layers", open_layers)
     records = list(many.audit_all(found, scan))
     assert [record.type for record in records] == ["error", "verdict"]
     assert next(names, None) is None, "every readable SAE is scanned"

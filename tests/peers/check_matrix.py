@@ -20,7 +20,7 @@ REFUSED = {
         r"tanh-relu|^(gated|jumprelu) topk$": "activation",
     },
     "eai-sparsify": {r"skip|transcode": "transcoder", r"signed True": "negative"},
-    "circuit-tracer": {r"": "transcoder"},
+    "circuit-tracer": {r"^clt": "cross-layer", r"": "transcoder"},
     "overcomplete": {r"": "do not say"},
     "dictionary-learning": {},
 }

@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-import saeaudit
 from saeaudit import AuditError
 from saeaudit.audit.codes import make_encoder
+from saeaudit.audit.open import open_layers
+from saeaudit.sources.target import resolve
 
 TOLERANCE = 1e-5
 PAGE = Path(__file__).parents[2] / "docs" / "formats.md"
@@ -71,8 +72,10 @@ def read_cases() -> list[Case]:
 def judge(case: Case) -> Verdict:
     """Open a case and compare; a file that cannot be opened raises."""
     expected = np.load(case.expected)
-    dictionary = saeaudit.open(case.file)
-    differences = {"decoder": _difference(dictionary.weights.decoder, expected["decoder"])}
+    (sae,) = resolve(str(case.file))
+    dictionary, *others = open_layers(sae)
+    decoder = torch.cat([d.weights.decoder for d in (dictionary, *others)], 1)
+    differences = {"decoder": _difference(decoder, expected["decoder"])}
     if dictionary.encoder is not None and "encoder" in expected:
         differences["encoder"] = _difference(dictionary.encoder, expected["encoder"])
     notes = dictionary.weights.notes

@@ -19,8 +19,6 @@ from tests.weights.layouts import (
     D,
     F,
     X,
-    clt,
-    gemma_scope_2_clt,
 )
 
 
@@ -60,15 +58,6 @@ def test_found_on_disk_and_in_a_listing(name: str, tmp_path: Path) -> None:
     assert listed.file == file.relative_to(tmp_path).as_posix()
     needed = {path.relative_to(tmp_path).as_posix() for path in read_weights(file).files}
     assert needed == {listed.file, *listed.beside}
-
-
-@pytest.mark.parametrize("write", (clt, gemma_scope_2_clt))
-def test_cross_layer_decoders_are_flattened(write, tmp_path: Path) -> None:
-    weights, _ = read_weights(write(tmp_path))
-    second = 3 if write is clt else 2
-    assert np.array_equal(weights.decoder.numpy(), np.hstack([DEC, second * DEC]))
-    assert weights.maps_elsewhere and "cross-layer" in weights.notes[0]
-    assert [r.type for r in saeaudit.scan(saeaudit.open(tmp_path))][-1] == "summary"
 
 
 def test_decoder_only_files_have_no_codes(tmp_path: Path) -> None:

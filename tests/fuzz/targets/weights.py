@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from saeaudit.audit.codes import make_encoder
-from saeaudit.audit.open import open_sae
+from saeaudit.audit.open import open_layers
 from saeaudit.sources.target import resolve
 from tests.fuzz import pickles, zips
 from tests.fuzz.engine import Case, read_case
@@ -81,10 +81,10 @@ class FolderTarget(NamedTuple):
 def open_all(target: Path) -> None:
     """Open every SAE in a file or folder, its encoder as well, and encode an activation."""
     for local in resolve(str(target), offline=True):
-        dictionary = open_sae(local)
-        if dictionary.encoder is not None:
-            encoder = make_encoder(dictionary, device="cpu", dtype=torch.float32)
-            encoder.codes(torch.ones(2, dictionary.encoder.shape[0]))
+        for dictionary in open_layers(local):
+            if dictionary.encoder is not None:
+                encoder = make_encoder(dictionary, device="cpu", dtype=torch.float32)
+                encoder.codes(torch.ones(2, dictionary.encoder.shape[0]))
 
 
 # --- numpy --------------------------------------------------------------------------------------
