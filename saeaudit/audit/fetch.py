@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from saeaudit.audit.describe import tell_notes
@@ -68,7 +67,7 @@ def _fetch(sae: Sae, decoder_only: bool, observer: Observer) -> ListingRecord:
             place = fetch_decoder(
                 remote.repo,
                 remote.listed,
-                lambda file: open_layers(replace(sae, file=file, base=file.parent)),
+                lambda file: open_layers(sae.as_copy(file)),
                 observer.arrived,
             )
             size = place.stat().st_size

@@ -50,7 +50,7 @@ def open_layers(sae: Sae) -> list[Dictionary]:
         WeightsError: not weights, damaged, or nothing usable in it.
     """
     sae = sae.bring()
-    weights, paths = read_weights(sae.file, sae.contents)
+    weights, paths = read_weights(sae.file, sae.contents, copy_of=sae.copy_of)
     if sae.assumptions is not None:
         weights = assume(weights, sae.assumptions, str(sae.file))
     layers = _pick_layers(sae, weights)

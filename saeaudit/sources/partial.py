@@ -50,6 +50,8 @@ def decoder_path(repo: Repo, listed: Listed) -> Path:
 def fetch_decoder(repo: Repo, listed: Listed, opens: Opens, progress: Bytes | None = None) -> Path:
     """Bring one SAE's decoder and vectors; goes on where an earlier try broke off.
 
+    Its configuration comes whole, into the hub's cache.
+
     Args:
         repo: where it is.
         listed: which it is.
@@ -70,6 +72,7 @@ def fetch_decoder(repo: Repo, listed: Listed, opens: Opens, progress: Bytes | No
             where=repo.uri(listed.name),
             hint="run the same command once without --offline",
         )
+    repo.fetch(listed.configuration)
     if not repo.offline and not _whole(place):
         parts = _folder(repo) / "parts"
         name = hashlib.sha256(f"{repo.commit}/{listed.file}".encode()).hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from saeaudit.sources.cache import DECODER_SUFFIX
 from saeaudit.sources.download import Bytes
 from saeaudit.sources.hub import Repo
 from saeaudit.sources.partial import decoder_path
@@ -33,9 +34,13 @@ class Sae:
     """What the user says of a plain file."""
     layer: int | None = None
     """Which layer of a cross-layer decoder is meant, from 0; all where None."""
+    copy_of: Path | None = None
+    """Where the whole file would lie, where `file` is a decoder-only copy."""
 
     def shown(self, file: Path) -> str:
         """Name of a file for records: the same on every machine for samples and repositories."""
+        if self.remote and self.copy_of and file == self.file:
+            return f"{self.shown(self.copy_of)}{DECODER_SUFFIX}"
         if self.base and file.is_relative_to(self.base):
             return file.relative_to(self.base).as_posix()
         return str(file)
@@ -48,13 +53,18 @@ class Sae:
         except OSError:
             return 0
 
+    def as_copy(self, file: Path) -> Sae:
+        """This SAE as a decoder-only copy of its file holds it."""
+        return replace(self, file=file, copy_of=self.file)
+
     def bring(self, progress: Bytes | None = None) -> Sae:
         """Fetch what is not here yet; an earlier decoder-only copy will do."""
         if self.remote is None or self.file.is_file():
             return self
         decoder = decoder_path(self.remote.repo, self.remote.listed)
         if decoder.is_file():
-            return replace(self, file=decoder, base=decoder.parent)
+            self.remote.repo.fetch(self.remote.listed.configuration, progress)
+            return self.as_copy(decoder)
         self.remote.repo.fetch(self.remote.files, progress)
         return self
 

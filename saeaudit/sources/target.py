@@ -20,6 +20,7 @@ from pathlib import Path
 
 from saeaudit.errors import AuditError, TargetError
 from saeaudit.sample import SAMPLES, sample_root
+from saeaudit.sources.cache import DECODER_SUFFIX, cache_root, decoder_root
 from saeaudit.sources.http import Note
 from saeaudit.sources.hub import Repo, is_offline, open_repo
 from saeaudit.sources.registry import registry_file, registry_names, registry_release
@@ -119,10 +120,23 @@ def _named(
 def _on_disk(target: str, located: Located) -> tuple[str, Sae]:
     """An SAE at or below a local target, and its name for globs."""
     if not located.name:
-        return Path(target).name, Sae(target, located.file, contents=located.contents)
+        file, copied = located.file, _copied(located.file)
+        return Path(target).name, Sae(target, file, contents=located.contents, copy_of=copied)
     root = target.rstrip("/") or "/"
     sae = Sae(f"{root}/{located.name}", located.file, contents=located.contents)
     return located.name, sae
+
+
+def _copied(file: Path) -> Path | None:
+    """Where the whole file would lie that a decoder-only copy in saeaudit's cache is of."""
+    if not file.is_relative_to(decoder_root()) or not file.name.endswith(DECODER_SUFFIX):
+        return None
+    repository, *inside = file.relative_to(decoder_root()).parts
+    return (
+        cache_root()
+        .joinpath(repository, "snapshots", *inside)
+        .with_name(file.name.removesuffix(DECODER_SUFFIX))
+    )
 
 
 def _exists(target: str) -> bool:

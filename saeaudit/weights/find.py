@@ -33,6 +33,11 @@ class Listed(NamedTuple):
     format: str
     """Name of its family."""
 
+    @property
+    def configuration(self) -> tuple[str, ...]:
+        """What is read with it and holds no weights."""
+        return tuple(name for name in self.beside if PurePath(name).suffix not in READERS)
+
 
 class Located(NamedTuple):
     """One SAE in a folder of this machine."""
@@ -152,12 +157,16 @@ def _locate(root: Path, file: Path) -> Located | None:
     return Located("" if name == Path() else name.as_posix(), file, kind, contents)
 
 
-def read_weights(file: Path, contents: Contents | None = None) -> Loaded:
+def read_weights(
+    file: Path, contents: Contents | None = None, *, copy_of: Path | None = None
+) -> Loaded:
     """Read one SAE.
 
     Args:
         file: its weight file.
         contents: what the file held when it was listed; it is opened again where it has changed.
+        copy_of: where the file lies, or would, of which this one holds a part: the family and the
+            configuration are those of its place.
 
     Raises:
         WeightsError: not weights, damaged, refused, or of shapes that contradict each other.
@@ -167,7 +176,9 @@ def read_weights(file: Path, contents: Contents | None = None) -> Loaded:
             raise WeightsError("a folder that cannot be listed", where=str(file))
         if contents is None or not contents.is_of(file):
             contents = read_tensors(file)
-        return family_of(file).read(file, contents)
+        place = copy_of or file
+        loaded = family_of(place).read(place, contents)
+        return loaded._replace(files=(file, *loaded.files[1:]))
     except OSError as error:
         raise WeightsError(f"cannot be read: {error.strerror or error}", where=str(file)) from error
     except MemoryError as error:

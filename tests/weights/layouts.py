@@ -211,6 +211,22 @@ def clt(root: Path) -> Path:
     return _safetensors(root / "W_dec_2.safetensors", W_dec_2=np.stack([DEC, 3 * DEC], 1))
 
 
+def state_dictionary(root: Path) -> Path:
+    return _safetensors(root / "a.safetensors", W_enc=ENC, W_dec=DEC, b_enc=B_ENC, b_dec=B_DEC)
+
+
+def matching_pursuit(root: Path) -> Path:
+    file = saelens(root, architecture="matching_pursuit", max_iterations=3)
+    return _safetensors(file, W_dec=DEC, b_dec=B_DEC)
+
+
+def overcomplete(root: Path) -> Path:
+    return _torch(
+        root / "sae.pt", encoder__final_block__0__weight=ENC.T, encoder__final_block__0__bias=B_ENC,
+        dictionary___weights=DEC, dictionary__multiplier=torch.tensor(0.5),
+    )  # fmt: skip
+
+
 def relu(x: np.ndarray) -> np.ndarray:
     return np.maximum(x, 0)
 
@@ -280,3 +296,14 @@ LAYOUTS: dict[str, tuple[Callable[[Path], Path], str, str, Codes]] = {
                        lambda: relu(X @ ENC + B_ENC)),
 }  # fmt: skip
 """Family → how to write it, its format's name, its id below the root, and its codes for X."""
+
+CROSS_LAYER: dict[str, Callable[[Path], Path]] = {
+    "clt": clt, "gemma_scope_2 clt": gemma_scope_2_clt
+}  # fmt: skip
+"""Layouts of decoders that write to several layers."""
+OTHERS: dict[str, Callable[[Path], Path]] = {
+    "state dictionary": state_dictionary, "overcomplete": overcomplete,
+    "saelens matching pursuit": matching_pursuit,
+    "saelens abstopk": lambda root: saelens(root, architecture="abstopk", k=3),
+}  # fmt: skip
+"""Layouts that leave the encoder open, or have none of a matrix of its own."""
