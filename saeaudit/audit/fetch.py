@@ -61,25 +61,29 @@ def fetch_all(
 
 
 def _fetch(sae: Sae, decoder_only: bool, observer: Observer) -> ListingRecord:
-    remote = sae.remote
-    if decoder_only and remote is not None:
-        try:
-            place = fetch_decoder(
-                remote.repo,
-                remote.listed,
-                lambda file: open_layers(sae.as_copy(file)),
-                observer.arrived,
-            )
-            size = place.stat().st_size
-            return ListingRecord(
-                sae.id, remote.uri, (str(place),), size, remote.listed.format, cached=True
-            )
-        except UnsuitableError as error:
-            observer.note(f"{sae.id}: fetching the whole file, because {error}")
-    if remote is not None:
-        remote.repo.fetch(remote.files, observer.arrived)
+    if not decoder_only or sae.remote is None:
+        return _fetch_whole(sae, observer)
+    try:
+        return _fetch_decoder(sae, sae.remote, observer)
+    except UnsuitableError as error:
+        listing = _fetch_whole(sae, observer)
+        observer.note(f"{sae.id}: fetched the whole file, because {error}")
+        return listing
+
+
+def _fetch_decoder(sae: Sae, remote: Remote, observer: Observer) -> ListingRecord:
+    place = fetch_decoder(
+        remote.repo, remote.listed, lambda file: open_layers(sae.as_copy(file)), observer.arrived
+    )
+    size = place.stat().st_size
+    return ListingRecord(sae.id, remote.uri, (str(place),), size, remote.listed.format, cached=True)
+
+
+def _fetch_whole(sae: Sae, observer: Observer) -> ListingRecord:
+    if sae.remote is not None:
+        sae.remote.repo.fetch(sae.remote.files, observer.arrived)
     tell_notes(open_layers(sae)[0], observer)
-    return _listing(sae, remote)
+    return _listing(sae, sae.remote)
 
 
 def _export_listing(sae: Sae, source: str, kind: Kind, batches: Sequence[Path]) -> ListingRecord:

@@ -8,7 +8,8 @@ from xml.etree import ElementTree
 
 from saeaudit.errors import AuditError
 from saeaudit.sources.download import get_page
-from saeaudit.sources.http import HostError, Note, Patience, host_of, unexpected
+from saeaudit.sources.hosts import HostError, host_of, unexpected
+from saeaudit.sources.http import Note, Patience
 
 MAX_PAGE = 2 << 20
 """Bytes; a page of a thousand keys takes a quarter of that."""
@@ -66,9 +67,9 @@ def _parse(page: bytes, url: str, where: str) -> ElementTree.Element:
     try:
         root = ElementTree.fromstring(page)
     except (ElementTree.ParseError, LookupError, ValueError) as error:
-        raise unexpected(url, "no listing of a bucket", where) from error
+        raise unexpected(url, "no listing of a bucket", where, between=True) from error
     if root.tag.rpartition("}")[2] != "ListBucketResult":
-        raise unexpected(url, "no listing of a bucket", where)
+        raise unexpected(url, "no listing of a bucket", where, between=True)
     return root
 
 

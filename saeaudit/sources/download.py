@@ -9,17 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from saeaudit.sources.http import (
-    Answer,
-    Broken,
-    HostError,
-    Note,
-    Patience,
-    Refused,
-    ask,
-    host_of,
-    unexpected,
-)
+from saeaudit.sources.hosts import HostError, Refused, host_of, unexpected
+from saeaudit.sources.http import Answer, Broken, Note, Patience, ask
 
 PROGRESS = 1024
 """Bytes of a file that count as progress: fewer in all the time that Patience has is a trickle."""
@@ -75,7 +66,7 @@ def as_json(content: bytes, url: str, where: str) -> Any:
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise unexpected(url, "no JSON", where) from error
+        raise unexpected(url, "no JSON", where, between=True) from error
 
 
 def get_page(url: str, patience: Patience, *, limit: int) -> Page:
@@ -88,7 +79,7 @@ def get_page(url: str, patience: Patience, *, limit: int) -> Page:
         try:
             with ask(url, patience) as answer:
                 if answer.status != 200:
-                    raise Refused(host_of(url), answer.status, answer.code, where=patience.where)
+                    raise Refused(url, answer.status, answer.code, where=patience.where)
                 content = bytearray()
                 for piece in answer.pieces():
                     content += piece
@@ -110,7 +101,7 @@ def get_range(url: str, start: int, stop: int, *, where: str, note: Note | None 
         HostError: it cannot be fetched.
     """
     sink = io.BytesIO()
-    _fill(url, sink, (start, stop), Patience(where, note), whole=False)
+    _fill(url, sink, (start, stop), Patience(where, note, keeps=True), whole=False)
     return sink.getvalue()
 
 
@@ -134,7 +125,8 @@ def append(
     """
     if stream.seek(0, io.SEEK_END) > size:
         stream.truncate(0)
-    _fill(url, stream, (0, size), Patience(where, note), whole=True, progress=progress)
+    patience = Patience(where, note, keeps=True)
+    _fill(url, stream, (0, size), patience, whole=True, progress=progress)
 
 
 def _fill(
@@ -190,7 +182,7 @@ def _begins_anew(
             raise unexpected(url, "other bytes than those asked for", where)
         return False
     if answer.status != 200:
-        raise Refused(host_of(url), answer.status, answer.code, where=where)
+        raise Refused(url, answer.status, answer.code, where=where)
     if not whole:
         raise RangesUnsupported(f"{host_of(url)} does not send ranges of bytes", where=where)
     length = answer.headers.get("content-length")

@@ -22,7 +22,8 @@ from saeaudit.sources.bucket import list_bucket
 from saeaudit.sources.cache import check_name
 from saeaudit.sources.download import Bytes, append
 from saeaudit.sources.durable import check_room, keep, locked, storing, write_whole
-from saeaudit.sources.http import Note, host_of, origin
+from saeaudit.sources.hosts import host_of, origin
+from saeaudit.sources.http import Note
 from saeaudit.sources.neuronpedia import COMPLETE, Kind, export_folder
 from saeaudit.sources.parallel import in_parallel
 

@@ -22,6 +22,17 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from saeaudit.errors import AuditError
+from saeaudit.sources.hosts import (
+    WORTH_RETRYING,
+    HostError,
+    Refused,
+    endpoint,
+    host_of,
+    is_web_address,
+    origin,
+    unexpected,
+    what_to_check,
+)
 
 TRIES = 5
 """Failures in a row that are put up with."""
@@ -33,33 +44,8 @@ MAX_WAIT = 300.0
 """Seconds that a server may ask to wait, all its requests for one answer together."""
 MAX_REDIRECTS = 5
 REDIRECTS = (301, 302, 303, 307, 308)
-WORTH_RETRYING = (408, 429, 500, 502, 503, 504)
-HUB = "https://huggingface.co"
-NETWORK = "check the network and HF_ENDPOINT; what has arrived is kept, run it again"
-
 Note = Callable[[str], None]
 """Called with lines that a user should read."""
-
-
-class HostError(AuditError):
-    """A host that cannot be reached, stalls, or does not answer as it should."""
-
-
-class Refused(HostError):
-    """An answer with an error status.
-
-    Args:
-        host: who answered.
-        status: HTTP's status.
-        code: what the Hugging Face hub adds in X-Error-Code, e.g. "GatedRepo"; else empty.
-        where: what was asked for.
-    """
-
-    def __init__(self, host: str, status: int, code: str, *, where: str) -> None:
-        self.status = status
-        self.code = code
-        hint = "try again later" if status in WORTH_RETRYING else ""
-        super().__init__(f"{host} answered {status}", where=where, hint=hint)
 
 
 class Broken(Exception):
@@ -75,11 +61,13 @@ class Patience:
     Args:
         where: what is asked for, for messages.
         note: called with a line when the server asks to wait.
+        keeps: whether what has arrived is there for another run.
     """
 
-    def __init__(self, where: str, note: Note | None = None) -> None:
+    def __init__(self, where: str, note: Note | None = None, *, keeps: bool = False) -> None:
         self.where = where
         self._note = note
+        self._kept = "; what has arrived is kept, run it again" if keeps else ""
         self._seconds = SILENCES * silence()
         self._since = time.monotonic()
         self._failures = 0
@@ -109,7 +97,8 @@ class Patience:
         Raises:
             HostError: there have been enough.
         """
-        failure = HostError(f"{host_of(url)} {error}", where=self.where, hint=NETWORK)
+        hint = what_to_check(url) + self._kept
+        failure = HostError(f"{host_of(url)} {error}", where=self.where, hint=hint)
         failure.__cause__ = error
         self._again(failure, None, host_of(url))
 
@@ -119,7 +108,7 @@ class Patience:
         Raises:
             HostError: there have been enough, or it asks for too long a wait.
         """
-        failure = Refused(host_of(url), answer.status, answer.code, where=self.where)
+        failure = Refused(url, answer.status, answer.code, where=self.where)
         self._again(failure, _asked_wait(answer.headers), host_of(url))
 
     def _again(self, failure: HostError, asked: float | None, host: str) -> None:
@@ -244,14 +233,14 @@ def ask(url: str, patience: Patience, headers: Mapping[str, str] | None = None) 
             if answer.status in REDIRECTS:
                 hops += 1
                 if hops > MAX_REDIRECTS:
-                    raise unexpected(url, "too many redirects", patience.where)
+                    raise unexpected(url, "too many redirects", patience.where, between=True)
                 asked = _following(asked, answer.headers.get("location", ""), patience.where)
             elif answer.status in WORTH_RETRYING:
                 patience.refused(asked, answer)
                 asked, hops = url, 0
             else:
                 if answer.headers.get("content-encoding", "identity").lower() != "identity":
-                    raise unexpected(asked, "encoded content", patience.where)
+                    raise unexpected(asked, "encoded content", patience.where, between=True)
                 yield answer
                 return
         finally:
@@ -300,53 +289,6 @@ def silence() -> float:
     return seconds if 0 < seconds <= 3600 else 10.0
 
 
-def endpoint() -> str:
-    """The hub's address, which may have a path: HF_ENDPOINT, or the public hub.
-
-    Raises:
-        AuditError: HF_ENDPOINT is no web address.
-    """
-    setting = (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
-    if not is_web_address(setting):
-        raise AuditError(f"{setting!r} is no web address", where="HF_ENDPOINT", hint="https://host")
-    return setting
-
-
-def unexpected(url: str, what: str, where: str) -> HostError:
-    """An error for an answer that is not what the host's interface promises."""
-    return HostError(
-        f"{host_of(url)} answered with {what}", where=where,
-        hint="is there a login page or a proxy between? check the network and HF_ENDPOINT",
-    )  # fmt: skip
-
-
-def origin(url: str) -> tuple[str, str, int]:
-    """Scheme, host and port of an address.
-
-    Raises:
-        ValueError: malformed.
-    """
-    parts = urllib.parse.urlsplit(url)
-    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
-    return parts.scheme, parts.hostname or "", port
-
-
-def is_web_address(url: str) -> bool:
-    """Whether an address has a host and a scheme that can be asked."""
-    try:
-        scheme, host, _ = origin(url)
-    except ValueError:
-        return False
-    return scheme in ("http", "https") and bool(host)
-
-
-def host_of(url: str) -> str:
-    """The host of an address, for messages."""
-    with suppress(ValueError):
-        return urllib.parse.urlsplit(url).netloc.rpartition("@")[2] or url
-    return url
-
-
 def _authorization(url: str) -> dict[str, str]:
     if origin(url) != origin(endpoint()):
         return {}
@@ -366,7 +308,7 @@ def _following(url: str, location: str, where: str) -> str:
     with suppress(ValueError):
         following = urllib.parse.urljoin(url, location)
     if not location or not is_web_address(following):
-        raise unexpected(url, "a redirect to no web address", where)
+        raise unexpected(url, "a redirect to no web address", where, between=True)
     return following
 
 

@@ -34,7 +34,8 @@ from saeaudit.sources.cache import (
 from saeaudit.sources.digests import git_sha1_of, sha256_of
 from saeaudit.sources.download import Bytes, append
 from saeaudit.sources.durable import check_room, keep, locked, storing, write_whole
-from saeaudit.sources.http import HostError, Note, endpoint, library, silence
+from saeaudit.sources.hosts import HostError, endpoint
+from saeaudit.sources.http import Note, library, silence
 from saeaudit.sources.hubapi import COMMIT, RemoteFile, commit_of, hub_errors, list_tree
 from saeaudit.sources.parallel import in_parallel
 

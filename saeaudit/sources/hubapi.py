@@ -17,16 +17,8 @@ from typing import Any
 from saeaudit.errors import AuditError, TargetError
 from saeaudit.sources.cache import check_name
 from saeaudit.sources.download import as_json, get_json, get_page
-from saeaudit.sources.http import (
-    HostError,
-    Note,
-    Patience,
-    Refused,
-    endpoint,
-    host_of,
-    origin,
-    unexpected,
-)
+from saeaudit.sources.hosts import HostError, Refused, endpoint, host_of, origin, unexpected
+from saeaudit.sources.http import Note, Patience
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -22,6 +22,7 @@ from saeaudit.audit.fetch import fetch_all
 from saeaudit.sources import durable, http
 from saeaudit.sources import hub as hub_module
 from saeaudit.sources.download import RangesUnsupported, get_range
+from saeaudit.sources.hosts import HostError
 from saeaudit.sources.target import resolve
 from tests.support.hostile_hub import CONTENT, INFO, SLOW, TARGET, TREE, World
 from tests.support.hub import large
@@ -49,6 +50,35 @@ def test_one_line_and_nothing_else(
     monkeypatch.delenv("HF_HUB_DOWNLOAD_TIMEOUT")
     assert world.run("fetch", TARGET)[0] == 0
     assert saeaudit.open(TARGET, offline=True).d_sae == 60
+
+
+CHECK = "check the network and HF_ENDPOINT)"
+
+
+@pytest.mark.parametrize(
+    ("scenario", "hint"),
+    [
+        ("info: 404", f"(nothing of this name is there; {CHECK}"),
+        ("info: 204", f"(is there a login page or a proxy between? {CHECK}"),
+        ("info: login page", f"(is there a login page or a proxy between? {CHECK}"),
+        ("info: endless", f"more than 8,388,608 bytes (run it again; if that repeats, {CHECK}"),
+        ("info: slow body", f" ({CHECK}"),
+        ("tree: too many", "(run it again; if that repeats, "),
+        ("tree: null", "(run it again; if that repeats, "),
+        ("content: 404", f"(nothing of this name is there; {CHECK}"),
+        ("content: 204", f"(is there a login page or a proxy between? {CHECK}"),
+        ("content: 416", f"shorter than was listed; run it again; {CHECK}"),
+        ("content: longer", f"more bytes than announced (run it again; if that repeats, {CHECK}"),
+        ("content: cut at once", f"({CHECK[:-1]}; what has arrived is kept, run it again)"),
+    ],
+)
+def test_the_line_says_what_can_be_done(
+    scenario: str, hint: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "0.2" if _is_slow(scenario) else "10")
+    world.play(scenario)
+    status, (line,) = world.run("fetch", TARGET)
+    assert status == 2 and hint in line, line
 
 
 def _is_slow(scenario: str) -> bool:
@@ -124,7 +154,7 @@ def test_no_try_begins_that_time_is_too_short_for(
     monkeypatch.setattr(time, "monotonic", lambda: clock)
     monkeypatch.setattr(time, "sleep", sleep)
     patience = http.Patience("a file")
-    with pytest.raises(http.HostError, match="is silent"):
+    with pytest.raises(HostError, match="is silent"):
         while True:
             sleep(taken)
             patience.broken("http://host", http.Broken("is silent"))

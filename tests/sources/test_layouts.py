@@ -66,7 +66,7 @@ def test_a_copy_is_read_as_its_family_reads_the_whole(name: str, hub: Hub) -> No
         assert not any(Path(path).is_absolute() for path in shown)
     assert not [path for path in hub.sent if "W_enc_" in path]
     if file.suffix in WHOLE:
-        assert any("fetching the whole file, because a " in line for line in observer.lines)
+        assert any("fetched the whole file, because a " in line for line in observer.lines)
         return
     assert record.files[0].endswith(DECODER_SUFFIX)
     tensors = read_tensors(Path(record.files[0])).tensors

@@ -215,6 +215,8 @@ ANSWERS: dict[str, Lie] = ANYWHERE | {
     "another shape": lambda hub: hub.json({"sha": ["a" * 40]}),
     "text": lambda hub: hub.json("a" * 40),
     "null": lambda hub: hub.json(None),
+    "404": lambda hub: hub.send(b"", 404),
+    "204": lambda hub: hub.send(b"", 204),
 }
 INFO = {f"info: {name}": lie for name, lie in ANSWERS.items()} | {
     "info: sha leads out": lambda hub: hub.json({"sha": OUT}),
@@ -264,6 +266,8 @@ CONTENT = {f"content: {name}": lie for name, lie in ANYWHERE.items()} | {
     "content: encoded": encoded,
     "content: cut at once": lambda hub: hub.send(b"", Content_Length=len(hub.served())),
     "content: 404": lambda hub: hub.send(b"", 404),
+    "content: 204": lambda hub: hub.send(b"", 204),
+    "content: 416": lambda hub: hub.send(b"", 416),
     "content: 500": lambda hub: hub.send(b"\x1b[31m" * 100_000, 500),
 }
 HARMLESS = {"resolve: ETag leads out": etag_leads_out}
