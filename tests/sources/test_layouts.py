@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +17,8 @@ from saeaudit.weights.families import FAMILIES
 from saeaudit.weights.tensors import read_tensors
 from tests.support.hub import Hub
 from tests.support.notes import Notes
-from tests.weights.layouts import CROSS_LAYER, LAYOUTS, OTHERS
+from tests.weights.layouts import LAYOUTS, WRITERS
 
-WRITERS: dict[str, Callable[[Path], Path]] = {
-    **{name: write for name, (write, *_) in LAYOUTS.items()}, **CROSS_LAYER, **OTHERS
-}  # fmt: skip
 WHOLE = (".pt", ".pth")
 """What can only be read whole."""
 

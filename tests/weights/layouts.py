@@ -297,13 +297,14 @@ LAYOUTS: dict[str, tuple[Callable[[Path], Path], str, str, Codes]] = {
 }  # fmt: skip
 """Family → how to write it, its format's name, its id below the root, and its codes for X."""
 
-CROSS_LAYER: dict[str, Callable[[Path], Path]] = {
-    "clt": clt, "gemma_scope_2 clt": gemma_scope_2_clt
-}  # fmt: skip
-"""Layouts of decoders that write to several layers."""
-OTHERS: dict[str, Callable[[Path], Path]] = {
-    "state dictionary": state_dictionary, "overcomplete": overcomplete,
+WRITERS: dict[str, Callable[[Path], Path]] = {
+    **{name: write for name, (write, *_) in LAYOUTS.items()},
+    "clt": clt,
+    "gemma_scope_2 clt": gemma_scope_2_clt,
+    "state dictionary": state_dictionary,
+    "overcomplete": overcomplete,
     "saelens matching pursuit": matching_pursuit,
     "saelens abstopk": lambda root: saelens(root, architecture="abstopk", k=3),
-}  # fmt: skip
-"""Layouts that leave the encoder open, or have none of a matrix of its own."""
+    "saelens temporal": lambda root: saelens(root, architecture="temporal"),
+}
+"""All families, those included whose decoders write to several layers or whose encoder is open."""

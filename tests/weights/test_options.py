@@ -17,7 +17,6 @@ from saeaudit import AuditError
 from saeaudit.audit.codes import make_encoder
 from saeaudit.dictionary import MOST_FEATURES, Dictionary
 from saeaudit.weights.find import find_listed, find_weights
-from tests.support.notes import Notes
 from tests.weights import layouts
 from tests.weights.layouts import (
     B_DEC,
@@ -352,23 +351,3 @@ def test_a_reason_hides_none_of_the_others(tmp_path: Path) -> None:
     dictionary = saeaudit.open(saelens(tmp_path))
     bare = replace(dictionary, weights=replace(dictionary.weights, encoder=None))
     assert bare.codes_unavailable == "there is no encoder in this file"
-
-
-@pytest.mark.parametrize("name", layouts.LAYOUTS)
-def test_every_command_tells_the_same(name: str, tmp_path: Path) -> None:
-    dictionary = saeaudit.open(layouts.LAYOUTS[name][0](tmp_path))
-    x = torch.zeros(2, dictionary.d_in)
-    told: dict[str, list[str]] = {}
-    for command, inputs in (
-        (saeaudit.scan, ()),
-        (saeaudit.mediators, (saeaudit.MediatorInputs(x),)),
-        (saeaudit.score, (saeaudit.ScoreInputs(x),)),
-    ):
-        notes = Notes()
-        first = next(iter(command(dictionary, *inputs, observer=notes)))
-        told[command.__name__] = notes.lines
-        assert first.notes == dictionary.weights.notes
-        assert (first.k, first.centred) == (dictionary.weights.k, dictionary.weights.subtract_b_dec)
-        assert first.maps_elsewhere == (first.codes_unavailable is not None)
-    assert told["scan"] == told["mediators"] == told["score"]
-    assert told["scan"] == [f"{dictionary.sae}: {note}" for note in dictionary.weights.notes]
