@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from saeaudit.errors import WeightsError
 from saeaudit.vocabulary import Architecture as Architecture
 from saeaudit.vocabulary import Normalise as Normalise
+from saeaudit.vocabulary import Unstated as Unstated
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -95,6 +96,8 @@ class Weights:
     """A transcoder: the decoder writes to another space than the encoder reads."""
     codes_unavailable: str | None = None
     """Why this file's activations cannot be encoded, where its reader knows a reason."""
+    unstated: tuple[Unstated, ...] = ()
+    """What the file leaves open of its encoder, and nobody has said: `--assume` does."""
     notes: tuple[str, ...] = field(default=())
     """What a user should know about how the file was read, a line each."""
 

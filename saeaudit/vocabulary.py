@@ -29,6 +29,8 @@ Architecture = Literal[
     "unknown", "decoder-only",
 ]  # fmt: skip
 """The encoder's formula; "unknown" where the file has an encoder and no formula here fits it."""
+Unstated = Literal["activation", "centring"]
+"""What a file may leave open of its encoder: what follows the matrix, and what is subtracted."""
 Normalise = Literal["none", "layer_norm", "constant_norm"]
 """What is done to each activation before encoding, and undone after decoding."""
 SignPattern = Literal["2,1", "3,0"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -16,7 +15,7 @@ from saeaudit.core.rows import UnitRows
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 from saeaudit.sources.activations import check_codes
-from saeaudit.weights.assumptions import other_reading
+from saeaudit.weights.assumptions import readings
 
 WINDOW = 512
 """Activations encoded at once."""
@@ -154,7 +153,7 @@ def unit_thresholds(dictionary: Dictionary, live: Tensor) -> Tensor:
 def tell_better_reading(
     dictionary: Dictionary, activations: Tensor, device: str, observer: Observer
 ) -> None:
-    """Say which reading reconstructs better, where a plain file does not say if it is centred.
+    """Say which reading reconstructs better, where a plain file leaves open how it is encoded.
 
     Args:
         dictionary: its codes can be had.
@@ -162,27 +161,25 @@ def tell_better_reading(
         device: where to compute.
         observer: is told.
     """
-    other = other_reading(dictionary.weights)
-    if other is None:
-        return
+    tried = readings(dictionary.weights)
     x = activations[:TRIED].to(device, torch.float64)
     spread = float((x - x.mean(0)).square().sum())
-    if not math.isfinite(spread) or not spread:
+    if len(tried) < 2 or not math.isfinite(spread) or not spread:
         return
+    encoder = make_encoder(dictionary, device=device, dtype=torch.float64)
     errors = {}
-    for weights in (dictionary.weights, other):
-        encoder = make_encoder(
-            replace(dictionary, weights=weights), device=device, dtype=torch.float64
+    for words, weights in tried.items():
+        reading = encoder._replace(
+            architecture=weights.architecture, subtract_b_dec=weights.subtract_b_dec
         )
-        error = float((encoder.decode(encoder.codes(x)) - x).square().sum()) / spread
-        errors["centred" if weights.subtract_b_dec else "uncentred"] = error
-    taken = "centred" if dictionary.weights.subtract_b_dec else "uncentred"
-    better = min(errors, key=lambda word: (errors[word], word != taken))
-    advice = "as it is read" if better == taken else f"--assume {better} reads it so"
+        errors[words] = float((reading.decode(reading.codes(x)) - x).square().sum()) / spread
+    taken = next(iter(errors))
+    best = min(errors, key=lambda words: (errors[words], words != taken))
+    figures = "; ".join(f"{words} {error:.3g}" for words, error in errors.items())
+    advice = "as it is read" if best == taken else f"--assume {best} reads it so"
     observer.note(
-        f"{dictionary.sae}: on the first {len(x)} activations the error is "
-        f"{errors['uncentred']:.3g} of the variance uncentred, {errors['centred']:.3g} centred: "
-        f"{better} is better ({advice})"
+        f"{dictionary.sae}: errors on the first {len(x)} activations, as shares of the variance: "
+        f"{figures}: {best} is best ({advice})"
     )
 
 

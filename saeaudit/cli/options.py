@@ -31,7 +31,8 @@ Assume = Annotated[
     str | None,
     typer.Option(
         "--assume", metavar="WORDS",
-        help="What plain files leave open: centred or uncentred; relu, linear or topk=K.",
+        help="What plain files leave open: centred or uncentred; relu, jumprelu, linear, topk=K "
+        "or pursuit=K.",
     ),
 ]  # fmt: skip
 Output = Annotated[

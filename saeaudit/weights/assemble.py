@@ -77,8 +77,11 @@ def assemble(
     }
     threshold = vector(tensors, names.threshold)
     settled = _settled(layout, shape, vectors | {"threshold": threshold})
-    encoder = next((tensors[n] for n in names.encoder if n in tensors), None)
-    oriented = orient(tensors[name], encoder, settled, name, where)
+    encoder = next((n for n in names.encoder if n in tensors), None)
+    if encoder and encoder.endswith("weight"):  # nn.Linear's
+        settled = settled._replace(encoder_first=True)
+    stored = tensors[encoder] if encoder else None
+    oriented = orient(tensors[name], stored, settled, name, where)
     if threshold is not None and threshold.numel() == 1:  # shared by all features
         threshold = threshold.reshape(()).expand(oriented.features)
     cross_layer = len(shape) == 3

@@ -35,6 +35,6 @@ class CircuitTracer:
         weights = assemble(
             self.name, str(file), tensors, Names(threshold=(threshold,)),
             "jumprelu" if threshold in tensors else "standard",
-            Layout(maps_elsewhere=True),
+            Layout(maps_elsewhere=True, encoder_first=True),
         )  # fmt: skip
         return Loaded(weights, (file,))

@@ -30,6 +30,8 @@ class Layout(NamedTuple):
     """What the tensor's name implies: [d, F] (nn.Linear) rather than [F, d]."""
     maps_elsewhere: bool = False
     """Whether the encoder may read a space of another width (transcoders)."""
+    encoder_first: bool = False
+    """Whether the encoder is stored [F, d] whatever the decoder is; settles a square one."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def orient(
         loaded = decoder.load()
         return loaded.T.contiguous() if last else loaded
 
-    settled = Layout(features, width, last, layout.maps_elsewhere)
+    settled = layout._replace(features=features, width=width, features_last=last)
     return Oriented(features, width, rows, _encoder(encoder, settled, where))
 
 
@@ -134,7 +136,7 @@ def _orient_layers(
         return loaded if features_first else loaded.transpose(0, 1)
 
     shared = encoder if encoder and len(encoder.shape) == 2 else None
-    settled = Layout(features, width, maps_elsewhere=layout.maps_elsewhere)
+    settled = layout._replace(features=features, width=width, features_last=False)
     return Oriented(features, width, rows, _encoder(shared, settled, where))
 
 
@@ -150,6 +152,7 @@ def _encoder(stored: Stored | None, decoder: Layout, where: str) -> Callable[[],
             "belong together",
             where=where,
         )
-    # nn.Linear pairs are stored [F, d] where the decoder is [d, F]; W_enc is [d, F].
-    feature_first = decoder.features_last if shape[0] == shape[1] else shape[0] == features
+    # Pairs are stored transposed to each other, but for those of which the family says otherwise.
+    first = decoder.features_last or decoder.encoder_first
+    feature_first = first if shape[0] == shape[1] else shape[0] == features
     return (lambda: stored.load().T) if feature_first else stored.load

@@ -149,7 +149,8 @@ def _plain(kind: str, decoder: str, tensors: Tensors, k: int | None, where: str)
         k=k,
     )
     if weights.encoder is not None:
-        weights = replace(weights, notes=(assumed_note(architecture, centred=centred),))
+        note = assumed_note(architecture, centred=centred)
+        weights = replace(weights, notes=(note,), unstated=("activation", "centring"))
     if len(tensors) == 1 and not linear and weights.layers is None:
         weights = replace(weights, notes=_lone_matrix(*weights.decoder.shape))
     return weights

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,11 @@ from safetensors.torch import save_file
 
 import saeaudit
 from saeaudit import AuditError
-from saeaudit.audit.codes import make_encoder
+from saeaudit.audit.codes import make_encoder, tell_better_reading
 from saeaudit.audit.mediators.inputs import MediatorInputs
 from saeaudit.audit.score.inputs import ScoreInputs
 from saeaudit.sources.neuronpedia import FeatureStatistics
+from saeaudit.weights.assumptions import readings
 from tests.conftest import Cli
 from tests.support.notes import Notes
 from tests.weights import layouts
@@ -53,6 +55,8 @@ def test_what_is_said_is_how_it_is_read(file: Path) -> None:
         ("centered", "'centered'"),
         ("topk", "'topk'"),
         ("topk=0", "'topk=0'"),
+        ("jumprelu", "no thresholds"),
+        ("pursuit", "'pursuit'"),
         ("centred,uncentred", "'uncentred'"),
         ("relu,topk=3", "'topk=3'"),
         (f"topk={F + 1}", f"but {F} features"),
@@ -74,26 +78,77 @@ def test_files_that_say_for_themselves_are_not_assumed_of(tmp_path: Path) -> Non
         saeaudit.open(tmp_path / "unbiased.safetensors", assumptions="centred")
 
 
+def notes_of(dictionary: saeaudit.Dictionary, x: torch.Tensor) -> list[str]:
+    """What mediators and score say of how well the file's readings fit, the same of both."""
+    said = []
+    statistics = FeatureStatistics(0.5, (0.5, 1.5), (8.0, 4.0))
+    for run, inputs in (
+        (saeaudit.mediators, MediatorInputs(x)),
+        (saeaudit.score, ScoreInputs(x)),
+        (saeaudit.score, ScoreInputs(x, features={0: statistics})),
+    ):
+        notes = Notes()
+        list(run(dictionary, inputs, observer=notes))
+        said.append([line for line in notes.lines if "shares of the variance" in line])
+    assert said[0] == said[1] == said[2]
+    return said[0]
+
+
 def test_activations_say_which_reading_is_better(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     codes = rng.exponential(1, (40, 6)) * (rng.random((40, 6)) < 0.5)
     x = torch.from_numpy(codes + 5.0 + 0.05 * rng.normal(size=codes.shape))
     file = tmp_path / "a.safetensors"
     save_file({"W_enc": t(np.eye(6)), "W_dec": t(np.eye(6)), "b_dec": t(np.full(6, 5.0))}, file)
-    statistics = FeatureStatistics(0.5, (0.5, 1.5), (8.0, 4.0))
-    for said, advice in ((None, "--assume centred reads it so"), ("centred", None)):
-        dictionary = saeaudit.open(file, assumptions=said)
-        for run, inputs in (
-            (saeaudit.mediators, MediatorInputs(x)),
-            (saeaudit.score, ScoreInputs(x)),
-            (saeaudit.score, ScoreInputs(x, features={0: statistics})),
-        ):
-            notes = Notes()
-            list(run(dictionary, inputs, observer=notes))
-            lines = [line for line in notes.lines if "of the variance uncentred" in line]
-            assert len(lines) == (advice is not None)
-            assert all("centred: centred is better" in line for line in lines)
-            assert all(advice in line for line in lines)
+    (line,) = notes_of(saeaudit.open(file), x)
+    assert "on the first 40 activations" in line
+    assert line.endswith(": relu,centred is best (--assume relu,centred reads it so)")
+    assert notes_of(saeaudit.open(file, assumptions="centred"), x) == []
+
+
+def told(file: Path, x: torch.Tensor, **options: Any) -> list[str]:
+    notes = Notes()
+    tell_better_reading(saeaudit.open(file, **options), x, "cpu", notes)
+    return notes.lines
+
+
+def test_activations_say_what_follows_the_matrix(tmp_path: Path) -> None:
+    """Each file is of one activation, leaves it open, and is read as another."""
+    rng = np.random.default_rng(0)
+    codes = rng.exponential(1, (60, 8)) * (rng.random((60, 8)) < 0.5)
+    codes[codes < 0.5] = 0
+    noise = np.where(codes > 0, 0, rng.uniform(0, 0.4, codes.shape))
+    x = torch.from_numpy(codes + noise)
+    eye = {"W_enc": t(np.eye(8)), "W_dec": t(np.eye(8))}
+    file = tmp_path / "a.safetensors"
+    for tensors, read, better in (
+        ({"threshold": t(np.full(8, 2.0))}, "jumprelu", "relu"),
+        ({"k": torch.tensor(2), "threshold": t(np.zeros(8))}, "topk=2", "relu"),
+        ({"k": torch.tensor(8)}, "topk=8", None),
+    ):
+        save_file(eye | tensors, file)
+        (line,) = told(file, x)
+        assert f"variance: {read},uncentred " in line
+        if better is None:
+            assert line.endswith("is best (as it is read)")
+            continue
+        assert line.endswith(
+            f"{better},uncentred is best (--assume {better},uncentred reads it so)"
+        )
+        said = f"{better},uncentred"
+        assert saeaudit.open(file, assumptions=said).codes_unavailable is None
+        assert told(file, x, assumptions=said) == []
+    save_file(
+        eye | {"b_gate": t(np.zeros(8)), "b_mag": t(np.zeros(8)), "r_mag": t(np.zeros(8))}, file
+    )
+    assert told(file, x) == []  # gates are no assumption
+
+
+def test_what_is_said_of_the_activation_leaves_the_centring_open(file: Path) -> None:
+    weights = saeaudit.open(file, assumptions="topk=3").weights
+    assert list(readings(weights)) == ["topk=3,uncentred", "topk=3,centred"]
+    weights = saeaudit.open(file, assumptions="centred").weights
+    assert list(readings(weights)) == ["relu,centred"]
 
 
 def test_every_command_takes_it(cli: Cli, file: Path) -> None:

@@ -333,9 +333,64 @@ def test_overcomplete(tmp_path: Path) -> None:
         "encoder.final_block.0.weight": t(ENC.T),
     }  # fmt: skip
     torch.save(state, file)
-    dictionary = refused(file, "do not say")
+    dictionary = refused(file, "more than a matrix")
     assert np.allclose(dictionary.weights.decoder, mixing @ points + DEC, atol=1e-6)
     assert dictionary.encoder is None
+
+
+def pursued(rows: np.ndarray, steps: int) -> np.ndarray:
+    codes = np.zeros((len(X), F))
+    for code, left in zip(codes, X.copy(), strict=True):
+        for _ in range(steps):
+            best = int((rows @ left).argmax())
+            value = float(rows[best] @ left)
+            code[best] += value
+            left -= value * rows[best]
+    return codes
+
+
+def test_what_overcomplete_leaves_open_can_be_said(tmp_path: Path) -> None:
+    unit = DEC / np.linalg.norm(DEC, axis=1, keepdims=True)
+    rows = {"dictionary._weights": t(unit), "dictionary.multiplier": torch.tensor(0.0)}
+    linear = {"encoder.final_block.0.weight": t(ENC.T), "encoder.final_block.0.bias": t(B_ENC)}
+    tied = {"encoder.tied_to._weights": t(unit), "encoder.bias": t(B_ENC)}
+    for state, said, expected in (
+        (rows | linear, "relu", relu(PRE)),
+        (rows | linear, "topk=3", top(X)),
+        (rows | tied, "relu", relu(X @ unit.T.astype(float) + B_ENC)),
+        (rows | linear | {"thresholds": t(np.log(THRESHOLD))}, None, jump(X, THRESHOLD)),
+        (rows, "pursuit=4", pursued(unit, 4)),
+    ):
+        torch.save(state, tmp_path / "a.pt")
+        dictionary = saeaudit.open(tmp_path / "a.pt", assumptions=said)
+        assert dictionary.codes_unavailable is None
+        encoder = make_encoder(dictionary, dtype=torch.float64)
+        assert np.allclose(encoder.codes(torch.from_numpy(X)), expected, atol=1e-5)
+        (note,) = dictionary.weights.notes
+        assert note.startswith("assumed as --assume says: " if said else "assumed from its tensors")
+    torch.save(rows | linear | {"Q": torch.arange(4.0)}, tmp_path / "a.pt")
+    with pytest.raises(AuditError, match="nothing to assume"):
+        saeaudit.open(tmp_path / "a.pt", assumptions="relu")
+
+
+def test_square_encoders_are_the_right_way_round(tmp_path: Path) -> None:
+    """As many features as the width: the shapes say nothing, the families do."""
+    square = ENC[:, :D]
+    vectors = {"b_dec": B_DEC, "b_enc": B_ENC[:D]}
+    for name, tensors in (
+        ("sae.safetensors", {"W_dec": DEC[:D], "encoder.weight": square.T, "b_dec": B_DEC}),
+        ("layer_4.safetensors", {"W_dec": DEC[:D], "W_enc": square.T, **vectors}),
+        ("a.safetensors", {"W_dec": DEC[:D], "W_enc": square, **vectors}),
+        ("b.safetensors", {"W_dec": DEC[:D], "encoder.weight": square.T, **vectors}),
+        ("c.safetensors", {"decoder.weight": DEC[:D].T, "encoder.weight": square.T, **vectors}),
+    ):
+        save_file({key: t(value) for key, value in tensors.items()}, tmp_path / name)
+        if name == "sae.safetensors":
+            (tmp_path / "cfg.json").write_text(json.dumps({"d_in": D, "num_latents": D, "k": 2}))
+        dictionary = saeaudit.open(tmp_path / name)
+        assert dictionary.encoder is not None
+        assert np.array_equal(dictionary.encoder, square), name
+        assert np.array_equal(dictionary.weights.decoder, DEC[:D])
 
 
 def test_top_k_without_k_is_still_scanned(tmp_path: Path) -> None:
