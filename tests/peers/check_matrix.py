@@ -21,7 +21,7 @@ REFUSED = {
     },
     "eai-sparsify": {r"skip|transcode": "transcoder", r"signed True": "negative"},
     "circuit-tracer": {r"^clt": "cross-layer", r"": "transcoder"},
-    "overcomplete": {r"": "do not say"},
+    "overcomplete": {r"mlp|QSAE": "more than a matrix", r"OMP|BatchTopK": "do not say"},
     "dictionary-learning": {},
 }
 """What has no codes here: library, pattern of the case's name, and a word of the reason."""

@@ -40,7 +40,13 @@ class Case(NamedTuple):
     def kind(self) -> str:
         """What the table groups by."""
         named = (self.options.get(key) for key in ("architecture", "dict_class", "activation"))
-        return next((str(value) for value in named if value), self.name)
+        kind = next((str(value) for value in named if value), self.name)
+        return f"{kind} --assume {self.assumed}" if self.assumed else kind
+
+    @property
+    def assumed(self) -> str | None:
+        """What the file leaves open, and its writer knows."""
+        return self.options.get("assume")
 
 
 class Verdict(NamedTuple):
@@ -72,7 +78,7 @@ def read_cases() -> list[Case]:
 def judge(case: Case) -> Verdict:
     """Open a case and compare; a file that cannot be opened raises."""
     expected = np.load(case.expected)
-    (sae,) = resolve(str(case.file))
+    (sae,) = resolve(str(case.file), assumptions=case.assumed)
     dictionary, *others = open_layers(sae)
     decoder = torch.cat([d.weights.decoder for d in (dictionary, *others)], 1)
     differences = {"decoder": _difference(decoder, expected["decoder"])}

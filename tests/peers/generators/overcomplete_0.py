@@ -1,4 +1,4 @@
-"""overcomplete: every SAE and dictionary. Its encoders are networks, and no file says which."""
+"""overcomplete: every SAE and dictionary. `assume` is what its files leave open."""
 
 from __future__ import annotations
 
@@ -46,23 +46,26 @@ def add(label: str, model: Any, **options: Any) -> None:
 
 
 def main() -> None:
-    add("SAE", library.SAE(D, F))
+    add("SAE", library.SAE(D, F), assume="relu")
     for norm in ("l2", "max_l2", "l1", "identity"):
-        add(f"SAE {norm}", library.SAE(D, F, dictionary_params={"normalization": norm}), norm=norm)
-    add("SAE multiplier", library.SAE(D, F, dictionary_params={"use_multiplier": True}))
+        add(f"SAE {norm}", library.SAE(D, F, dictionary_params={"normalization": norm}), norm=norm,
+            assume="relu")  # fmt: skip
+    add("SAE multiplier", library.SAE(D, F, dictionary_params={"use_multiplier": True}),
+        assume="relu")  # fmt: skip
     add("SAE mlp", library.SAE(D, F, encoder_module="mlp_ln_3"), network="mlp_ln_3")
-    add("SAE tied", library.SAE(D, F).tied(), network="tied")
-    add("SAE tied bias", library.SAE(D, F).tied(bias=True), network="tied")
-    add("SAE untied", library.SAE(D, F).untied(bias=True), network="untied")
-    add("TopKSAE", library.TopKSAE(D, F, top_k=K))
-    add("TopKSAE untied", library.TopKSAE(D, F, top_k=K).untied(bias=True), network="untied")
+    add("SAE tied", library.SAE(D, F).tied(), network="tied", assume="relu")
+    add("SAE tied bias", library.SAE(D, F).tied(bias=True), network="tied", assume="relu")
+    add("SAE untied", library.SAE(D, F).untied(bias=True), network="untied", assume="relu")
+    add("TopKSAE", library.TopKSAE(D, F, top_k=K), assume=f"topk={K}")
+    add("TopKSAE untied", library.TopKSAE(D, F, top_k=K).untied(bias=True), network="untied",
+        assume=f"topk={K}")  # fmt: skip
     add("BatchTopKSAE", library.BatchTopKSAE(D, F, top_k=K * 96))
     add("JumpSAE", library.JumpSAE(D, F))
     add("QSAE", library.QSAE(D, F))
-    add("MpSAE", library.MpSAE(D, F, k=K))
+    add("MpSAE", library.MpSAE(D, F, k=K), assume=f"pursuit={K}")
     add("OMPSAE", library.OMPSAE(D, F, k=3))
     points = activations(seed=7)
-    add("RATopKSAE", library.RATopKSAE(D, F, points=points, top_k=K))
+    add("RATopKSAE", library.RATopKSAE(D, F, points=points, top_k=K), assume=f"topk={K}")
     add("RAJumpSAE", library.RAJumpSAE(D, F, points=points, delta=0.5))
 
 
