@@ -30,7 +30,10 @@ from saeaudit.sources.hubapi import hub_errors
 from saeaudit.sources.segments import Read, Segment, UnsuitableError, find_segments
 from saeaudit.weights.find import Listed
 
-ENCODER = re.compile(r"(?:[Ww]_enc(?:_\d+)?|W_E|W_skip|affine_skip_connection|encoder.*\.weight)$")
+ENCODER = re.compile(
+    r"(?:[Ww]_enc(?:_\d+)?|^E|W_E|W_skip|affine_skip_connection|"
+    r"encoder.*\.weight|attn_layers\..*)$"
+)
 """Names of the tensors that are left behind."""
 PIECE = 16 << 20
 """Bytes asked for at once; after each, a crash costs no more than the next."""

@@ -18,6 +18,7 @@ from saeaudit.weights.plain import Plain
 from saeaudit.weights.qwen_scope import QwenScope
 from saeaudit.weights.saelens import SaeLens
 from saeaudit.weights.sparsify import Sparsify
+from saeaudit.weights.temporal import Temporal
 
 FAMILIES: tuple[Family, ...] = (
     GemmaScope(),
@@ -31,6 +32,7 @@ FAMILIES: tuple[Family, ...] = (
     CircuitTracer(),
     CrossLayerTranscoder(),
     Goodfire(),
+    Temporal(),
     Plain(),
 )
 """All families, the most specific first; the last claims every file."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from saeaudit.dictionary import Architecture, Normalise
 from saeaudit.untrusted import finite
+from saeaudit.weights import temporal
 from saeaudit.weights.assemble import (
     EXPECTS_SCALED,
     Names,
@@ -39,7 +40,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 NO_CODES = {
     "abstopk": "an AbsTopK encoder, whose codes may be negative",
-    "temporal": "a temporal encoder, whose codes depend on the tokens before",
+    "temporal": temporal.UNAVAILABLE,
 }
 """Architectures that are scanned by their decoder, and why they have no codes here."""
 

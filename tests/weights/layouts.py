@@ -211,6 +211,17 @@ def clt(root: Path) -> Path:
     return _safetensors(root / "W_dec_2.safetensors", W_dec_2=np.stack([DEC, 3 * DEC], 1))
 
 
+def temporal(root: Path) -> Path:
+    """As in canrager/temporalSAEs."""
+    folder = root / "layer_12/temporal"
+    folder.mkdir(parents=True)
+    (folder / "conf.yaml").write_text("sae: {tied_weights: false}\n")
+    return _safetensors(
+        folder / "latest_ckpt.safetensors", D=DEC, E=ENC, b=B_DEC,
+        attn_layers__0__c_proj__weight=np.eye(3),
+    )  # fmt: skip
+
+
 def state_dictionary(root: Path) -> Path:
     return _safetensors(root / "a.safetensors", W_enc=ENC, W_dec=DEC, b_enc=B_ENC, b_dec=B_DEC)
 
@@ -301,6 +312,7 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
     **{name: write for name, (write, *_) in LAYOUTS.items()},
     "clt": clt,
     "gemma_scope_2 clt": gemma_scope_2_clt,
+    "temporal": temporal,
     "state dictionary": state_dictionary,
     "overcomplete": overcomplete,
     "saelens matching pursuit": matching_pursuit,

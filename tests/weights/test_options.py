@@ -393,6 +393,13 @@ def test_square_encoders_are_the_right_way_round(tmp_path: Path) -> None:
         assert np.array_equal(dictionary.weights.decoder, DEC[:D])
 
 
+def test_temporal(tmp_path: Path) -> None:
+    dictionary = refused(layouts.temporal(tmp_path), "depend on the tokens before")
+    assert np.array_equal(dictionary.weights.decoder, DEC)
+    assert dictionary.encoder is not None and np.array_equal(dictionary.encoder, ENC)
+    assert [sae.name for sae in find_weights(tmp_path)] == ["layer_12/temporal"]
+
+
 def test_top_k_without_k_is_still_scanned(tmp_path: Path) -> None:
     file = layouts.qwen_scope(tmp_path)
     assert np.allclose(codes(file), top(X), atol=1e-6)
