@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import warnings
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from cases import Cases, D, F, K, activations, train
+
+os.environ["SPARSIFY_DISABLE_TRITON"] = "1"  # which is used wherever it is installed, GPU or not
 from sparsify import SparseCoder
 from sparsify.config import SparseCoderConfig
 
