@@ -38,6 +38,8 @@ LINE = 64 << 20
 """Bytes of one line: the record of a decoder with millions of dead features fits."""
 LINES = 16 << 30
 """Bytes of a file of lines, or of a stream."""
+NUMBER = 400
+"""Characters of a YAML number: longer ones are no number that a message could repeat."""
 SCALAR = 4096
 """Characters of one YAML scalar: PyYAML's base-60 numbers grow with the square of theirs."""
 
@@ -210,6 +212,9 @@ def _wrong(event: Event) -> str:
         return f"bad YAML: a tag ({getattr(event, 'tag', '')})"
     if isinstance(event, yaml.ScalarEvent) and len(event.value) > SCALAR:
         return f"bad YAML: a text of {len(event.value):,} characters"
+    if isinstance(event, yaml.ScalarEvent) and event.implicit[0] and len(event.value) > NUMBER:
+        if event.value[0] in "+-.0123456789":
+            return f"bad YAML: a number of {len(event.value):,} characters"
     return ""
 
 

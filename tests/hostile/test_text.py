@@ -74,6 +74,7 @@ YAML: dict[str, tuple[str, str]] = {
     "no date": ("a: 2020-13-45", "bad YAML"),
     "no number": ("a: 0b_", "bad YAML"),
     "base 60": ("a: " + "1:" * 100_000 + "1", "a text of"),
+    "many digits": ("a: 0x" + "f" * 3700, "a number of 3,702 characters"),
     "many entries": ("- a\n" * 300_000, "more than 200,000 values"),
     "a list as key": ("? [a]\n: 1", "unhashable"),
     "a control character": ("a: \a", "not allowed"),
