@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from saeaudit.errors import WeightsError
 from saeaudit.vocabulary import Architecture as Architecture
+from saeaudit.vocabulary import Control
 from saeaudit.vocabulary import Normalise as Normalise
 from saeaudit.vocabulary import Unstated as Unstated
 
@@ -117,6 +118,7 @@ NEEDED: dict[Architecture, tuple[str, ...]] = {
     "gated": ("b_gate", "b_mag", "r_mag"),
     "groupmax": ("k",),
     "matching_pursuit": (),
+    "nnomp": ("k",),
     "unknown": (),
     "decoder-only": (),
 }
@@ -142,6 +144,8 @@ class Dictionary:
     """int64 indices of rows with an infinity or a NaN."""
     collapsed_rows: Tensor
     """int64 indices of rows whose norm is below `COLLAPSED_RATIO` of the norms' 99th percentile."""
+    control: Control | None = None
+    """Which null it is, where it is no SAE."""
 
     @classmethod
     def from_rows(cls, rows: Tensor | ArrayLike, sae: str = "rows", **fields: Any) -> Dictionary:
@@ -310,9 +314,10 @@ def validate(sae: str, weights: Weights, source: Source, norms: Tensor) -> Dicti
     if count < 2:
         raise WeightsError("nothing to audit: one feature has no pairs", where=sae)
     collapsed = usable & (norms < COLLAPSED_RATIO * _percentile(_usable(norms), 99))
-    return Dictionary(
-        sae, weights, source, norms, *(m.nonzero().squeeze(1) for m in (zero, ~finite, collapsed))
+    zero_rows, nonfinite_rows, collapsed_rows = (
+        mask.nonzero().squeeze(1) for mask in (zero, ~finite, collapsed)
     )
+    return Dictionary(sae, weights, source, norms, zero_rows, nonfinite_rows, collapsed_rows)
 
 
 def _usable(norms: Tensor) -> Tensor:

@@ -26,11 +26,27 @@ Similarity = Literal["auto", "semantic", "sentence-transformers", "export", "tfi
 """How the texts of two explanations are compared; "semantic" is by static embeddings."""
 Architecture = Literal[
     "standard", "jumprelu", "topk", "batchtopk", "gated", "groupmax", "matching_pursuit",
-    "unknown", "decoder-only",
+    "nnomp", "unknown", "decoder-only",
 ]  # fmt: skip
-"""The encoder's formula; "unknown" where the file has an encoder and no formula here fits it."""
+"""The encoder's formula; "unknown" where the file has an encoder and no formula here fits it, and
+"nnomp" for the controls' non-negative pursuit, which is in no file."""
 Unstated = Literal["activation", "centring"]
 """What a file may leave open of its encoder: what follows the matrix, and what is subtracted."""
+Control = Literal["pursuit", "random-decoder", "permuted-tokens", "shuffled-labels"]
+"""What records are a null of; "pursuit" is what the two that follow are to be compared with."""
+MediatorControl = Literal["random-decoder", "permuted-tokens"]
+"""Those that `mediators` makes, "pursuit" beside each."""
+ScoreControl = Literal["random-decoder", "permuted-tokens", "shuffled-labels"]
+"""Those that `score` makes."""
+CONTROLS: dict[Control, str] = {
+    "pursuit": "codes by non-negative pursuit on the SAE's own rows",
+    "random-decoder": "codes by the same pursuit on random rows of the decoder's second moment and "
+    "norms",
+    "permuted-tokens": "codes by the same pursuit, activations permuted between tokens along each "
+    "of their principal axes",
+    "shuffled-labels": "explanations permuted among features of like firing rate",
+}
+"""What each is, in a line."""
 Normalise = Literal["none", "layer_norm", "constant_norm"]
 """What is done to each activation before encoding, and undone after decoding."""
 SignPattern = Literal["2,1", "3,0"]

@@ -128,6 +128,18 @@ def test_the_figures_of_the_sample_are_up_to_date() -> None:
     assert made["page"]() == (ROOT / "docs" / "mediators.md").read_text()
 
 
+def test_the_figures_of_the_controls_are_up_to_date() -> None:
+    import runpy
+
+    made = runpy.run_path(str(ROOT / "docs" / "generate_controls.py"))
+    figures = made["runs"]()
+    assert made["page"](figures) == (ROOT / "docs" / "controls.md").read_text()
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    encoder, *pursued = figures.values()
+    assert f"{encoder.alternatives:,.0f} alternatives a token" in readme
+    assert all(made["mean"](run) in readme for run in pursued)
+
+
 def test_every_rule_name_is_documented_with_an_example_that_works() -> None:
     """Each example of docs/rules.md is evaluated on the samples."""
     import saeaudit

@@ -208,6 +208,9 @@ def make_encoder(
             else "saeaudit scan shows what its decoder holds",
         )
 
+    enter = torch.zeros(dictionary.d_sae, dtype=torch.bool)
+    enter[dictionary.live()] = True
+
     def ready(tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else tensor.to(device=device, dtype=dtype)
 
@@ -229,4 +232,5 @@ def make_encoder(
         norm_scaled=weights.norm_scaled,
         residual_limit=weights.residual_limit,
         ends_on_repeat=weights.ends_on_repeat,
+        enter=enter.to(device),
     )

@@ -31,6 +31,7 @@ def describe_dictionary(dictionary: Dictionary, observer: Observer = SILENT) -> 
     )
     return DictionaryRecord(
         sae=dictionary.sae,
+        control=dictionary.control,
         source=source,
         format=weights.format,
         architecture=weights.architecture,

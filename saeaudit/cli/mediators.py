@@ -19,6 +19,7 @@ from saeaudit.vocabulary import (
     MAX_TOKENS,
     SEED,
     SWAPS,
+    MediatorControl,
 )
 
 
@@ -73,6 +74,10 @@ def mediators(
     max_tokens: Annotated[
         int, typer.Option(metavar="N", help="Look at N activations, drawn; 0 for all.")
     ] = MAX_TOKENS,
+    control: Annotated[
+        MediatorControl | None,
+        typer.Option(help="Look at this null in its place, and at what to compare it with."),
+    ] = None,
     seed: options.Seed = SEED,
     keep_outliers: options.KeepOutliers = False,
     fail_on: options.FailOn = None,
@@ -102,11 +107,11 @@ def mediators(
     from saeaudit.sources.neuronpedia import check_source
 
     place = destination(output)
-    policy = make_policy("mediators", read_config(config), fail_on)
+    policy = make_policy("mediators", read_config(config), fail_on, control=control)
     chosen = MediatorOptions(
         epsilons=tuple(epsilon or EPSILONS), min_change=min_change, swaps=swaps, beam=beam,
         max_alternatives=max_alternatives, max_tokens=max_tokens, seed=seed,
-        keep_outliers=keep_outliers, device=pick_device(device),
+        keep_outliers=keep_outliers, control=control, device=pick_device(device),
     )  # fmt: skip
     people = console(quiet=quiet)
     saes = resolve_targets(targets, sae, people, offline=offline, assume=assume)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from saeaudit.policy.config import Config
     from saeaudit.policy.verdict import Policy
-    from saeaudit.vocabulary import Audit
+    from saeaudit.vocabulary import Audit, Control
 
 
 def read_config(path: Path | None) -> Config | None:
@@ -35,12 +35,12 @@ def read_config(path: Path | None) -> Config | None:
 
 def make_policy(
     command: Audit, config: Config | None, fail_on: list[str] | None,
-    baseline: Path | None = None, any_revision: bool = False,
+    baseline: Path | None = None, any_revision: bool = False, control: Control | None = None,
 ) -> Policy:  # fmt: skip
     """The rules of the configuration and of the command line, and the baseline.
 
     Raises:
-        AuditError: a bad rule, or no baseline where one is named.
+        AuditError: a bad rule, rules for a control, or no baseline where one is named.
     """
     from saeaudit.formats.reading import read_records
     from saeaudit.policy.baseline import read_baseline
@@ -49,6 +49,12 @@ def make_policy(
 
     rules = [] if config is None else list(config.rules.get(command, ()))
     rules += [parse_rule(text, command) for text in fail_on or ()]
+    if control and rules:
+        raise AuditError(
+            f"{rules[0].text!r} would judge an SAE by a null",
+            where=f"--control {control}",
+            hint="leave out --fail-on, and the rules of --config",
+        )
     where = "--baseline"
     if baseline is None and command == "scan" and config is not None and config.baseline:
         baseline, where = config.baseline, f"{config.path}: policy.baseline"

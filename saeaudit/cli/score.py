@@ -11,7 +11,7 @@ from saeaudit.cli.policy import make_policy, read_config
 from saeaudit.cli.targets import resolve_targets
 from saeaudit.cli.write import Output, run_record, write
 from saeaudit.errors import AuditError
-from saeaudit.vocabulary import FETCHED, MARGIN, MAX_TOKENS, SEED, Similarity
+from saeaudit.vocabulary import FETCHED, MARGIN, MAX_TOKENS, SEED, ScoreControl, Similarity
 
 
 def score(
@@ -70,6 +70,10 @@ def score(
     max_tokens: Annotated[
         int, typer.Option(metavar="N", help="Choose on N of the tokens measured; 0 for all.")
     ] = MAX_TOKENS,
+    control: Annotated[
+        ScoreControl | None,
+        typer.Option(help="Score this null in its place, and what to compare it with."),
+    ] = None,
     seed: options.Seed = SEED,
     keep_outliers: options.KeepOutliers = False,
     fail_on: options.FailOn = None,
@@ -99,11 +103,11 @@ def score(
     from saeaudit.sources.neuronpedia import check_source
 
     place = destination(output)
-    policy = make_policy("score", read_config(config), fail_on)
+    policy = make_policy("score", read_config(config), fail_on, control=control)
     chosen = ScoreOptions(
         bin_width=bin_width, distortion=distortion, margin=margin, max_tokens=max_tokens,
         seed=seed, keep_outliers=keep_outliers, canonicalise=canonicalise, explain=explain,
-        device=pick_device(device),
+        control=control, device=pick_device(device),
     )  # fmt: skip
     alternatives = None
     if mediators is not None:

@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from saeaudit.escape import NAME, escape
-from saeaudit.records import Involved, MediatorRecord, MediatorsSummary, Record
+from saeaudit.formats.table import control_lines
+from saeaudit.records import DictionaryRecord, Involved, MediatorRecord, MediatorsSummary, Record
 
 SHOWN = 8
 """Exchanges shown below the table."""
@@ -31,10 +32,13 @@ class MediatorsTable:
         self._examples: list[MediatorRecord] = []
         self._changing: dict[str, list[MediatorRecord]] = {}
         self._summaries: list[MediatorsSummary] = []
+        self._controls: list[str] = []
 
     def record(self, record: Record) -> None:
         """Take one record."""
-        if isinstance(record, MediatorRecord) and record.token is None:
+        if isinstance(record, DictionaryRecord):
+            self._controls += control_lines(record)
+        elif isinstance(record, MediatorRecord) and record.token is None:
             if len(self._examples) < SHOWN:
                 self._examples.append(record)
         elif isinstance(record, MediatorRecord):
@@ -49,6 +53,8 @@ class MediatorsTable:
 
     def end(self) -> None:
         """Print the first examples, and for each SAE with activations a table and two tokens."""
+        for line in self._controls:
+            self._console.print(Text(line), soft_wrap=True)
         for example in self._examples:
             self._print_codes(example)
         for summary in self._summaries:

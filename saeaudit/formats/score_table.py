@@ -7,7 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from saeaudit.escape import NAME, escape
-from saeaudit.records import ChoiceRecord, Code, Pick, Record, ScoreSummary
+from saeaudit.formats.table import control_lines
+from saeaudit.records import ChoiceRecord, Code, DictionaryRecord, Pick, Record, ScoreSummary
 
 COLUMNS = (
     "bits/token\n(95 %)", "bound", "error\n(quantised)", "L0", "bin", "non-\nunique", "resolved",
@@ -21,10 +22,13 @@ class ScoreTable:
     def __init__(self, console: Console, explain: int | None = None) -> None:
         self._console, self._explain = console, explain
         self._rows: list[ScoreSummary] = []
+        self._controls: list[str] = []
 
     def record(self, record: Record) -> None:
         """Take one record; a choice that is to be explained is printed."""
-        if isinstance(record, ScoreSummary):
+        if isinstance(record, DictionaryRecord):
+            self._controls += control_lines(record)
+        elif isinstance(record, ScoreSummary):
             self._rows.append(record)
         elif isinstance(record, ChoiceRecord) and self._explain is not None:
             explain(self._console, record)
@@ -33,6 +37,8 @@ class ScoreTable:
         """Print the table, the best rate and distortion first where one SAE dominates."""
         if not self._rows:
             return
+        for line in self._controls:
+            self._console.print(Text(line), soft_wrap=True)
         rows = sorted(self._rows, key=lambda row: len(dominating(row, self._rows)))
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("SAE", overflow="fold")

@@ -16,6 +16,7 @@ from saeaudit.records import (
     Record,
     ScanSummary,
 )
+from saeaudit.vocabulary import CONTROLS
 
 SHOWN = 8
 """Findings of each kind shown below the table."""
@@ -59,6 +60,13 @@ class ScanTable:
             for lines in self._findings.values():
                 for line in lines:
                     self._console.print(Text(line))
+
+
+def control_lines(record: DictionaryRecord) -> list[str]:
+    """What people read first where records are of a control; no line where they are of an SAE."""
+    if record.control is None:
+        return []
+    return [f"{escape(record.sae, NAME)} is a control: {CONTROLS[record.control]}"]
 
 
 def _row(record: ScanSummary, shape: str) -> tuple[str, ...]:

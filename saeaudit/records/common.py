@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from saeaudit.vocabulary import ScreenName
+from saeaudit.vocabulary import Control, ScreenName
 
 SCHEMA = "saeaudit/2"
 """Version of the record format."""
@@ -82,7 +82,7 @@ class DictionaryRecord:
     __pydantic_config__ = STRICT
 
     sae: str
-    """The SAE's id as the user can type it."""
+    """The SAE's id as the user can type it; of a control with its name in brackets."""
     source: SourceRecord
     """Where it came from."""
     format: str
@@ -115,6 +115,9 @@ class DictionaryRecord:
     """Rows with a NaN or an infinity."""
     collapsed_rows: tuple[int, ...]
     """Rows whose norm is below 1e-3 of the norms' 99th percentile: shrunk, dead features."""
+    control: Control | None = None
+    """The null that these records are of ("random-decoder", "permuted-tokens", "shuffled-labels"),
+    or "pursuit", what the first two are to be compared with; null where they are of the SAE."""
     type: Literal["dictionary"] = "dictionary"
     """Always "dictionary"."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from saeaudit.records.common import STRICT
-from saeaudit.vocabulary import Mode, Parts, SkipReason
+from saeaudit.vocabulary import Control, Mode, Parts, SkipReason
 
 MOVED = (0.01, 0.05, 0.1, 0.2, 0.33)
 """Shares of a code at which a score's summary gives incoherence."""
@@ -278,5 +278,7 @@ class MediatorsSummary:
     """The SAE's own encoder, and the others that were asked for."""
     command: Literal["mediators"] = "mediators"
     """Always "mediators"."""
+    control: Control | None = None
+    """The null that this is of, or its yardstick ("pursuit"); null where it is of the SAE."""
     type: Literal["summary"] = "summary"
     """Always "summary"."""

@@ -7,7 +7,7 @@ from typing import Literal
 
 from saeaudit.records.common import STRICT
 from saeaudit.records.mediators import Code, Skipped
-from saeaudit.vocabulary import Parts, WidthBy
+from saeaudit.vocabulary import Control, Parts, WidthBy
 
 
 @dataclass(frozen=True)
@@ -318,5 +318,7 @@ class ScoreSummary:
     """Why there are none of these four; null where they are, and without explanations."""
     command: Literal["score"] = "score"
     """Always "score"."""
+    control: Control | None = None
+    """The null that this is of, or its yardstick ("pursuit"); null where it is of the SAE."""
     type: Literal["summary"] = "summary"
     """Always "summary"."""

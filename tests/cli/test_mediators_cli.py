@@ -11,6 +11,7 @@ import pytest
 
 from saeaudit.records import json_schema
 from saeaudit.sample import sample_root
+from saeaudit.vocabulary import CONTROLS
 from tests.conftest import Cli
 from tests.support.files import sae, save
 
@@ -48,6 +49,29 @@ def test_the_sample_has_activations_of_its_own(cli: Cli) -> None:
     assert [r["text"] for r in tokens] == [words[number] for number in numbers]
     assert b"6 of 5,000 activations, drawn from 65 documents (--seed 0)" in done.stderr
     assert b"refit" in done.stderr and b"mean L0" in done.stderr
+
+
+def test_a_control_says_so_first_and_is_not_judged(cli: Cli, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    rows = rng.normal(size=(6, 8))
+    file = sae(tmp_path, rows)
+    x = save(tmp_path, "x.npy", rng.normal(size=(200, 6)) @ rows + rng.normal(size=(200, 8)))
+    for command in ("mediators", "score"):
+        arguments = (command, file, "--activations", x, "--control", "permuted-tokens")
+        done = cli(*arguments, "--format", "table", "--max-tokens", "5")
+        assert done.returncode == 0, done.stderr
+        first, second, *rest = done.stdout.decode().splitlines()
+        assert first == f"{file} (pursuit) is a control: {CONTROLS['pursuit']}"
+        assert second == f"{file} (permuted-tokens) is a control: {CONTROLS['permuted-tokens']}"
+        assert sum(" is a control: " in line for line in rest) == 0
+        refused = cli(*arguments, "--fail-on", "mean_l0>9")
+        assert refused.returncode == 2
+        assert refused.stderr.decode() == (
+            "saeaudit: --control permuted-tokens: 'mean_l0>9' would judge an SAE by a null "
+            "(leave out --fail-on, and the rules of --config)\n"
+        )
+    refused = cli("mediators", file, "--activations", x, "--control", "shuffled-labels")
+    assert refused.returncode == 2 and b"'shuffled-labels' is not one of" in refused.stderr
 
 
 def test_errors_are_one_line(cli: Cli, tmp_path: Path) -> None:

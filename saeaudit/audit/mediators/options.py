@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from saeaudit.audit.tokens import TokenOptions
 from saeaudit.core.budget import DEFAULT, Budget
 from saeaudit.errors import AuditError
-from saeaudit.vocabulary import BEAM, EPSILONS, MAX_ALTERNATIVES, SWAPS
+from saeaudit.vocabulary import BEAM, EPSILONS, MAX_ALTERNATIVES, SWAPS, MediatorControl
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class MediatorOptions(TokenOptions):
     """Codes to go on from at each further exchange."""
     max_alternatives: int = MAX_ALTERNATIVES
     """Most alternatives written for a token and mode."""
+    control: MediatorControl | None = None
+    """The null to measure in place of the SAE, and its yardstick beside it."""
     device: str = "cpu"
     """Where to compute."""
     budget: Budget = field(default=DEFAULT, repr=False)

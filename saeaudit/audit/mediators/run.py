@@ -9,6 +9,7 @@ from torch import Tensor
 
 from saeaudit.audit.checks import check_findings
 from saeaudit.audit.codes import WINDOW, Coder, tell_better_reading
+from saeaudit.audit.control import Steps, trials
 from saeaudit.audit.describe import describe_dictionary
 from saeaudit.audit.many import audit_all
 from saeaudit.audit.mediators.batch import Batch, make_batches
@@ -27,6 +28,7 @@ from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.audit.tokens import Sieve, draw_tokens
 from saeaudit.core.rows import spans
 from saeaudit.dictionary import Dictionary
+from saeaudit.errors import AuditError
 from saeaudit.records import (
     DictionaryRecord,
     MediatorRecord,
@@ -63,7 +65,8 @@ def mediators_all(
     def audit(dictionary: Dictionary) -> Iterator[MediatorsRecord]:
         inputs = read_inputs(dictionary, sources, options.device)
         for record in mediators(dictionary, inputs, options, observer):
-            if check and isinstance(record, DictionaryRecord):
+            # A control's features are not those that texts are of, or not on these tokens.
+            if check and isinstance(record, DictionaryRecord) and not record.control:
                 check(record)
             yield record
 
@@ -78,7 +81,8 @@ def mediators(
 ) -> Iterator[MediatorsRecord]:
     """List the alternative codes of activations, and the exchanges that findings allow.
 
-    Which activations are looked at is for `saeaudit.audit.tokens` to say.
+    Which activations are looked at is for `saeaudit.audit.tokens` to say, and what a control is
+    for `saeaudit.audit.control`.
 
     Args:
         dictionary: an opened SAE; with activations it needs its encoder.
@@ -88,13 +92,31 @@ def mediators(
 
     Yields:
         The dictionary record; a unit example for each exchange; for each activation its token
-        record and its alternatives, those that change most first; the summary.
+        record and its alternatives, those that change most first; the summary. With a control all
+        of these of its yardstick, and again of it.
 
     Raises:
         AuditError: no encoder, a transcoder, activations that are not finite or all outliers or
-            too dense, codes that are negative or not finite, findings of another SAE.
+            too dense, codes that are negative or not finite, findings of another SAE, or a control
+            with findings or files of codes.
     """
     options = options or MediatorOptions()
+    control = options.control
+    if control and (inputs.findings or any(read is not None for read in inputs.codes.values())):
+        raise AuditError(
+            "findings and codes are of the SAE, not of a control: --scan, --encoder and files of "
+            "--codes do not go with it",
+            where=f"--control {control}",
+        )
+    watching = Steps(observer) if control else observer
+    for measured, on in trials(dictionary, inputs, control, options, options.device):
+        yield from _list(measured, on, options, watching)
+
+
+def _list(
+    dictionary: Dictionary, inputs: MediatorInputs, options: MediatorOptions, observer: Observer
+) -> Iterator[MediatorsRecord]:
+    """List what one dictionary allows on its inputs, as they are."""
     findings = check_findings(inputs.findings, dictionary)
     yield describe_dictionary(dictionary, observer)
     examples = 0
@@ -102,7 +124,7 @@ def mediators(
         if (example.change or 0.0) >= options.min_change:
             examples += 1
             yield example
-    tally = Tally(dictionary.sae, options.epsilons, examples)
+    tally = Tally(dictionary, options.epsilons, examples)
     drawn_by: Parts | None = None
     skipped: tuple[Skipped, ...] = ()
     if inputs.activations is not None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from saeaudit.audit.mediators.batch import Batch, Comparison, ModeSwaps
+from saeaudit.dictionary import Dictionary
 from saeaudit.records import (
     CHANGED,
     ChangeShare,
@@ -26,8 +27,8 @@ INVOLVED = 20
 class Tally:
     """Adds up tokens."""
 
-    def __init__(self, sae: str, epsilons: tuple[float, ...], examples: int) -> None:
-        self._sae, self._epsilons, self._examples = sae, epsilons, examples
+    def __init__(self, dictionary: Dictionary, epsilons: tuple[float, ...], examples: int) -> None:
+        self._dictionary, self._epsilons, self._examples = dictionary, epsilons, examples
         self._tokens = 0
         self._sum: Tensor | None = None
         self._squares = 0.0
@@ -113,7 +114,8 @@ class Tally:
         encoder = encoders[0] if encoders else None
         ordered = sorted(self._involved.items(), key=lambda item: (-item[1], item[0]))
         return MediatorsSummary(
-            sae=self._sae,
+            sae=self._dictionary.sae,
+            control=self._dictionary.control,
             tokens=n,
             drawn_by=drawn_by,
             skipped=skipped,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
+from saeaudit.audit.control import Steps, trials
 from saeaudit.audit.describe import describe_dictionary
 from saeaudit.audit.many import audit_all
 from saeaudit.audit.observer import SILENT, Observer
@@ -11,6 +13,7 @@ from saeaudit.audit.score.inputs import ScoreInputs, ScoreSources, check_inputs,
 from saeaudit.audit.score.options import ScoreOptions
 from saeaudit.audit.score.run import score as score_checked
 from saeaudit.dictionary import Dictionary
+from saeaudit.errors import AuditError
 from saeaudit.records import ChoiceRecord, DictionaryRecord, Record, ScoreSummary
 from saeaudit.sources.sae import Sae
 
@@ -48,13 +51,26 @@ def score(
         observer: is told how far it is, and what a user should read.
 
     Yields:
-        The dictionary record, a choice for each token or example, the summary.
+        The dictionary record, a choice for each token or example, the summary. With a control all
+        of these of its yardstick, where it has one, and of it.
 
     Raises:
         AuditError: neither activations nor features, too few tokens, no encoder, input
-            that is not finite or of another SAE.
+            that is not finite or of another SAE, or a control with alternatives or features of
+            the SAE.
     """
     options = options or ScoreOptions()
-    yield describe_dictionary(dictionary, observer)
-    checked = check_inputs(dictionary, inputs, options, observer)
-    yield from score_checked(dictionary, checked, options, observer)
+    control = options.control
+    features = inputs.features is not None and control != "shuffled-labels"
+    if control and (inputs.mediators is not None or features):
+        raise AuditError(
+            "--mediators and --features are of the SAE, not of a control",
+            where=f"--control {control}",
+        )
+    watching = Steps(observer) if control else observer
+    for measured, on in trials(dictionary, inputs, control, options, options.device):
+        yield describe_dictionary(measured, watching)
+        if measured.control == "random-decoder":
+            on = replace(on, explanations=None)
+        checked = check_inputs(measured, on, options, watching)
+        yield from score_checked(measured, checked, options, watching)

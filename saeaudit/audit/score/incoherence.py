@@ -7,6 +7,8 @@ set of labels of these lengths and topics shows when it has nothing to do with t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -87,6 +89,26 @@ class IncoherenceTally:
         none = torch.full((1 + PERMUTATIONS, unique), -1.0, dtype=torch.float64)
         most = torch.cat([*self._most, none], dim=1).T
         return Incoherence(tuple(_share(most, least) for least in (0.0, *MOVED)), None)
+
+
+def shuffle_labels(explained: Disagreement, rates: Mapping[int, float]) -> Disagreement:
+    """The same texts on other features of like firing rate, by the first of the permutations.
+
+    What the texts are calibrated by stays: what an explainer says of one feature stays together.
+
+    Args:
+        explained: compared and calibrated texts.
+        rates: firing rate of each live feature, in any unit.
+    """
+    features = [feature for feature in explained.place if feature in rates]
+    (order,) = like_permutations([rates[f] for f in features], LIKE, 1).tolist()
+    source = {feature: features[n] for feature, n in zip(features, order, strict=True)}
+    shuffled, labels = copy(explained), explained.explanations.labels
+    shuffled.place = {f: explained.place[source.get(f, f)] for f in explained.place}
+    shuffled.explanations = replace(
+        explained.explanations, labels={f: labels[source.get(f, f)] for f in labels}
+    )
+    return shuffled
 
 
 def _share(most: Tensor, least: float) -> IncoherentShare:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from saeaudit.audit.tokens import TokenOptions
 from saeaudit.errors import AuditError
-from saeaudit.vocabulary import MARGIN
+from saeaudit.vocabulary import MARGIN, ScoreControl
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class ScoreOptions(TokenOptions):
     """Whether to go on exchanging while codes get shorter."""
     explain: int | None = None
     """A token to look at alone."""
+    control: ScoreControl | None = None
+    """The null to measure in place of the SAE, with its yardstick where it needs one."""
     device: str = "cpu"
     """Where to compute."""
 
@@ -38,6 +40,8 @@ class ScoreOptions(TokenOptions):
             if value is not None and not (low < value < math.inf):
                 what = "a positive number" if low == 0 else "a number of at least 0"
                 raise AuditError(f"{value} is not {what}", where=name)
+        if self.control is not None and self.explain is not None:
+            raise AuditError("--explain shows codes of the SAE, not of a control")
         if self.bin_width is not None and self.distortion is not None:
             raise AuditError(
                 "--bin-width and --distortion both fix the width of the bins", where="--distortion"

@@ -51,6 +51,10 @@ class Fitted(NamedTuple):
         """Largest less least value counted."""
         return self.prices[-1].value_range()
 
+    def rates(self, live: Tensor) -> dict[int, float]:
+        """How often each of the features ``live [n]`` fired."""
+        return dict(zip(live.tolist(), self.prices[0].samples.tolist(), strict=True))
+
 
 def choose_width(coder: Coder, pilot: Window, options: ScoreOptions) -> Width:
     """The width that was asked for, or the one that an error allows.

@@ -16,6 +16,7 @@ from saeaudit.audit.score.given_codes import (
     list_codes,
     listed_batches,
 )
+from saeaudit.audit.score.incoherence import shuffle_labels
 from saeaudit.audit.score.inputs import CheckedInputs
 from saeaudit.audit.score.options import ScoreOptions
 from saeaudit.audit.score.prices import (
@@ -64,7 +65,10 @@ def score(
         width = _histogram_width(coder, split, options)
         plan = _plan_histograms(dictionary, inputs, width)
     chooser = Chooser(plan.units, plan.fitted.prices, options.margin)
-    setting = Setting(dictionary, chooser, inputs.explanations, plan.fitted.joint, inputs.tokens)
+    explanations = inputs.explanations
+    if options.control == "shuffled-labels" and explanations is not None:
+        explanations = shuffle_labels(explanations, plan.fitted.rates(plan.units.live))
+    setting = Setting(dictionary, chooser, explanations, plan.fitted.joint, inputs.tokens)
     tally = ScoreTally(setting, plan.fitted)
     # Shares of one token say nothing: a choice that is explained is not added up.
     settle = _hand_on if options.explain is not None else tally.add_choices

@@ -181,6 +181,7 @@ class ScoreTally:
         fired = prices.observed
         return ScoreSummary(
             sae=self._dictionary.sae,
+            control=self._dictionary.control,
             fitted_on="activations" if n else "histograms",
             fitted_tokens=round(prices.tokens),
             tokens=n,
@@ -218,9 +219,7 @@ class ScoreTally:
 def _incoherence_tally(setting: Setting, fitted: Fitted) -> IncoherenceTally | None:
     if setting.explanations is None:
         return None
-    live, samples = setting.chooser.units.live, fitted.prices[0].samples
-    rates = dict(zip(live.tolist(), samples.tolist(), strict=True))
-    return IncoherenceTally(setting.explanations, rates)
+    return IncoherenceTally(setting.explanations, fitted.rates(setting.chooser.units.live))
 
 
 def _mean(values: Tensor) -> float | None:

@@ -13,6 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from saeaudit.core.codes.pursuit import pursue
+from saeaudit.core.rows import UnitRows, row_norms
+
 SAELENS_LAYER_NORM_EPS = 1e-5
 
 
@@ -53,6 +56,9 @@ class Encoder(NamedTuple):
     """"none", "layer_norm" or "constant_norm": done to each activation, undone after decoding."""
     norm_scaled: bool = False
     """Whether features compete by their pre-activation times their decoder norm."""
+    enter: Tensor | None = None
+    """``[F]`` bool: features that a non-negative pursuit may take; all that are not zero where
+    None."""
 
     def codes(self, x: Tensor) -> Tensor:
         """Encode activations ``[N, d_in]`` to codes ``[N, F]``, all >= 0."""
@@ -194,6 +200,24 @@ def matching_pursuit(encoder: Encoder, x: Tensor) -> Tensor:
     return codes
 
 
+def nonnegative_pursuit(encoder: Encoder, x: Tensor) -> Tensor:
+    """At most k features, one after the other, all refitted at every step; see `pursue`."""
+    if encoder.k is None:
+        raise ValueError("a non-negative pursuit without k")
+    norms = row_norms(encoder.w_dec)
+    usable = norms.isfinite() & (norms > 0)
+    live = usable.nonzero().squeeze(1)
+    enter = usable if encoder.enter is None else usable & encoder.enter
+    units = UnitRows(encoder.w_dec, live, norms[live])
+    sizes = torch.full((len(x),), min(encoder.k, len(live)), device=x.device)
+    rows, unit_codes = pursue(units, x.to(torch.float64), sizes, enter[live], nonnegative=True)
+    codes = unit_codes.new_zeros(len(x), units.count)
+    codes.scatter_add_(1, rows.clamp(min=0), unit_codes)
+    out = x.new_zeros(len(x), len(norms))
+    out[:, live] = (codes / units.norms).to(x.dtype)
+    return out
+
+
 FORMULAS: dict[str, Callable[[Encoder, Tensor], Tensor]] = {
     "standard": standard,
     "jumprelu": jumprelu,
@@ -202,5 +226,6 @@ FORMULAS: dict[str, Callable[[Encoder, Tensor], Tensor]] = {
     "gated": gated,
     "groupmax": groupmax,
     "matching_pursuit": matching_pursuit,
+    "nnomp": nonnegative_pursuit,
 }
 """Architecture → formula."""
