@@ -28,7 +28,7 @@ FEWEST_DOCUMENTS = 10
 BLOCK = 128
 """Activations to a block, where documents are not known, or fewer: there are at least fifty."""
 PILOT = 2048
-"""Activations that tell the median norm, and how many are surveyed at once."""
+"""Activations that tell the median norm."""
 OUTLIER = 10.0
 """An activation is an outlier where its norm is more than this many times the median."""
 TOY = 64
@@ -173,7 +173,7 @@ class Sieve:
         }
         self._most = most_active(coder.units.count, coder.units.width)
         pilot = draw.order[:PILOT]
-        self._survey(pilot, encode=True)
+        self._survey(pilot, encode=False)
         norms = self._norms[pilot]
         self._median = float(norms[norms > 0].median()) if bool((norms > 0).any()) else math.inf
         self._words: dict[SkipReason, str] = {
@@ -181,8 +181,8 @@ class Sieve:
             "(--keep-outliers keeps them)",
             "l0": f"more than {self._most} active features",
         }
-        usable = pilot[~self._outlying(pilot)]
-        tell_misfit(coder, activations, usable, self._l0[usable], observer)
+        usable = pilot[~self._outlying(pilot)][:WINDOW]
+        tell_misfit(coder, activations, usable, self.l0(usable), observer)
 
     def take(self, order: Tensor, most: int = 0) -> Tensor:
         """The first activations ``[n]`` of an order that are neither outliers nor too dense.
@@ -196,7 +196,7 @@ class Sieve:
         """
         kept = [order[:0]]
         count = 0
-        for start, stop in spans(len(order), PILOT):
+        for start, stop in spans(len(order), WINDOW):
             part = order[start:stop]
             usable = self.l0(part) <= self._most
             usable &= ~self._outlying(part)
