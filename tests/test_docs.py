@@ -209,3 +209,10 @@ def test_the_disagreements_that_the_score_page_quotes() -> None:
         value, low, high = astuple(separation)
         assert f"is {value:.3f} ({low:.3f} to {high:.3f})" in page
     assert excess.high < 0  # "less often than labels dealt at random would"
+    options = saeaudit.ScoreOptions(max_tokens=200, control="shuffled-labels")
+    *_, null = saeaudit.score(sample, inputs, options)
+    assert isinstance(null, ScoreSummary) and null.incoherence is not None
+    assert null.incoherence_chance and null.incoherence_excess
+    figures = f"{percent(null.incoherence_chance)} | {percent(null.incoherence_excess)} |"
+    assert f"`--control shuffled-labels` | {100 * null.incoherence:.1f} | {figures}" in page
+    assert null.incoherence_excess.low < 0 < null.incoherence_excess.high

@@ -57,7 +57,7 @@ def score(
     Raises:
         AuditError: neither activations nor features, too few tokens, no encoder, input
             that is not finite or of another SAE, or a control with alternatives or features of
-            the SAE.
+            the SAE, or without labels to shuffle.
     """
     options = options or ScoreOptions()
     control = options.control
@@ -66,6 +66,12 @@ def score(
         raise AuditError(
             "--mediators and --features are of the SAE, not of a control",
             where=f"--control {control}",
+        )
+    if control == "shuffled-labels" and inputs.explanations is None:
+        raise AuditError(
+            "there are no labels to shuffle",
+            where=f"--control {control}",
+            hint="--explanations FILE",
         )
     watching = Steps(observer) if control else observer
     for measured, on in trials(dictionary, inputs, control, options, options.device):
