@@ -125,7 +125,7 @@ def test_tables_show_markup_as_it_is() -> None:
     for table in tables:
         text = io.StringIO()
         shown = table(Console(file=text, width=300, force_terminal=True, color_system="truecolor"))
-        looked = MediatorsSummary(EVIL, 1, 0, 2.0, 0.0, 0.0, None, None, (), (), ())
+        looked = MediatorsSummary(EVIL, 1, None, (), 0, 2.0, 0.0, 0.0, None, None, (), (), ())
         for record in (RUN, replace(score(), sae=EVIL), looked, ErrorRecord(EVIL, EVIL, EVIL)):
             shown.record(record)
         shown.end()
