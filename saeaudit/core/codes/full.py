@@ -147,7 +147,7 @@ class Farthest:
             return
         amount = swaps.along / swaps.distance.clamp(min=DEPENDENT)
         able = (swaps.distance >= DEPENDENT) & (amount > fit.floor[:, None, None])
-        able &= swaps.error <= reach[:, :, None]
+        able &= (swaps.error <= reach[:, :, None]) & fit.supports.active[:, :, None]
         bound = torch.where(able, self._bounds(entering, amount), -1.0)
         self._measure(entering, swaps, self._promising(swaps, bound))
         wanted = self._open(swaps, bound[:, None] > self.change[:, :, None, None])

@@ -195,3 +195,22 @@ def test_batches_of_tokens_do_not_mix() -> None:
         for name in ("place", "row", "attainable"):
             assert torch.equal(getattr(far, name)[0], getattr(farthest, name)[b]), name
         assert torch.allclose(far.change[0], farthest.change[b])
+
+
+def test_an_empty_place_is_no_feature_that_leaves() -> None:
+    """A row that is added, and exchanged for none, makes a code of more features: no alternative.
+
+    In a batch with a larger support the smaller one has an empty place, where the third row of four
+    orthogonal ones would fit all that is left of (1, 0.5, 0.1, 0).
+    """
+    rows = torch.tensor([[0, 1, -1], [0, 1, 3]])
+    target = torch.tensor([[1.0, 0.5, 0.1, 0.0]] * 2, dtype=torch.float64)
+    fit = Fit(Supports(units_of(np.eye(4), 10_000), rows), target)
+    limits = fit.error[:, None]
+    far = Farthest(fit, limits, torch.zeros(4, dtype=torch.float64))
+    (swaps,) = one_swaps([fit], [limits], torch.ones(4, dtype=torch.bool), [far])
+    # Row 3 does nothing on the second token: row 2 may take its place, and no other.
+    assert swaps.count.tolist() == [[0], [1]]
+    assert far.attainable.tolist() == [[False], [True]]
+    assert far.change[0].tolist() == [-1.0]
+    assert (far.place.tolist(), far.row.tolist()) == ([[-1], [2]], [[-1], [2]])
