@@ -32,6 +32,7 @@ class Source(NamedTuple):
     decoder: torch.Tensor
     codes: np.ndarray
     written: np.ndarray
+    usual: np.ndarray
     activations: torch.Tensor
 
 
@@ -64,12 +65,20 @@ def source(seed: int, tokens: int, wrong: float = 0.3) -> Source:
     written[flip, t + TRIPLES] = np.where(forward, 0.0, z3 / n)
     written[flip, t + 2 * TRIPLES] = np.where(forward, n * z2, 0.0)
     noise = 0.02 * rng.normal(size=(tokens, WIDTH))
-    return Source(torch.from_numpy(rows), codes, written, torch.from_numpy(codes @ rows + noise))
+    x = torch.from_numpy(codes @ rows + noise)
+    return Source(torch.from_numpy(rows), codes, written, third == usual, x)
 
 
 def found(seed: int, tokens: int = 4000, measured: int = 400) -> dict[str, float]:
     """Share of tokens on which each way of choosing takes the true code's features."""
-    made = source(seed, tokens)
+    return {way: hit.mean() for way, hit in hits(source(seed, tokens), measured).items()}
+
+
+def hits(made: Source, measured: int) -> dict[str, np.ndarray]:
+    """Whether each way of choosing takes the true code's features, on each token measured.
+
+    Prices are fitted on what the encoder writes on the others.
+    """
     units = UnitRows(made.decoder, torch.arange(len(made.decoder)), row_norms(made.decoder))
     counts = Counts(Grid(0.25, torch.zeros(len(made.decoder), dtype=torch.float64)))
     for half, part in enumerate(np.array_split(made.written[measured:], 2)):
@@ -85,7 +94,7 @@ def found(seed: int, tokens: int = 4000, measured: int = 400) -> dict[str, float
     group = Group(rows, fit.positive.codes, fit.positive.error)
     enter = torch.ones(units.count, dtype=torch.bool)
     candidates = chooser.alternatives(fit, group.error, enter).candidates
-    hits = dict.fromkeys(WAYS, 0)
+    right = {way: np.zeros(measured, dtype=bool) for way in WAYS}
     start = 0
     sizes = torch.bincount(candidates.token, minlength=measured).tolist()
     for n, decision in enumerate(chooser.decide(group, candidates)):
@@ -98,9 +107,9 @@ def found(seed: int, tokens: int = 4000, measured: int = 400) -> dict[str, float
             else:
                 one = start + pick
                 taken = set(candidates.rows[one][candidates.codes[one] > 0].tolist())
-            hits[way] += taken == truth
+            right[way][n] = taken == truth
         start += sizes[n]
-    return {way: hit / measured for way, hit in hits.items()}
+    return right
 
 
 def main() -> None:
