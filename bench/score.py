@@ -63,8 +63,8 @@ def main() -> None:
 
     def work() -> None:
         fit, group = fitted()
-        candidates = chooser.alternatives(fit, group.error, enter).candidates
-        decided.append(len(list(chooser.decide(group, candidates))))
+        candidates = chooser.alternatives(fit, group, enter, norms=False).candidates
+        decided.append(len(list(chooser.decide(group, candidates, norms=False))))
 
     decided: list[int] = []
     work()

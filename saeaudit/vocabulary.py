@@ -55,6 +55,8 @@ WidthBy = Literal["option", "distortion", "share", "histograms"]
 """What has fixed the width of the bins of values."""
 Parts = Literal["documents", "blocks"]
 """What activations are drawn by: documents where they are known, else blocks of neighbours."""
+Choice = Literal["encoder", "support", "other"]
+"""A shortest code: the reference, its features with other values, or one with another feature."""
 SkipReason = Literal["norm", "l0"]
 """Why an activation is not looked at: an outlying norm, or too many active features."""
 
@@ -101,6 +103,8 @@ MAX_FINDINGS = 100_000
 """Most pairs, and most triples, written for an SAE."""
 MAX_TOKENS = 1000
 """Most activations whose alternatives are looked at; 0 for all."""
+MAX_CHOICES = 400
+"""Most activations whose shortest code is searched for; 0 for all."""
 SEED = 0
 """Of the draw of these."""
 EPSILONS = (0.0, 0.01, 0.05)

@@ -133,7 +133,11 @@ def test_tables_show_markup_as_it_is() -> None:
         assert safe(plain, lines=True)
         assert "[red]" in plain and "[link=" in plain
     text = io.StringIO()
-    explain(Console(file=text, width=60), replace(choice(), text=EVIL, similarity_method=EVIL))
+    explain(
+        Console(file=text, width=60),
+        replace(choice(), text=EVIL, similarity_method=EVIL),
+        {2: EVIL},
+    )
     assert safe(text.getvalue(), lines=True)
 
 

@@ -72,6 +72,8 @@ class Draw(NamedTuple):
     """Whether parts are documents, or blocks of neighbours."""
     parts: int
     """How many there are."""
+    part: Tensor
+    """``[N]`` int64: which of them each activation is in."""
 
     @property
     def order(self) -> Tensor:
@@ -117,7 +119,7 @@ def draw_tokens(
             room -= lengths[number]
     shuffled = torch.randperm(count, generator=generator)
     first = taken[part[shuffled]]
-    return Draw(shuffled[first], shuffled[~first], by, len(sizes))
+    return Draw(shuffled[first], shuffled[~first], by, len(sizes), part)
 
 
 def most_active(features: int, width: int) -> int:

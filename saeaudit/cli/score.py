@@ -11,7 +11,15 @@ from saeaudit.cli.policy import make_policy, read_config
 from saeaudit.cli.targets import resolve_targets
 from saeaudit.cli.write import Output, run_record, write
 from saeaudit.errors import AuditError
-from saeaudit.vocabulary import FETCHED, MARGIN, MAX_TOKENS, SEED, ScoreControl, Similarity
+from saeaudit.vocabulary import (
+    FETCHED,
+    MARGIN,
+    MAX_CHOICES,
+    NONE,
+    SEED,
+    ScoreControl,
+    Similarity,
+)
 
 
 def score(
@@ -69,7 +77,7 @@ def score(
     ] = None,
     max_tokens: Annotated[
         int, typer.Option(metavar="N", help="Choose on N of the tokens measured; 0 for all.")
-    ] = MAX_TOKENS,
+    ] = MAX_CHOICES,
     control: Annotated[
         ScoreControl | None,
         typer.Option(help="Score this null in its place, and what to compare it with."),
@@ -92,6 +100,7 @@ def score(
     """
     arguments = dict(locals())
     from saeaudit.audit.device import pick_device
+    from saeaudit.audit.mediators.inputs import Labels
     from saeaudit.audit.open import input_files
     from saeaudit.audit.score.api import score_all
     from saeaudit.audit.score.inputs import ScoreSources
@@ -122,6 +131,7 @@ def score(
         activations, tokens, features, explanations, similarity, similarity_model, offline,
         alternatives, neuronpedia,
     )  # fmt: skip
+    labels = Labels(explanations if explain is not None else NONE, neuronpedia)
     people = console(quiet=quiet)
     saes = resolve_targets(targets, sae, people, offline=offline, assume=assume)
     if neuronpedia is not None:
@@ -131,7 +141,7 @@ def score(
     ])  # fmt: skip
     write(
         run_record("score", arguments, chosen.device),
-        lambda observer: score_all(saes, sources, chosen, observer),
-        policy, lambda console: ScoreTable(console, explain),
+        lambda observer: score_all(saes, sources, chosen, observer, check=labels.read),
+        policy, lambda console: ScoreTable(console, explain, labels.texts),
         Output(place, people, form, no_progress, exit_zero),
     )  # fmt: skip

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from saeaudit.escape import NAME, escape
+from saeaudit.formats.side_by_side import codes_table
 from saeaudit.formats.table import control_lines
 from saeaudit.records import DictionaryRecord, Involved, MediatorRecord, MediatorsSummary, Record
 
@@ -66,28 +67,8 @@ class MediatorsTable:
     def _print_codes(self, record: MediatorRecord) -> None:
         """Print a code and its alternative side by side, with what each feature's label says."""
         self._console.print(Text(_heading(record)), soft_wrap=True)
-        before = {code.feature: code.value for code in record.codes}
-        after = {code.feature: code.value for code in record.alternative}
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for name in ("", "feature", "z", "z'", "", "explanation"):
-            table.add_column(name, justify="left" if name in ("", "explanation") else "right")
-        difference = {f: after.get(f, 0.0) - before.get(f, 0.0) for f in before | after}
-        order = sorted(difference, key=lambda f: (
-            f not in record.removed, f not in record.added, -abs(difference[f]), f
-        ))  # fmt: skip
         texts = self._texts.get(record.sae, {})
-        for feature in order:
-            what = f"{difference[feature]:+.3f}"
-            if feature not in after:
-                what = "leaves"
-            elif feature not in before:
-                what = "enters"
-            values = [f"{codes[feature]:.3f}" if feature in codes else "-"
-                      for codes in (before, after)]  # fmt: skip
-            table.add_row(
-                "  ", str(feature), *values, what, Text(escape(texts.get(feature, ""), NAME)),
-            )  # fmt: skip
-        self._console.print(table)
+        self._console.print(codes_table(record.codes, record.alternative, texts))
 
     def _print(self, summary: MediatorsSummary) -> None:
         table = Table(box=None, pad_edge=False, header_style="bold")

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from saeaudit.escape import NAME, escape
+from saeaudit.formats.side_by_side import codes_table
 from saeaudit.formats.table import control_lines
-from saeaudit.records import ChoiceRecord, Code, DictionaryRecord, Pick, Record, ScoreSummary
+from saeaudit.records import (
+    ChoiceRecord,
+    DictionaryRecord,
+    Estimate,
+    Pick,
+    Record,
+    ScoreSummary,
+)
 
 COLUMNS = (
-    "bits/token\n(95 %)", "bound", "error\n(quantised)", "L0", "bin", "non-\nunique", "resolved",
-    "MDL = encoder,\nL1, L2", "disagreement\n(random)", "incoherent\n(chance)",
+    "bits/token\n(95 %)", "error\n(quantised)", "L0", "bin", "non-\nunique",
+    "shortest: encoder,\nits features, other", "excess\nbits", "resolved\n(95 %)",
+    "MDL = \nL1, L2", "disagreement\n(random)", "incoherent\n(chance)",
 )  # fmt: skip
 
 
 class ScoreTable:
     """Collects summaries while records go by."""
 
-    def __init__(self, console: Console, explain: int | None = None) -> None:
+    def __init__(
+        self, console: Console, explain: int | None = None,
+        texts: Mapping[str, Mapping[int, str]] | None = None,
+    ) -> None:  # fmt: skip
+        # A mapping that is empty now may hold each SAE's texts by the end.
         self._console, self._explain = console, explain
+        self._texts = {} if texts is None else texts
         self._rows: list[ScoreSummary] = []
         self._controls: list[str] = []
 
@@ -31,7 +47,7 @@ class ScoreTable:
         elif isinstance(record, ScoreSummary):
             self._rows.append(record)
         elif isinstance(record, ChoiceRecord) and self._explain is not None:
-            explain(self._console, record)
+            explain(self._console, record, self._texts.get(record.sae, {}))
 
     def end(self) -> None:
         """Print the table, the best rate and distortion first where one SAE dominates."""
@@ -89,67 +105,62 @@ def _cells(row: ScoreSummary) -> tuple[str, ...]:
     def share(value: float | None) -> str:
         return "-" if value is None else f"{value:.1%}"
 
+    def estimate(value: Estimate | None) -> str:
+        return share(None if value is None else value.value)
+
     interval = row.bits_interval
-    agreement, said = row.agreement, row.disagreements
+    agreement, said, shares = row.agreement, row.disagreements, row.chosen_shares
     disagreement = incoherence = "-"
     if said and said.mean is not None:
         disagreement = f"{said.mean:.2f} ({said.random_mean:.2f})"
     if row.incoherence_chance:
         incoherence = f"{share(row.incoherence)} ({share(row.incoherence_chance.value)})"
+    excess, resolved = row.mean_encoder_excess_bits, share(row.resolved_fraction)
+    if row.resolved_interval:
+        resolved += f" ({row.resolved_interval.low:.0%}-{row.resolved_interval.high:.0%})"
     return (
         f"{row.bits_per_token:.1f}"
         + (f" ({interval.low:.1f}-{interval.high:.1f})" if interval else ""),
-        f"{row.bound_bits_per_token:.1f}",
         "-" if row.fvu is None else f"{row.fvu:.4f} ({row.fvu_quantised:.4f})",
         f"{row.mean_l0:.1f}",
         f"{row.bin_width:.4g}",
         share(row.non_unique_fraction),
-        share(row.resolved_fraction),
-        "-"
-        if agreement is None
-        else f"{share(agreement.encoder)}, {share(agreement.l1)}, {share(agreement.l2)}",
+        ", ".join(map(estimate, (shares.encoder, shares.support, shares.other))) if shares else "-",
+        "-" if excess is None else f"{excess.value:.1f}",
+        resolved,
+        ", ".join(map(estimate, (agreement.l1, agreement.l2))) if agreement else "-",
         disagreement,
         incoherence,
     )
 
 
-def explain(console: Console, record: ChoiceRecord) -> None:
-    """Print a choice side by side: what both codes share, then what only one of them says."""
+def explain(console: Console, record: ChoiceRecord, texts: Mapping[int, str]) -> None:
+    """Print the reference and the shortest code in full, and how the choice stands."""
     name = "example" if record.token is None else f"token {record.token}"
     text = f" {escape(repr(record.text), NAME)}" if record.text else ""
-    console.print(Text(f"{name}{text}: L0 {record.l0}"))
-    if not record.alternative_count or not record.alternative:
-        console.print(Text("  no other code of the same L0 is as accurate"))
+    console.print(Text(f"{name}{text}: L0 {record.l0}"), soft_wrap=True)
+    if not record.alternative:
+        console.print(Text("  no code in which another feature is on is as accurate"))
         return
+    console.print(codes_table(record.codes, record.alternative, texts))
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("feature", "encoder", "alternative", "explanation"):
-        table.add_column(
-            column, justify="left" if column == "explanation" else "right", overflow="fold"
-        )
-    codes = {c.feature: c for c in record.codes}
-    alternative = {c.feature: c for c in record.alternative}
-    texts: dict[int, str | None] = {}
-    if record.explanations:
-        texts.update(zip(record.removed, record.explanations.removed, strict=True))
-        texts.update(zip(record.added, record.explanations.added, strict=True))
-    changed = [f for f in (*codes, *alternative) if (f in codes) != (f in alternative)]
-    for feature in sorted(changed, key=lambda f: f in alternative):
-        text = escape(texts.get(feature) or "-", NAME)
-        row = _code(codes.get(feature)), _code(alternative.get(feature)), text
-        table.add_row(str(feature), *map(Text, row))
-    shared = [f for f in codes if f in alternative]
-    for feature in sorted(shared, key=lambda f: -codes[f].value):
-        table.add_row(str(feature), _code(codes[feature]), _code(alternative[feature]), "(both)")
-    table.add_row("bits", *map(_bits, (record.bits.reference, record.bits.alternative)), "")
-    table.add_row("half bins", *map(_bits, _pair(record, "bits_half")), "")
-    table.add_row("quarter", *map(_bits, _pair(record, "bits_quarter")), "")
+    for column in ("", "encoder", "its features", "another"):
+        table.add_column(column, justify="left" if not column else "right")
+    for width, compared in (
+        ("bits", record.bits), ("half bins", record.bits_half), ("quarter", record.bits_quarter),
+    ):  # fmt: skip
+        kinds = compared.reference, compared.support, compared.alternative
+        table.add_row(f"  {width}", *map(_bits, kinds))
     console.print(table)
-    verdict = "not resolved: " if not record.resolved else ""
+    verdict = {True: "resolved: ", False: "not resolved: ", None: ""}[record.resolved]
     margin = "" if record.margin_bits is None else f", {record.margin_bits:.2f} bits ahead"
-    console.print(Text(f"  {verdict}fewest bits: {_pick(record.chosen.mdl)}{margin}"))
-    console.print(
-        Text(f"  least L1: {_pick(record.chosen.l1)}; least L2: {_pick(record.chosen.l2)}")
-    )
+    wins = "" if record.wins is None else f", in {record.wins:.0%} of the resamples"
+    gap = f"; at most {record.gap_bits:.2f} bits are left unproved" if record.gap_bits else ""
+    line = f"  {verdict}fewest bits: {_pick(record.picks.mdl, record)}{margin}{wins}{gap}"
+    console.print(Text(line), soft_wrap=True)
+    for norm, pick in (("L1", record.picks.l1), ("L2", record.picks.l2)):
+        if pick is not None:
+            console.print(Text(f"  least {norm}: {_pick(pick, record)}"), soft_wrap=True)
     if record.disagreement is not None:
         method = escape(record.similarity_method or "", NAME)
         line = f"  the labels differ by {record.disagreement:.2f} ({method})"
@@ -158,22 +169,15 @@ def explain(console: Console, record: ChoiceRecord) -> None:
         console.print(Text(line))
 
 
-def _pair(record: ChoiceRecord, name: str) -> tuple[float | None, float | None]:
-    compared = getattr(record, name)
-    return compared.reference, compared.alternative
-
-
-def _code(code: Code | None) -> str:
-    return "" if code is None else f"{code.value:.3f}"
-
-
 def _bits(value: float | None) -> str:
-    return "never observed" if value is None else f"{value:.2f}"
+    return "-" if value is None else f"{value:.2f}"
 
 
-def _pick(pick: Pick | None) -> str:
+def _pick(pick: Pick | None, record: ChoiceRecord) -> str:
     if pick is None:
         return "the encoder's code has no price (a feature was never observed)"
-    if not pick.added:
-        return "the encoder's code"
-    return f"{pick.added[0]} for {pick.removed[0]}"
+    if pick == Pick((), ()):
+        same = record.chosen == "encoder" and pick == record.picks.mdl
+        return "the encoder's code" if same else "the encoder's features"
+    removed, added = (", ".join(map(str, features)) for features in (pick.removed, pick.added))
+    return f"{added} for {removed}" if added else f"without {removed}"

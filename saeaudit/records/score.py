@@ -7,45 +7,49 @@ from typing import Literal
 
 from saeaudit.records.common import STRICT
 from saeaudit.records.mediators import Code, Skipped
-from saeaudit.vocabulary import Control, Parts, WidthBy
+from saeaudit.vocabulary import Choice, Control, Parts, WidthBy
 
 
 @dataclass(frozen=True)
 class Compare:
-    """One measure of the reference code, and the least of any alternative that was priced."""
+    """One measure of the reference code, of its features with other values, and of others."""
 
     __pydantic_config__ = STRICT
 
     reference: float | None
     """Of the reference code; null where one of its features was never observed."""
+    support: float | None
+    """Least of the codes of the same features or fewer that were searched for; null where none
+    has a price, or none was searched for."""
     alternative: float | None
-    """Least of the alternatives; null where there is none that has a price."""
+    """Least of the codes in which another feature is on; null where none has a price, or none was
+    searched for."""
 
 
 @dataclass(frozen=True)
 class Pick:
-    """A code, by how it differs from the reference; both lists empty for the reference itself."""
+    """A code, by how its features differ from those of another: a choice's from the reference's."""
 
     __pydantic_config__ = STRICT
 
     removed: tuple[int, ...]
-    """Features that leave the reference code."""
+    """Features that leave."""
     added: tuple[int, ...]
     """Features that enter."""
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """What each way of choosing takes."""
+class Picks:
+    """What each way of choosing takes; both lists of a pick are empty for the same features."""
 
     __pydantic_config__ = STRICT
 
     mdl: Pick | None
     """Least description length; null where the reference has no price."""
-    l1: Pick
-    """Least sum of codes times decoder norms."""
-    l2: Pick
-    """Least sum of their squares."""
+    l1: Pick | None
+    """Least sum of codes times decoder norms; null where it was not searched for."""
+    l2: Pick | None
+    """Least sum of their squares; null where it was not searched for."""
     error: Pick
     """Least squared error."""
     encoder: Pick | None
@@ -83,7 +87,8 @@ class ChoiceRecord:
     alternative_count: int
     """One-swap codes no less accurate than the reference."""
     priced: int
-    """How many of them were solved and priced: all, or those that an estimate puts first."""
+    """Rows that enter of which the shortest code was solved for (bounds rule the others out), or
+    alternatives given."""
     bits: Compare
     """Description lengths."""
     bits_half: Compare
@@ -92,30 +97,58 @@ class ChoiceRecord:
     """The same with bins of a quarter of the width."""
     joint_bits: Compare | None
     """Examples with activations: gates of its features priced by their joint on/off table."""
+    gap_bits: float | None
+    """No code one exchange away takes fewer bits than the shortest less this, so 0 is proof; null
+    for codes that are given."""
+    encoder_excess_bits: float | None
+    """Bits of the reference beyond the shortest code's; null where it has no price."""
+    support_excess_bits: float | None
+    """The same of the shortest code of its features or fewer."""
     l1: Compare
     """Sums of codes times decoder norms."""
     l2: Compare
     """Sums of their squares."""
-    chosen: Chosen
-    """What each way of choosing takes; alternatives are least-squares codes."""
+    chosen: Choice | None
+    """The shortest code: the reference as it is ("encoder"), its features or fewer with other
+    values ("support"), or one in which another feature is on ("other"); null where the reference
+    has no price."""
+    picks: Picks
+    """What each way of choosing takes."""
     removed: tuple[int, ...]
-    """What the alternative of fewest bits removes."""
+    """What the alternative removes, the shortest code in which another feature is on."""
     added: tuple[int, ...]
     """What it adds."""
     moved: float | None
     """Share of the reference code's contribution that it removes."""
     codes: tuple[Code, ...]
     """The reference code, in the file's scale."""
+    support_codes: tuple[Code, ...]
+    """The shortest code of the same features or fewer, in the file's scale; empty where none was
+    searched for, or has a price."""
     alternative: tuple[Code, ...]
-    """The alternative of fewest bits, in the file's scale."""
+    """The alternative, in the file's scale."""
     margin_bits: float | None
-    """Between the shortest code and the next, the reference included; null without alternative."""
-    resolved: bool
-    """Whether one code is shortest at all three widths, each time by more than the margin."""
+    """Between the shortest code and the next of other features, the reference included; null
+    without one. Where codes are searched for it is at most 3, or --margin: farther none is looked
+    for."""
+    wins: float | None
+    """Share of 40 resamples of the tokens fitted in which the same features are the shortest, the
+    least over the three widths; null where nothing can be resampled."""
+    resolved: bool | None
+    """Whether the same features are shortest at all three widths, each time by more than the
+    margin and in 95 % of the resamples; null where nothing can be resampled."""
+    canonical_bits: float | None
+    """With --canonicalise: bits of the code reached by going on; null without a price."""
+    canonical_codes: tuple[Code, ...]
+    """With --canonicalise: that code, in the file's scale; else empty."""
+    canonical_path: tuple[Pick, ...]
+    """With --canonicalise: what left and entered at each step to it, the first from the reference;
+    both lists are empty where only values change."""
     explanations: Texts | None
     """Of the features that the alternative exchanges; null without explanations."""
     disagreement: float | None
-    """1 - similarity of these."""
+    """1 - similarity of what enters and what leaves: the mean over what leaves, weighted by what
+    that contributed."""
     percentile: float | None
     """Share of random pairs of features that disagree less than that, ties counted half."""
     similarity_method: str | None
@@ -169,24 +202,43 @@ class IncoherentShare:
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """On how many choices two ways agree, among those where there is an alternative."""
+class ChosenShares:
+    """Which code is the shortest: shares of the choices that have a price and an alternative."""
 
     __pydantic_config__ = STRICT
 
-    l1: float
+    encoder: Estimate | None
+    """The encoder's as it is (of an example: the reference)."""
+    support: Estimate | None
+    """Its features or fewer, with other values."""
+    other: Estimate | None
+    """One in which another feature is on."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """On how many choices with an alternative two ways let the same feature enter, or none.
+
+    All the features that are on are hardly ever the same, as each measure leaves out others.
+    """
+
+    __pydantic_config__ = STRICT
+
+    l1: Estimate | None
     """Description length and least L1."""
-    l2: float
+    l2: Estimate | None
     """Description length and least L2."""
-    error: float
+    error: Estimate | None
     """Description length and least squared error."""
-    encoder: float | None
-    """Description length and the encoder; null where the encoder's choice is never known."""
+    encoder: Estimate | None
+    """Description length and the encoder, where the encoder's choice is known."""
+    compared: int
+    """Choices on which the codes of least L1 and L2 are known."""
 
 
 @dataclass(frozen=True)
 class Canonical:
-    """Codes after repeated best exchanges and removals at no more error (`--canonicalise`)."""
+    """Codes after repeated best exchanges at no more error (`--canonicalise`)."""
 
     __pydantic_config__ = STRICT
 
@@ -201,7 +253,7 @@ class Canonical:
     mean_l0: float
     """Mean number of active features of the codes found."""
     exchanged: float
-    """Mean number of exchanges and removals."""
+    """Mean number of steps: exchanges, removals, changes of values."""
 
 
 @dataclass(frozen=True)
@@ -262,7 +314,9 @@ class ScoreSummary:
     bits_per_token: float
     """Mean description length of the encoder's codes (with histograms: an entropy)."""
     bits_interval: Interval | None
-    """Bootstrap over tokens; null with histograms."""
+    """Null with histograms, and with fewer than 20 tokens. It takes documents (or blocks of
+    neighbours) anew, as all intervals below but incoherence's do, and is null, as they are, with
+    fewer than 10 of them."""
     gate_bits: float
     """The part of it that says which features are on."""
     value_bits: float
@@ -294,8 +348,25 @@ class ScoreSummary:
     one token has no shares."""
     non_unique_fraction: float | None
     """Share of these with an alternative no less accurate."""
+    non_unique_interval: Interval | None
+    """Its interval; null with fewer than 20 choices, as all figures below with an interval are."""
     resolved_fraction: float | None
-    """Share of those, where alternatives are known, that description length resolves."""
+    """Share of those, where alternatives are known, that description length resolves; null where
+    nothing can be resampled."""
+    resolved_interval: Interval | None
+    """Its interval."""
+    resolved_unavailable: str | None
+    """Why nothing can be resampled; null where it can."""
+    chosen_shares: ChosenShares | None
+    """Which code is the shortest; null without alternatives."""
+    mean_encoder_excess_bits: Estimate | None
+    """Mean bits of the encoder's code beyond the shortest, on the same choices."""
+    mean_support_excess_bits: Estimate | None
+    """Mean bits of the shortest code of its features or fewer beyond the shortest."""
+    proved_fraction: Estimate | None
+    """Share of the choices searched on which no code one exchange away can be shorter."""
+    mean_gap_bits: Estimate | None
+    """Mean of the bits by which one could be."""
     agreement: Agreement | None
     """How often other ways of choosing take the same code; null without alternatives."""
     canonical: Canonical | None

@@ -127,7 +127,7 @@ def test_github_annotations_cannot_be_injected(records: list[Record], change) ->
 
 def test_tables_hold_no_workflow_command() -> None:
     text = io.StringIO()
-    explain(Console(file=text, width=60), choice())
+    explain(Console(file=text, width=60), choice(), {})
     for line in text.getvalue().split("\n"):
         assert not line.strip().startswith("::") and "##[" not in line and "\r" not in line
     assert "\x1b" not in text.getvalue()

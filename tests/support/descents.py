@@ -67,7 +67,7 @@ def entered(case: Case, row: int) -> tuple[np.ndarray, float]:
     support = case.support
     swaps = [[*support[:i], row, *support[i + 1 :]] for i in range(len(support))]
     fits = [fitted(case, swap) for swap in swaps]
-    place = min(range(len(support)), key=lambda i: fits[i][1])
+    place = min(range(len(support)), key=lambda i: (fits[i][0][i] <= 0, fits[i][1]))
     codes, error, spread = fits[place]
     before, error_before, spread_before = fitted(case, support)
     room, room_before = max(case.limit - error, 0), max(case.limit - error_before, 0)
@@ -127,7 +127,9 @@ def solved(
                         best, value = cost, inside
             codes[i] = value
 
-    best, least = codes, math.inf
+    best, least = codes.copy(), math.inf
+    if enters and codes[-1] > 0 and error_of(codes) <= case.limit:
+        least = bits_of(codes)
     room = max(case.limit - error, 1e-12 * float((case.target**2).sum()))
     for price in PRICES:
         for _ in range(PASSES):

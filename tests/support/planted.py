@@ -93,13 +93,13 @@ def hits(made: Source, measured: int) -> dict[str, np.ndarray]:
     fit = Fit(Supports(units, rows), made.activations[:measured])
     group = Group(rows, fit.positive.codes, fit.positive.error)
     enter = torch.ones(units.count, dtype=torch.bool)
-    candidates = chooser.alternatives(fit, group.error, enter).candidates
+    candidates = chooser.alternatives(fit, group, enter).candidates
     right = {way: np.zeros(measured, dtype=bool) for way in WAYS}
     start = 0
     sizes = torch.bincount(candidates.token, minlength=measured).tolist()
     for n, decision in enumerate(chooser.decide(group, candidates)):
         truth = set(made.codes[n].nonzero()[0].tolist())
-        picks = {way: decision.chosen[key] for way, key in zip(
+        picks = {way: decision.picks[key] for way, key in zip(
             WAYS[:-1], ("bits", "l1", "l2", "error"), strict=True)} | {"encoder": -1}  # fmt: skip
         for way, pick in picks.items():
             if pick < 0:

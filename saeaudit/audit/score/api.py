@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from saeaudit.audit.control import Steps, trials
@@ -21,13 +21,21 @@ ScoreRecord = DictionaryRecord | ChoiceRecord | ScoreSummary
 
 
 def score_all(
-    saes: Sequence[Sae], sources: ScoreSources, options: ScoreOptions, observer: Observer = SILENT
-) -> Iterator[Record]:
-    """Score resolved targets one after the other; see `score` and `audit_all`."""
+    saes: Sequence[Sae], sources: ScoreSources, options: ScoreOptions, observer: Observer = SILENT,
+    check: Callable[[DictionaryRecord], None] | None = None,
+) -> Iterator[Record]:  # fmt: skip
+    """Score resolved targets one after the other; see `score` and `audit_all`.
+
+    `check` is called with each SAE's dictionary before it is scored; it raises an AuditError where
+    the SAE cannot be.
+    """
 
     def audit(dictionary: Dictionary) -> Iterator[ScoreRecord]:
         inputs = read_inputs(dictionary, sources, observer)
-        return score(dictionary, inputs, options, observer)
+        for record in score(dictionary, inputs, options, observer):
+            if check and isinstance(record, DictionaryRecord):
+                check(record)
+            yield record
 
     return audit_all(saes, audit)
 

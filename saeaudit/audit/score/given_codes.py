@@ -31,15 +31,10 @@ class ListedCodes(NamedTuple):
         return {members[0].features for members in self.cases if members[0].token is None}
 
     @property
-    def unique(self) -> int:
-        """Tokens that have none."""
-        return sum(not count for count in self.counts.values())
-
-    @property
-    def unlisted(self) -> int:
-        """Tokens that have alternatives, of which none is listed."""
+    def unlisted(self) -> dict[int, bool]:
+        """Tokens of which no alternative is listed, and whether they have any."""
         listed = {members[0].token for members in self.cases}
-        return sum(count > 0 and token not in listed for token, count in self.counts.items())
+        return {t: count > 0 for t, count in self.counts.items() if t not in listed}
 
 
 def list_codes(records: Sequence[Record], measured: Collection[int] | None) -> ListedCodes:
@@ -95,8 +90,8 @@ def _case(setting: Setting, record: MediatorRecord, counts: Mapping[int, int]) -
 
 def _alternatives(
     setting: Setting, several: list[list[MediatorRecord]]
-) -> tuple[Candidates, Tensor, Exchanges]:
-    """Alternatives of some cases, the live rows that leave, and the features exchanged."""
+) -> tuple[Candidates, Exchanges]:
+    """Alternatives of some cases, and the features exchanged."""
     case, members = zip(
         *((n, member) for n, members in enumerate(several) for member in members), strict=True
     )
@@ -106,15 +101,14 @@ def _alternatives(
     position = setting.position
     candidates = Candidates(
         token=rows.new_tensor(case),
-        place=rows.new_full((len(members),), -1),
         row=rows.new_tensor([position[feature] for feature in entering]),
         rows=rows,
         codes=codes,
         error=codes.new_tensor([member.error for member in members]),
+        priced=torch.ones_like(rows[:, 0], dtype=torch.bool),
     )
-    leaving_rows = rows.new_tensor([position[feature] for feature in leaving])
     moved = [member.moved for member in members]
-    return candidates, leaving_rows, Exchanges(list(case), leaving, entering, moved)
+    return candidates, Exchanges(list(case), leaving, entering, moved)
 
 
 def _unit_codes(setting: Setting, codes: list[tuple[Code, ...]]) -> tuple[Tensor, Tensor]:

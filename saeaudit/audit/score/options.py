@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 from saeaudit.audit.tokens import TokenOptions
 from saeaudit.errors import AuditError
-from saeaudit.vocabulary import MARGIN, ScoreControl
+from saeaudit.vocabulary import MARGIN, MAX_CHOICES, ScoreControl
 
 
 @dataclass(frozen=True)
 class ScoreOptions(TokenOptions):
     """What is priced, and how finely."""
 
+    max_tokens: int = MAX_CHOICES
+    """Most activations whose shortest code is searched for; 0 for all."""
     bin_width: float | None = None
     """Common width of bins in activation space; chosen by the error where None."""
     distortion: float | None = None

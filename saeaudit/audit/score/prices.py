@@ -16,6 +16,7 @@ from saeaudit.audit.score.options import ScoreOptions
 from saeaudit.audit.score.window import Window
 from saeaudit.core.codes.codelength import Counts, Prices
 from saeaudit.core.codes.quantise import FINE, Grid, find_width
+from saeaudit.core.codes.resamples import Resamples
 from saeaudit.core.rows import UnitRows, spans
 from saeaudit.errors import AuditError
 from saeaudit.sources.neuronpedia import FeatureStatistics
@@ -23,12 +24,25 @@ from saeaudit.vocabulary import WidthBy
 
 ETA = 0.01
 """Share of the SAE's own squared error that quantising may add."""
+LEAST_PARTS = 20
+"""With fewer documents, or blocks, resamples of them do not say what other texts would."""
 MIN_SAMPLES = 5
 """Least mean number of samples a live feature; under it nothing is priced."""
 SELDOM = 1e-3
 """Features that fire less often do not say how many tokens an export's histograms are from."""
 MOST_POINTS = 4096
 """Points that a bin of a histogram is spread over, at most."""
+
+
+class Sample(NamedTuple):
+    """Activations that prices are fitted on."""
+
+    activations: Tensor
+    """``[N, d_in]`` of any float dtype."""
+    tokens: Tensor
+    """``[m]`` int64: which of them."""
+    part: Tensor
+    """``[N]`` int64: which document, or block of neighbours, each is in."""
 
 
 class Width(NamedTuple):
@@ -45,6 +59,10 @@ class Fitted(NamedTuple):
     width: Width
     joint: dict[tuple[int, ...], Tensor]
     """``[2^m]`` counts of on/off patterns for each set of m features asked for."""
+    resamples: Resamples | None
+    """Of the tokens fitted on."""
+    not_resampled: str | None
+    """Why there are none."""
 
     @property
     def range(self) -> float:
@@ -102,15 +120,14 @@ def choose_width(coder: Coder, pilot: Window, options: ScoreOptions) -> Width:
 
 
 def fit_activations(
-    coder: Coder, activations: Tensor, tokens: Tensor, width: Width, *,
-    joint: Iterable[tuple[int, ...]] = (), observer: Observer = SILENT,
+    coder: Coder, sample: Sample, width: Width, *, joint: Iterable[tuple[int, ...]] = (),
+    observer: Observer = SILENT,
 ) -> Fitted:  # fmt: skip
     """Fit prices on activations, read once.
 
     Args:
         coder: the SAE.
-        activations: ``[N, d_in]`` of any float dtype.
-        tokens: ``[m]`` int64: which of them.
+        sample: of what it encodes.
         width: of the bins.
         joint: sets of live features whose on/off patterns to count.
         observer: is told how far it is.
@@ -118,7 +135,9 @@ def fit_activations(
     Raises:
         AuditError: activations that are not finite, or too few of them.
     """
+    activations, tokens, part = sample
     counts = Counts(Grid(width.value, coder.thresholds))
+    resamples, not_resampled = _resamples(counts.grid, part[tokens])
     live = coder.units.live
     rows = {f: torch.searchsorted(live, live.new_tensor(f)) for f in joint}
     tables = {f: torch.zeros(2 ** len(f), dtype=torch.float64) for f in rows}
@@ -126,6 +145,8 @@ def fit_activations(
         codes = coder.encode(activations, tokens[start:stop]).codes
         token, index = (codes > 0).nonzero().unbind(1)
         counts.add(index, codes[token, index], len(codes), half=number % 2)
+        if resamples is not None:
+            resamples.add(index, codes[token, index], token, part[tokens[start:stop]])
         for features, table in tables.items():
             on = (codes[:, rows[features]] > 0).long().cpu()
             pattern = (on * 2 ** torch.arange(len(features))).sum(1)
@@ -140,7 +161,15 @@ def fit_activations(
             where=coder.dictionary.sae,
             hint="more activations",
         )
-    return Fitted(prices, width, tables)
+    return Fitted(prices, width, tables, resamples, not_resampled)
+
+
+def _resamples(grid: Grid, part: Tensor) -> tuple[Resamples | None, str | None]:
+    """Resamples of the parts ``[m]`` that tokens are in, or why there are none."""
+    parts = len(torch.unique(part))
+    if parts < LEAST_PARTS:
+        return None, f"prices are fitted on {parts} documents or blocks, fewer than {LEAST_PARTS}"
+    return Resamples(grid, int(part.max()) + 1), None
 
 
 def _at_three_widths(counts: Counts) -> tuple[Prices, Prices, Prices]:
@@ -188,7 +217,10 @@ def fit_histograms(
     counts.tokens = tokens
     for number, histogram in enumerate(histograms):
         _spread(counts, histogram, half=number % 2)
-    return Fitted(_at_three_widths(counts), width, {})
+    return Fitted(
+        _at_three_widths(counts), width, {}, None,
+        "prices are from an export's histograms, which do not say what came from one text",
+    )  # fmt: skip
 
 
 def _histograms(

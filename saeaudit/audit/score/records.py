@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -14,10 +15,11 @@ from torch import Tensor
 from saeaudit.audit.codes import make_encoder
 from saeaudit.audit.score.disagreement import Disagreement
 from saeaudit.core.codes.candidates import Candidates
-from saeaudit.core.codes.choose import Alternatives, Chooser, Decision, Group
+from saeaudit.core.codes.canonical import CanonicalCodes, Step
+from saeaudit.core.codes.choose import Alternatives, Chooser, Decision, Group, Proof
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
-from saeaudit.records import ChoiceRecord, Chosen, Code, Compare, Pick, Texts
+from saeaudit.records import ChoiceRecord, Code, Compare, Pick, Picks, Texts
 
 if TYPE_CHECKING:
     from saeaudit.core.codes.encode import Encoder
@@ -88,14 +90,19 @@ class Batch(NamedTuple):
     group: Group
     """Reference codes."""
     candidates: Candidates
-    leaving: Tensor
-    """``[m]`` int64 live rows that the candidates let go."""
     exchanges: Exchanges
+    norms: bool = True
+    """Whether the codes of least L1 and L2 are among the candidates."""
+    proof: Proof | None = None
+    """What is known of others; None where candidates are given."""
+    canonical: CanonicalCodes | None = None
+    """What going on comes to, where that is asked for."""
 
 
 def token_batch(
-    setting: Setting, tokens: Tensor, group: Group, alternatives: Alternatives
-) -> Batch:
+    setting: Setting, tokens: Tensor, group: Group, alternatives: Alternatives, *, norms: bool,
+    canonical: CanonicalCodes | None,
+) -> Batch:  # fmt: skip
     """Tokens ``[B]``, by their numbers, with the alternatives that were looked for."""
     live, rows = setting.chooser.units.live, group.rows
     total = group.codes.sum(1, keepdim=True)
@@ -110,22 +117,25 @@ def token_batch(
         Case(token, texts[token] if texts else None, (), count, encoder=-1)
         for token, count in zip(tokens.tolist(), alternatives.counts.tolist(), strict=True)
     ]
-    candidates = alternatives.candidates
-    return Batch(cases, group, candidates, rows[candidates.token, candidates.place], exchanges)
+    return Batch(
+        cases, group, alternatives.candidates, exchanges, norms, alternatives.proof, canonical
+    )
 
 
 def choice_records(setting: Setting, batch: Batch) -> Iterator[ChoiceRecord]:
     """Decide each case of a batch, in order."""
     start = 0
     counts = torch.bincount(batch.candidates.token, minlength=len(batch.cases)).tolist()
-    decisions = setting.chooser.decide(batch.group, batch.candidates)
+    chooser = setting.chooser
+    decisions = chooser.decide(
+        batch.group, batch.candidates, norms=batch.norms,
+        window=chooser.window if batch.proof else math.inf,
+    )  # fmt: skip
     for n, decision in enumerate(decisions):
         of_case = slice(start, start + counts[n])
         start += counts[n]
-        yield _Choice(
-            setting, batch.cases[n], decision, batch.group.rows[n], batch.group.codes[n],
-            Candidates(*(column[of_case] for column in batch.candidates)), batch.leaving[of_case],
-        ).record()  # fmt: skip
+        candidates = Candidates(*(column[of_case] for column in batch.candidates))
+        yield _Choice(setting, batch, n, decision, candidates).record()
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,87 +143,130 @@ class _Choice:
     """One decision and what it was between."""
 
     setting: Setting
-    case: Case
+    batch: Batch
+    number: int
+    """Of the case in the batch."""
     decision: Decision
-    rows: Tensor
-    """``[k]`` live rows of the reference."""
-    codes: Tensor
-    """``[k]`` its unit-row codes."""
     candidates: Candidates
-    leaving: Tensor
-    """``[m]`` live rows that these let go."""
+
+    @property
+    def _case(self) -> Case:
+        return self.batch.cases[self.number]
+
+    @cached_property
+    def _codes(self) -> dict[int, float]:
+        """Unit-row codes of the reference, by live row."""
+        rows, codes = self.batch.group.rows[self.number], self.batch.group.codes[self.number]
+        pairs = zip(rows.tolist(), codes.tolist(), strict=True)
+        return {row: code for row, code in pairs if code > 0}
 
     def record(self) -> ChoiceRecord:
-        setting, case, decision = self.setting, self.case, self.decision
-        best, candidates = decision.shortest, self.candidates
-        change = self._pick(best)
-        width, half, quarter = decision.compared
-        picks = {way: self._pick(number) for way, number in decision.chosen.items()}
+        setting, case, decision, number = self.setting, self._case, self.decision, self.number
+        proof, group = self.batch.proof, self.batch.group
+        change = Pick((), ()) if decision.shortest is None else self._pick(decision.shortest)
+        width, half, quarter = (
+            {name: Compare(*compared) for name, compared in at.items()} for at in decision.compared
+        )
+        picks = {way: self._pick(candidate) for way, candidate in decision.picks.items()}
+        canonical = self.batch.canonical
         texts, coverage, disagreement, percentile = self._compared_texts(change)
+        encoder_excess, support_excess = _excess(width["bits"])
+        priced = int(self.candidates.priced.sum())
         return ChoiceRecord(
             sae=setting.dictionary.sae,
             token=case.token,
             text=case.text,
             features=case.features,
-            l0=int((self.codes > 0).sum()),
-            alternative_count=max(case.known, len(candidates.token)),
-            priced=len(candidates.token),
-            bits=Compare(*width["bits"]),
-            bits_half=Compare(*half["bits"]),
-            bits_quarter=Compare(*quarter["bits"]),
+            l0=len(self._codes),
+            alternative_count=case.known if proof else max(case.known, priced),
+            priced=proof.solved[number] if proof else priced,
+            bits=width["bits"],
+            bits_half=half["bits"],
+            bits_quarter=quarter["bits"],
             joint_bits=self._joint_bits(),
-            l1=Compare(*width["l1"]),
-            l2=Compare(*width["l2"]),
-            chosen=Chosen(
+            gap_bits=_finite(proof.gap[number]) if proof else None,
+            encoder_excess_bits=encoder_excess,
+            support_excess_bits=support_excess,
+            l1=width["l1"],
+            l2=width["l2"],
+            chosen=decision.chosen,
+            picks=Picks(
                 mdl=picks.get("bits"),
-                l1=picks["l1"],
-                l2=picks["l2"],
+                l1=picks.get("l1"),
+                l2=picks.get("l2"),
                 error=picks["error"],
                 encoder=None if case.encoder is None else self._pick(case.encoder),
             ),
             removed=change.removed,
             added=change.added,
-            moved=self._moved(),
-            codes=setting.codes(self.rows, self.codes),
-            alternative=()
-            if best < 0
-            else setting.codes(candidates.rows[best], candidates.codes[best]),
+            moved=None if decision.shortest is None else self._moved(change),
+            codes=setting.codes(group.rows[number], group.codes[number]),
+            support_codes=self._candidate_codes(decision.support),
+            alternative=self._candidate_codes(decision.shortest),
             margin_bits=decision.margin,
+            wins=decision.wins,
             resolved=decision.resolved,
+            canonical_bits=_finite(float(canonical.bits[number])) if canonical else None,
+            canonical_codes=setting.codes(canonical.rows[number], canonical.codes[number])
+            if canonical else (),
+            canonical_path=self._path(canonical.paths[number]) if canonical else (),
             explanations=texts,
             disagreement=disagreement,
             percentile=percentile,
             similarity_method=setting.explanations.method if setting.explanations else None,
             coverage=coverage,
-        )
+        )  # fmt: skip
+
+    def _candidate_codes(self, number: int | None) -> tuple[Code, ...]:
+        if number is None:
+            return ()
+        return self.setting.codes(self.candidates.rows[number], self.candidates.codes[number])
+
+    def _path(self, steps: Sequence[Step]) -> tuple[Pick, ...]:
+        return tuple(Pick(self._features(s.removed), self._features(s.added)) for s in steps)
+
+    def _features(self, rows: Iterable[int]) -> tuple[int, ...]:
+        live = self.setting.chooser.units.live
+        return tuple(sorted(int(live[row]) for row in rows))
 
     def _pick(self, number: int) -> Pick:
         """A candidate by its features; the reference where the number is -1."""
         if number < 0:
             return Pick((), ())
-        live = self.setting.chooser.units.live
-        return Pick((int(live[self.leaving[number]]),), (int(live[self.candidates.row[number]]),))
+        rows, codes = self.candidates.rows[number], self.candidates.codes[number]
+        after, before = set(rows[codes > 0].tolist()), self._codes.keys()
+        return Pick(self._features(before - after), self._features(after - before))
 
-    def _moved(self) -> float | None:
-        if self.decision.shortest < 0:
-            return None
-        leaving = self.leaving[self.decision.shortest]
-        return float(self.codes[self.rows == leaving].sum() / self.codes.sum())
+    def _moved(self, change: Pick) -> float:
+        position = self.setting.position
+        moved = sum(self._codes[position[feature]] for feature in change.removed)
+        return moved / sum(self._codes.values())
 
     def _compared_texts(
         self, change: Pick
     ) -> tuple[Texts | None, float | None, float | None, float | None]:
-        """Texts of what the shortest alternative changes, their coverage, and the disagreement."""
+        """Texts of what the alternative changes, their coverage, and the disagreement."""
         explanations = self.setting.explanations
-        if explanations is None or self.decision.shortest < 0:
+        if explanations is None or self.decision.shortest is None:
             return None, None, None, None
         texts = Texts(
             tuple(explanations.text(f) for f in change.removed),
             tuple(explanations.text(f) for f in change.added),
         )
         known = [text is not None for text in (*texts.removed, *texts.added)]
-        (disagreement,) = explanations.of(change.removed, change.added)
-        percentile = None if disagreement is None else explanations.percentile(disagreement)
+        pairs = list(product(change.removed, change.added))
+        each = explanations.of([i for i, _ in pairs], [j for _, j in pairs])
+        position = self.setting.position
+        compared = [
+            (value, self._codes[position[i]])
+            for value, (i, _) in zip(each, pairs, strict=True)
+            if value is not None
+        ]
+        disagreement = percentile = None
+        if compared:
+            weight = sum(code for _, code in compared)
+            disagreement = sum(value * code for value, code in compared) / weight
+            percentile = explanations.percentile(disagreement)
         return texts, sum(known) / len(known), disagreement, percentile
 
     def _joint_bits(self) -> Compare | None:
@@ -222,16 +275,18 @@ class _Choice:
         Independent gates misprice twins and children that exclude each other. Half a count a
         pattern.
         """
-        table = self.setting.joint.get(self.case.features)
+        table = self.setting.joint.get(self._case.features)
         if table is None:
             return None
-        alternatives = [
-            self._bits_together(table, rows, codes)
-            for rows, codes in zip(self.candidates.rows, self.candidates.codes, strict=True)
-        ]
-        known = [bits for bits in alternatives if bits is not None]
-        reference = self._bits_together(table, self.rows, self.codes)
-        return Compare(reference, min(known) if known else None)
+        both = zip(self.candidates.rows, self.candidates.codes, self.candidates.row, strict=True)
+        least: dict[bool, float] = {}
+        for rows, codes, row in both:
+            bits, other = self._bits_together(table, rows, codes), bool(row >= 0)
+            if bits is not None:
+                least[other] = min(bits, least.get(other, math.inf))
+        group = self.batch.group
+        reference = self._bits_together(table, group.rows[self.number], group.codes[self.number])
+        return Compare(reference, least.get(False), least.get(True))
 
     def _bits_together(self, table: Tensor, rows: Tensor, codes: Tensor) -> float | None:
         prices = self.setting.chooser.prices[0]
@@ -240,9 +295,22 @@ class _Choice:
             return None
         bits = float(prices.codes(rows[None], codes[None])[0])
         pattern = 0
-        for n, feature in enumerate(self.case.features):
+        for n, feature in enumerate(self._case.features):
             row = self.setting.position[feature]
             bits -= float((prices.on if row in active else prices.off)[row])
             pattern += (row in active) << n
         total = float(table.sum()) + 0.5 * len(table)
         return bits - math.log2((float(table[pattern]) + 0.5) / total)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _excess(bits: Compare) -> tuple[float | None, float | None]:
+    """Bits of the reference, and of its features with other values, beyond the shortest."""
+    if bits.reference is None:
+        return None, None
+    support = bits.reference if bits.support is None else min(bits.reference, bits.support)
+    least = support if bits.alternative is None else min(support, bits.alternative)
+    return bits.reference - least, support - least

@@ -21,6 +21,7 @@ from saeaudit.audit.score.inputs import CheckedInputs
 from saeaudit.audit.score.options import ScoreOptions
 from saeaudit.audit.score.prices import (
     Fitted,
+    Sample,
     Width,
     choose_width,
     fit_activations,
@@ -30,6 +31,7 @@ from saeaudit.audit.score.records import Batch, Setting, choice_records, token_b
 from saeaudit.audit.score.split import Split, split_activations
 from saeaudit.audit.score.tally import ScoreTally
 from saeaudit.audit.score.window import PricedWindow, make_window, price_window
+from saeaudit.core.codes.canonical import canonicalise
 from saeaudit.core.codes.choose import Chooser
 from saeaudit.core.codes.codelength import LOW_COVERAGE, Prices
 from saeaudit.core.rows import UnitRows, spans
@@ -64,30 +66,35 @@ def score(
     else:
         width = _histogram_width(coder, split, options)
         plan = _plan_histograms(dictionary, inputs, width)
-    chooser = Chooser(plan.units, plan.fitted.prices, options.margin)
+    fitted = plan.fitted
+    chooser = Chooser(plan.units, fitted.prices, options.margin, fitted.resamples)
     explanations = inputs.explanations
     if options.control == "shuffled-labels" and explanations is not None:
-        explanations = shuffle_labels(explanations, plan.fitted.rates(plan.units.live))
-    setting = Setting(dictionary, chooser, explanations, plan.fitted.joint, inputs.tokens)
-    tally = ScoreTally(setting, plan.fitted)
+        explanations = shuffle_labels(explanations, fitted.rates(plan.units.live))
+    setting = Setting(dictionary, chooser, explanations, fitted.joint, inputs.tokens)
+    tally = ScoreTally(setting, fitted, split.part if split else None)
     # Shares of one token say nothing: a choice that is explained is not added up.
     settle = _hand_on if options.explain is not None else tally.add_choices
     for priced in plan.windows:
         tally.add_window(priced)
         choices: list[ChoiceRecord] = []
-        for tokens, fit, group in priced.window.groups(plan.units, plan.searched):
-            enter = priced.window.enter
-            alternatives = chooser.alternatives(fit, group.error, enter)
-            if options.canonicalise:
-                canonical = chooser.canonical(fit, group, enter)
-                tally.add_canonical(canonical)
-            batch = token_batch(setting, tokens, group, alternatives)
-            choices += settle(batch, choice_records(setting, batch))
+        for searched, norms in plan.searched:
+            for tokens, fit, group in priced.window.groups(plan.units, searched):
+                enter = priced.window.enter
+                alternatives = chooser.alternatives(fit, group, enter, norms=norms)
+                canonical = None
+                if options.canonicalise:
+                    canonical = canonicalise(chooser, fit, group, enter)
+                    tally.add_canonical(canonical)
+                batch = token_batch(
+                    setting, tokens, group, alternatives, norms=norms, canonical=canonical
+                )
+                choices += settle(batch, choice_records(setting, batch))
         yield from sorted(choices, key=attrgetter("token"))
     for batch in listed_batches(listed, setting):
         yield from settle(batch, choice_records(setting, batch))
     if options.explain is None:
-        tally.add_unwritten(listed.unique, listed.unlisted)
+        tally.add_unlisted(listed.unlisted)
     summary = tally.summary(split)
     if options.distortion is not None and summary.fvu_quantised is not None:
         observer.note(
@@ -137,8 +144,8 @@ class _Plan(NamedTuple):
     fitted: Fitted
     windows: Iterable[PricedWindow]
     """Tokens that are measured, made as they are asked for."""
-    searched: Tensor
-    """Positions of those whose alternatives are looked for."""
+    searched: list[tuple[Tensor, bool]]
+    """Positions of those whose alternatives are searched for, and whether by L1 and L2 too."""
 
 
 def _plan_activations(
@@ -148,11 +155,14 @@ def _plan_activations(
     """Fit prices on the activations that are not measured."""
     width = _choose_width(coder, split, options)
     fitted = fit_activations(
-        coder, split.activations, split.fitted, width, joint=listed.exchanged_sets(),
-        observer=observer,
+        coder, Sample(split.activations, split.fitted, split.part), width,
+        joint=listed.exchanged_sets(), observer=observer,
     )  # fmt: skip
     _note_seldom(fitted.prices[0], len(split.fitted), observer)
-    searched = split.chosen if inputs.mediators is None else split.chosen[:0]
+    searched = []
+    if inputs.mediators is None:
+        others = split.chosen[~torch.isin(split.chosen, split.normed)]
+        searched = [(split.normed, True), (others, False)]
     return _Plan(coder.units, fitted, _windows(coder, split, fitted.prices[0], observer), searched)
 
 
@@ -163,7 +173,7 @@ def _plan_histograms(dictionary: Dictionary, inputs: CheckedInputs, width: Width
     thresholds = unit_thresholds(dictionary, live)
     features = inputs.features or {}
     fitted = fit_histograms(units, thresholds, features, inputs.features_from, width)
-    return _Plan(units, fitted, (), torch.empty(0, dtype=torch.int64))
+    return _Plan(units, fitted, (), [])
 
 
 def _choose_width(coder: Coder, split: Split, options: ScoreOptions) -> Width:

@@ -18,6 +18,9 @@ from saeaudit.vocabulary import Parts
 
 FEWEST = 10
 """Fewest activations that can be split."""
+NORMED = 100
+"""Activations whose codes of least L1 and L2 are searched for: each takes as long as the search of
+the shortest, and a share of these is known to 10 % all the same."""
 
 
 class Split(NamedTuple):
@@ -33,8 +36,12 @@ class Split(NamedTuple):
     """Codes of these are priced."""
     chosen: Tensor
     """Of those measured, the ones whose alternatives are chosen between."""
+    normed: Tensor
+    """Of those, the ones whose codes of least L1 and L2 are searched for."""
     window: int
     """How many are measured at once."""
+    part: Tensor
+    """``[N]`` int64: which document, or block of neighbours, each activation is in."""
     drawn_by: Parts
     """Whether whole documents are measured, or blocks of neighbours."""
     skipped: tuple[Skipped, ...]
@@ -91,7 +98,9 @@ def split_activations(
         fitted.sort().values,
         measured.sort().values,
         chosen.sort().values,
+        chosen[:NORMED].sort().values,
         window_size(sieve.l0(measured), WINDOW),
+        draw.part,
         draw.by,
         sieve.skipped(),
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -11,37 +12,42 @@ from torch import Tensor
 from saeaudit.audit.score.incoherence import Incoherence, IncoherenceTally
 from saeaudit.audit.score.prices import Fitted
 from saeaudit.audit.score.records import Batch, Exchanges, Setting
+from saeaudit.audit.score.shares import Shares, mean_interval
 from saeaudit.audit.score.split import Split
 from saeaudit.audit.score.window import PricedWindow
-from saeaudit.core.codes.choose import CanonicalCodes
+from saeaudit.core.codes.canonical import CanonicalCodes
 from saeaudit.core.codes.codelength import LOW_COVERAGE, bound
 from saeaudit.records import (
     Agreement,
     Canonical,
     ChoiceRecord,
+    ChosenShares,
     DisagreementSummary,
-    Interval,
     ScoreSummary,
 )
-
-RESAMPLES = 1000
-"""Bootstrap samples."""
+from saeaudit.vocabulary import Choice
 
 
 class ScoreTally:
     """Adds up tokens and choices."""
 
-    def __init__(self, setting: Setting, fitted: Fitted) -> None:
+    def __init__(self, setting: Setting, fitted: Fitted, part: Tensor | None) -> None:
+        """Begin.
+
+        Args:
+            setting: what choices are made with.
+            fitted: prices.
+            part: ``[N]`` int64: the document or block of each activation, where there are any.
+        """
         self._dictionary, self._explanations = setting.dictionary, setting.explanations
         self._fitted = fitted
+        self._part, self._shares = part, Shares(part)
         self._bits: list[Tensor] = []
+        self._units: list[Tensor] = []
         self._gate_bits = self._value_bits = 0.0
         self._l0 = self._tokens = 0
         self._error = self._quantised = self._squares = 0.0
         self._sum: Tensor | None = None
-        self._choices = self._unique = self._unlisted = self._resolved = 0
-        self._agree = {"l1": 0, "l2": 0, "error": 0, "encoder": 0}
-        self._priced = self._encoder_known = 0
         self._disagreements: list[tuple[float, float]] = []
         self._incoherence = _incoherence_tally(setting, fitted)
         self._canonical: list[tuple[Tensor, ...]] = []
@@ -49,7 +55,9 @@ class ScoreTally:
     def add_window(self, priced: PricedWindow) -> None:
         """Add tokens that are priced."""
         window = priced.window
-        self._bits.append(priced.bits)
+        self._bits.append(priced.bits.cpu())
+        if self._part is not None:
+            self._units.append(self._part[window.tokens])
         self._gate_bits += priced.gate_bits
         self._value_bits += priced.value_bits
         self._l0 += int((window.codes > 0).sum())
@@ -68,33 +76,32 @@ class ScoreTally:
             yield record
 
     def _add_choice(self, record: ChoiceRecord) -> None:
-        self._choices += 1
-        if not record.alternative_count:
-            self._unique += 1
+        token, ambiguous = record.token, record.alternative_count > 0
+        self._shares.add(
+            token, ambiguous=ambiguous, excess=record.encoder_excess_bits,
+            support_excess=record.support_excess_bits, gap=record.gap_bits,
+            proved=None if record.gap_bits is None else not record.gap_bits,
+        )  # fmt: skip
+        if record.chosen is not None:
+            for choice in get_args(Choice):
+                self._shares.add(token, **{choice: record.chosen == choice})
+        if not ambiguous:
             return
-        self._resolved += record.resolved
-        chosen = record.chosen
-        if chosen.mdl is None:
+        self._shares.add(token, resolved=record.resolved)
+        picks = record.picks
+        if picks.mdl is None:
             return
-        self._priced += 1
-        for way in ("l1", "l2", "error"):
-            self._agree[way] += getattr(chosen, way) == chosen.mdl
-        if chosen.encoder is not None:
-            self._encoder_known += 1
-            self._agree["encoder"] += chosen.encoder == chosen.mdl
+        for way in ("l1", "l2", "error", "encoder"):
+            pick = getattr(picks, way)
+            same = None if pick is None else pick.added == picks.mdl.added
+            self._shares.add(token, **{f"= {way}": same})
         if record.disagreement is not None:
             self._disagreements.append((record.disagreement, record.moved or 0.0))
 
-    def add_unwritten(self, unique: int, unlisted: int) -> None:
-        """Add tokens of which there is no choice.
-
-        Args:
-            unique: those without alternatives.
-            unlisted: those that have alternatives, none of which is known.
-        """
-        self._choices += unique + unlisted
-        self._unique += unique
-        self._unlisted += unlisted
+    def add_unlisted(self, tokens: Mapping[int, bool]) -> None:
+        """Add tokens of which there is no choice, and whether they have alternatives."""
+        for token, ambiguous in tokens.items():
+            self._shares.add(token, ambiguous=ambiguous)
 
     def add_exchanges(self, cases: int, exchanges: Exchanges) -> None:
         """Add the exchanges that some cases allow, to see which disagree."""
@@ -103,7 +110,9 @@ class ScoreTally:
 
     def add_canonical(self, codes: CanonicalCodes) -> None:
         """Add canonical codes."""
-        self._canonical.append(tuple(column.to("cpu", torch.float64) for column in codes))
+        steps = codes.bits.new_tensor([len(path) for path in codes.paths])
+        columns = codes.bits_before, codes.bits, codes.l0, steps
+        self._canonical.append(tuple(column.to("cpu", torch.float64) for column in columns))
 
     def _canonical_summary(self) -> Canonical | None:
         if not self._canonical:
@@ -141,16 +150,20 @@ class ScoreTally:
             calibrated_by=explained.calibrated_by,
         )
 
-    def _agreement(self) -> Agreement | None:
-        if not self._priced:
+    def _chosen_shares(self) -> ChosenShares | None:
+        if not self._shares.count("encoder"):
             return None
-        known = self._encoder_known
+        return ChosenShares(*map(self._shares.estimate, get_args(Choice)))
+
+    def _agreement(self) -> Agreement | None:
+        shares = self._shares
+        if not shares.count("= error"):
+            return None
         return Agreement(
-            l1=self._agree["l1"] / self._priced,
-            l2=self._agree["l2"] / self._priced,
-            error=self._agree["error"] / self._priced,
-            encoder=self._agree["encoder"] / known if known else None,
-        )
+            l1=shares.estimate("= l1"), l2=shares.estimate("= l2"),
+            error=shares.estimate("= error"), encoder=shares.estimate("= encoder"),
+            compared=shares.count("= l1"),
+        )  # fmt: skip
 
     def summary(self, split: Split | None) -> ScoreSummary:
         """Return the summary of everything added.
@@ -162,8 +175,8 @@ class ScoreTally:
         n = self._tokens
         interval = None
         if n:
-            bits = torch.cat(self._bits).cpu()
-            mean, interval = float(bits.mean()), bootstrap(bits)
+            bits = torch.cat(self._bits)
+            mean, interval = float(bits.mean()), mean_interval(bits, torch.cat(self._units))
             gates, values, l0 = self._gate_bits / n, self._value_bits / n, self._l0 / n
         else:
             gates, values = prices.entropy()
@@ -172,12 +185,11 @@ class ScoreTally:
         if self._sum is not None:
             variance -= float(self._sum.square().sum()) / n
         range_bits = math.log2(fitted.range / fitted.width.value)
-        ambiguous = self._choices - self._unique
+        shares, choices = self._shares, self._shares.count("ambiguous")
         incoherence = Incoherence((), None)
         if self._incoherence is not None:
-            incoherence = self._incoherence.figures(self._unique)
+            incoherence = self._incoherence.figures(choices - round(shares.total("ambiguous")))
         every = incoherence.shares[0] if incoherence.shares else None
-        decided = ambiguous - self._unlisted
         fired = prices.observed
         return ScoreSummary(
             sae=self._dictionary.sae,
@@ -202,9 +214,17 @@ class ScoreTally:
             fvu=self._error / variance if n and variance > 0 else None,
             fvu_quantised=self._quantised / variance if n and variance > 0 else None,
             mean_l0=l0,
-            choices=self._choices,
-            non_unique_fraction=ambiguous / self._choices if self._choices else None,
-            resolved_fraction=self._resolved / decided if decided else None,
+            choices=choices,
+            non_unique_fraction=shares.mean("ambiguous"),
+            non_unique_interval=shares.interval("ambiguous"),
+            resolved_fraction=shares.mean("resolved"),
+            resolved_interval=shares.interval("resolved"),
+            resolved_unavailable=fitted.not_resampled,
+            chosen_shares=self._chosen_shares(),
+            mean_encoder_excess_bits=shares.estimate("excess"),
+            mean_support_excess_bits=shares.estimate("support_excess"),
+            proved_fraction=shares.estimate("proved"),
+            mean_gap_bits=shares.estimate("gap"),
             agreement=self._agreement(),
             canonical=self._canonical_summary(),
             disagreements=self._disagreement_summary(),
@@ -224,13 +244,3 @@ def _incoherence_tally(setting: Setting, fitted: Fitted) -> IncoherenceTally | N
 
 def _mean(values: Tensor) -> float | None:
     return float(values.mean()) if len(values) else None
-
-
-def bootstrap(bits: Tensor) -> Interval:
-    """95 % percentile interval of the mean of ``[N]``, tokens resampled, always the same draws."""
-    generator = torch.Generator().manual_seed(0)
-    means = torch.empty(RESAMPLES, dtype=torch.float64)
-    for n in range(RESAMPLES):
-        means[n] = bits[torch.randint(len(bits), (len(bits),), generator=generator)].mean()
-    low, high = torch.quantile(means, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return Interval(low, high)

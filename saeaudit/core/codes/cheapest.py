@@ -10,7 +10,7 @@ Lower bounds (`entering`) order the rows. Those whose bound is below the best co
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from saeaudit.core.codes.descent import Problem, descend
 from saeaudit.core.codes.duals import Dual, ascend, diagonal_below
 from saeaudit.core.codes.entering import EnteringBounds, SupportCost
 from saeaudit.core.codes.fits import Fit, Systems
-from saeaudit.core.codes.tolerances import DELICATE, ROUNDING, TINY, TOLERANCE, ZERO
+from saeaudit.core.codes.tolerances import DELICATE, DEPENDENT, ROUNDING, TINY, TOLERANCE, ZERO
 from saeaudit.core.rows import spans
 
 CHUNK = 16
@@ -45,8 +45,8 @@ class Measure(Protocol):
     def near(self, index: Tensor, centre: Tensor, reach: Tensor) -> Cost:
         """Cost of rows ``[m, c]``, -1 at empty places, at values within reach of a centre."""
 
-    def everywhere(self, index: Tensor, near: Cost) -> Cost:
-        """The same, or less, at all values."""
+    def everywhere(self, index: Tensor, near: Any) -> Cost:
+        """The same as a cost that it made `near`, or less, at all values."""
 
     def entering(self, start: int, stop: int) -> Cost:
         """Cost of rows ``start:stop``, ``[c, 1]``, or less, at all values."""
@@ -83,6 +83,8 @@ class Cheapest(NamedTuple):
     """``[B, c, k + 1]`` float64 unit-row codes, 0 where a feature is off."""
     support: Tensor
     """``[B]``: least cost of a code of the support itself."""
+    kept: Tensor
+    """``[B, k + 1]``: that code, its last place empty."""
     bound: Tensor
     """``[B]``: no code one swap away costs less, whatever procedure finds it."""
     gap: Tensor
@@ -97,9 +99,11 @@ def cheapest(
 ) -> Cheapest:  # fmt: skip
     """The cheapest codes within limits on the squared error, on supports at most one swap away.
 
-    A row is solved from least squares on S - i + j, i the feature without which they fit best,
-    raised to the floors (off below half of one), by `descent.descend` and the measure's `finish`;
-    S itself from the reference code, which is taken where it costs no more than what comes of it.
+    A row is solved from least squares on S - i + j, i the feature without which they fit best (of
+    those in whose place the row's own code is positive, where there are any), raised to the floors
+    (off below half of one): by `descent.descend`, or where this comes to no cheaper code and that
+    start is within the limit by that, and then the measure's `finish`. S itself is solved from the
+    reference code, which is taken where it costs no more than what comes of it.
 
     Args:
         fit: targets on the supports S.
@@ -135,6 +139,7 @@ def cheapest(
         rows=torch.cat([rows, listed.row[:, :, None]], 2),
         codes=listed.codes,
         support=best[1],
+        kept=best[0],
         bound=torch.minimum(least, pad(bound, (0, 1), value=torch.inf)[:, 0]),
         gap=torch.where(ahead < listed.cost[:, 0] - GAIN, listed.cost[:, 0] - ahead, 0.0),
         solved=solved,
@@ -202,7 +207,7 @@ class _Search:
 
         Returns:
             Bounds ``[B, n]`` of codes in which each row enters, infinite where none can; the
-            places ``[B, n]`` without which least squares fit best then; the bounds ``[B]`` of the
+            places ``[B, n]`` in which it enters when the row is solved; the bounds ``[B]`` of the
             supports themselves.
         """
         fit, supports, measure = self.fit, self.fit.supports, self.measure
@@ -220,10 +225,15 @@ class _Search:
             bound = tables.of(entering, measure.entering(first, last), measure.floor[span])
             # Whatever the error, no feature of the support need be on, and the row must be.
             trivial = lowest[:, None] + measure.least(span)
-            bound = torch.where(self._sound[:, None], bound, trivial)
-            error = least_squares(fit, entering).error
-            error = error.masked_fill(~supports.active[:, :, None], torch.inf)
-            error, places[:, first:last] = error.min(1)
+            # A row in the span of the support can have any value at the same error.
+            apart = entering.apart > DEPENDENT
+            bound = torch.where(self._sound[:, None] & apart, bound, trivial)
+            swaps = least_squares(fit, entering)
+            error = swaps.error.masked_fill_(~supports.active[:, :, None], torch.inf)
+            # In the place of one feature of an exact triple a row has a code > 0, of another < 0.
+            upward, place = torch.where(swaps.along > 0, error, torch.inf).min(1)
+            error, any_place = error.min(1)
+            places[:, first:last] = torch.where(upward.isfinite(), place, any_place)
             bounds[:, first:last] = torch.where(error <= self.limit[:, None], bound, torch.inf)
         return bounds, places, torch.where(self._sound, whole, lowest)
 
@@ -285,7 +295,11 @@ class _Search:
         cost = measure.near(rows, centre, reach * active)
         problem = Problem(systems, self.limit[token], cost, active, torch.ones_like(token).bool())
         codes, least = descend(problem, start, self._price(token, swap.error, start, active))
-        codes, least = measure.finish(problem, codes, least)
+        # Where there is no error to spare least squares are all that is left.
+        total = cost.of(start).sum(1)
+        better = (systems.error(start) <= self.limit[token]) & (start[:, k] > 0) & (total < least)
+        codes = torch.where(better[:, None], start, codes)
+        codes, least = measure.finish(problem, codes, torch.where(better, total, least))
         unused = codes[:, k] <= ZERO * torch.linalg.vector_norm(codes, dim=1)
         return codes, least.masked_fill(unused, torch.inf)
 

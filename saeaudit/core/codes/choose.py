@@ -1,28 +1,37 @@
-"""Which of several codes each way of choosing takes, and by how many bits."""
+"""Which of several codes each way of choosing takes, by how many bits, and how surely."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from saeaudit.core.codes.candidates import MEASURES, Candidates, Ranking, measures, removals, solve
+from saeaudit.core.codes.candidates import (
+    MEASURES,
+    Candidates,
+    cheapest_codes,
+    closest_codes,
+    measures,
+)
+from saeaudit.core.codes.cheapest import GAIN, LISTED, SOLVED, cheapest
 from saeaudit.core.codes.codelength import Prices
-from saeaudit.core.codes.fits import Fit, Supports
+from saeaudit.core.codes.fits import Fit
+from saeaudit.core.codes.lengths import Lengths
+from saeaudit.core.codes.norms import Norms, Squares, Sums
+from saeaudit.core.codes.resamples import Resampled, Resamples
 from saeaudit.core.codes.sparse import Signatures
 from saeaudit.core.codes.swaps import one_swaps
 from saeaudit.core.rows import UnitRows
+from saeaudit.vocabulary import Choice
 
-CANDIDATES = 64
-"""Alternatives of a token that are solved and priced, of those that an estimate puts first."""
-STEPS = 100
-"""Most exchanges and removals when looking for the canonical code."""
-ENOUGH = 1e-6
-"""Bits by which a code must be shorter to replace another."""
+NEAR = 3.0
+"""Bits within which codes are looked for beside the shortest: refitted prices can turn to them."""
+SURE = 0.95
+"""Least share of the resamples in which a choice that is resolved comes out."""
 
 
 class Group(NamedTuple):
@@ -36,6 +45,15 @@ class Group(NamedTuple):
     """``[B]`` squared errors."""
 
 
+class Proof(NamedTuple):
+    """What is known of the codes that were not solved for."""
+
+    solved: list[int]
+    """Rows that enter of which the shortest code was solved for, for each token."""
+    gap: list[float]
+    """No code takes fewer bits than the shortest less this."""
+
+
 class Alternatives(NamedTuple):
     """One-swap alternatives of a group of tokens."""
 
@@ -45,53 +63,55 @@ class Alternatives(NamedTuple):
     """``[B, k]`` int64: the row that replaces each feature of the support with the least error;
     -1 where none can."""
     candidates: Candidates
-    """Those that were solved."""
-
-
-class CanonicalCodes(NamedTuple):
-    """What exchanging on made of a group of codes, ``[B]`` each."""
-
-    bits_before: Tensor
-    """Bits of the reference; infinite where it has no price."""
-    bits: Tensor
-    """Bits of the shortest code reached."""
-    l0: Tensor
-    """Its active features."""
-    steps: Tensor
-    """Exchanges and removals that led to it."""
+    """The cheapest of them, and of the supports' own codes."""
+    proof: Proof
 
 
 class Compared(NamedTuple):
-    """A measure of two codes; None where it has no finite value."""
+    """A measure of three kinds of codes; None where it has no finite value."""
 
     reference: float | None
+    support: float | None
+    """Least with no feature on but the reference's."""
     alternative: float | None
+    """Least with another."""
 
 
 class Decision(NamedTuple):
-    """One token's choice."""
+    """One token's choice; candidates are numbered, the reference is -1."""
 
     compared: tuple[dict[str, Compared], ...]
-    """At each width: the reference and the least alternative by each of `MEASURES`."""
-    chosen: dict[str, int]
-    """Candidate that each way of choosing takes, -1 for the reference; "bits", "l1", "l2",
-    "error". Without "bits" where the reference has no price."""
-    shortest: int
-    """Candidate of fewest bits; -1 where none has a price."""
+    """At each width: by each of `MEASURES`."""
+    picks: dict[str, int]
+    """What each way of choosing takes: "bits", "l1", "l2", "error". Without "bits" where the
+    reference has no price."""
+    chosen: Choice | None
+    """What description length takes."""
+    support: int | None
+    """The shortest code of the reference's features or fewer; None where none has a price."""
+    shortest: int | None
+    """The shortest with another feature; None where none has a price."""
     margin: float | None
-    """Bits by which the shortest code leads all others; None where there is no other."""
-    resolved: bool
-    """Whether it is the same at every width, and leads by more than the margin asked for."""
+    """Bits by which the shortest code leads all of other features; None where there is no other."""
+    wins: float | None
+    """Least share, over the widths, of resamples in which its features are the shortest."""
+    resolved: bool | None
+    """Whether they are at every width, lead by more than the margin, and win surely."""
 
 
 class _Codes(NamedTuple):
-    """One token's codes by every measure, the reference's first in each list."""
+    """One token's codes, the reference first in each list."""
 
     widths: list[list[list[float]]]
     """At each width of the bins, for each of `MEASURES`."""
     errors: list[float]
     signatures: list[int]
     """Equal where the same features are active."""
+    others: list[bool]
+    """Whether a feature is on that is not the reference's."""
+    priced: list[bool]
+    resampled: list[Tensor]
+    """``[c, R]`` bits at each width; empty where nothing can be resampled."""
 
 
 class Chooser:
@@ -109,51 +129,83 @@ class Chooser:
     >>> prices = Prices(counts, 4), Prices(counts, 2), Prices(counts, 1)
     >>> row, value, error = torch.tensor([0]), ones[:1, None], 0 * ones[:1]
     >>> on_second = Group(row[None] + 1, value, error)
-    >>> on_first = Candidates(row, row, row, row[None], value, error)
+    >>> on_first = Candidates(row, row, row[None], value, error, row == 0)
     >>> (decision,) = Chooser(units, prices, margin=1.0).decide(on_second, on_first)
-    >>> decision.chosen["bits"], decision.resolved, round(decision.margin, 2)
-    (0, True, 3.58)
+    >>> decision.chosen, round(decision.margin, 2), decision.resolved
+    ('other', 3.58, None)
     """
 
-    def __init__(self, units: UnitRows, prices: tuple[Prices, Prices, Prices], margin: float):
+    def __init__(
+        self, units: UnitRows, prices: tuple[Prices, Prices, Prices], margin: float,
+        resamples: Resamples | None = None,
+    ) -> None:  # fmt: skip
         """Take prices at the common width of bins, at half and at a quarter of it.
 
         Args:
             units: live rows.
             prices: of codes in these rows.
             margin: bits by which the shortest code must lead to be resolved.
+            resamples: of what they were fitted on; without any, nothing is resolved.
         """
         self.units, self.prices, self.margin = units, prices, margin
-        self.floor = prices[0].grid.anchor
+        self.window = max(NEAR, margin)
         self._signatures = Signatures(units.count, units.device)
+        self._resampled: list[Resampled] = []
+        if resamples is not None:
+            self._resampled = [resamples.at(p) for p in prices]
 
     @cached_property
-    def _ranking(self) -> Ranking:
-        return Ranking(self.prices[0])
+    def lengths(self) -> Lengths:
+        """Bits at the common width, to search by."""
+        return Lengths(self.prices[0])
 
-    def alternatives(self, fit: Fit, limit: Tensor, enter: Tensor) -> Alternatives:
-        """One-swap alternatives within limits on the squared error.
+    def alternatives(
+        self, fit: Fit, group: Group, enter: Tensor, *, norms: bool = True
+    ) -> Alternatives:
+        """One-swap alternatives no less accurate than the reference.
 
         Args:
             fit: targets on the reference's supports.
-            limit: ``[B]`` largest squared errors.
+            group: the reference codes.
             enter: ``[n]`` bool: rows that may enter.
+            norms: whether to search for the codes of least L1 and L2 too.
         """
-        (swaps,) = one_swaps([fit], [limit[:, None]], enter)
-        best = torch.where(swaps.passing[:, 0], swaps.feature, -1)
-        place, row = self._ranking.rank(fit, limit, enter, CANDIDATES)
-        places = torch.arange(best.shape[1], device=best.device).expand_as(best)
-        place = torch.cat([place, torch.where(best >= 0, places, -1)], 1)
-        candidates = solve(fit, place, torch.cat([row, best], 1), limit, self.floor)
-        return Alternatives(swaps.count[:, 0], best, candidates)
+        (swaps,) = one_swaps([fit], [group.error[:, None]], enter)
+        reference = group.codes, group.error
+        shortest = cheapest(fit, reference, enter, self.lengths, window=self.window, most=SOLVED)
+        parts = [cheapest_codes(shortest, LISTED, priced=True), closest_codes(fit, swaps)]
+        for cost in (Sums, Squares) if norms else ():
+            least = cheapest(fit, reference, enter, Norms(self.lengths.floor, cost), most=SOLVED)
+            parts.append(cheapest_codes(least, 1, priced=False))
+        return Alternatives(
+            swaps.count[:, 0],
+            torch.where(swaps.passing[:, 0], swaps.feature, -1),
+            Candidates.joined(parts),
+            Proof(shortest.solved.tolist(), shortest.gap.tolist()),
+        )
 
-    def decide(self, group: Group, candidates: Candidates) -> Iterator[Decision]:
-        """Choose for each token of a group, in order, between its reference and its candidates."""
+    def decide(
+        self, group: Group, candidates: Candidates, *, norms: bool = True,
+        window: float = math.inf,
+    ) -> Iterator[Decision]:  # fmt: skip
+        """Choose for each token of a group, in order, between its reference and its candidates.
+
+        Args:
+            group: the reference codes.
+            candidates: of these.
+            norms: whether those of least L1 and L2 are among them.
+            window: bits from the shortest within which they are all there is.
+        """
         references = [_columns(measures(p, group.rows, group.codes)) for p in self.prices]
         others = [_columns(measures(p, candidates.rows, candidates.codes)) for p in self.prices]
+        again = [
+            (r.codes(group.rows, group.codes), r.codes(candidates.rows, candidates.codes))
+            for r in self._resampled
+        ]
         errors, other_errors = group.error.tolist(), candidates.error.tolist()
         signatures = self._signatures.of(group.rows, group.codes > 0).tolist()
         other_signatures = self._signatures.of(candidates.rows, candidates.codes > 0).tolist()
+        new, priced = (candidates.row >= 0).tolist(), candidates.priced.tolist()
         start = 0
         counts = torch.bincount(candidates.token, minlength=len(group.rows)).tolist()
         for n, count in enumerate(counts):
@@ -166,89 +218,70 @@ class Chooser:
                 ],
                 [errors[n], *other_errors[of_token]],
                 [signatures[n], *other_signatures[of_token]],
+                [False, *new[of_token]],
+                [True, *priced[of_token]],
+                [torch.cat([first[n, None], more[of_token]]) for first, more in again],
             )
-            yield _decide(codes, self.margin)
+            yield self._decide(codes, norms, window)
 
-    def canonical(self, fit: Fit, group: Group, enter: Tensor) -> CanonicalCodes:
-        """Go on exchanging and removing features while codes get shorter at no more error.
-
-        Args:
-            fit: targets on the reference's supports.
-            group: the reference codes.
-            enter: ``[n]`` bool: rows that may enter.
-        """
-        prices = self.prices[0]
-        before, _, _ = measures(prices, group.rows, group.codes)
-        bits = before.clone()
-        l0 = (group.codes > 0).sum(1)
-        steps = torch.zeros_like(l0)
-        rows, target, limit = group.rows, fit.target, group.error
-        shrinking = torch.arange(len(before), device=before.device)
-        for _ in range(STEPS if rows.shape[1] else 0):
-            fits = Fit(Supports(self.units, rows[shrinking]), target[shrinking])
-            candidates = self._next_codes(fits, limit[shrinking], enter)
-            cost, _, _ = measures(prices, candidates.rows, candidates.codes)
-            least = torch.full((len(shrinking),), math.inf, dtype=cost.dtype, device=cost.device)
-            least.scatter_reduce_(0, candidates.token, cost, "amin")
-            better = least < bits[shrinking] - ENOUGH
-            winner = (cost == least[candidates.token]) & better[candidates.token]
-            winner = winner.nonzero().squeeze(1)
-            token = candidates.token[winner]
-            rows = rows.clone()
-            # Of equally short codes the last one written stands; which one does not matter.
-            rows[shrinking[token]] = torch.where(
-                candidates.codes[winner] > 0, candidates.rows[winner], -1
+    def _decide(self, codes: _Codes, norms: bool, window: float) -> Decision:
+        bits, l1, l2 = codes.widths[0]
+        competing = [n for n, priced in enumerate(codes.priced) if priced]
+        signatures = [codes.signatures[n] for n in competing]
+        lengths = [[columns[0][n] for n in competing] for columns in codes.widths]
+        winners, leads = zip(*(_winner(signatures, column) for column in lengths), strict=True)
+        picks = {"error": _least(codes.errors)}
+        if norms:
+            picks |= {"l1": _least(l1), "l2": _least(l2)}
+        known = math.isfinite(bits[0])
+        chosen: Choice | None = None
+        if known:
+            picks["bits"] = best = _least([bits[n] if codes.priced[n] else math.inf
+                                           for n in range(len(bits))])  # fmt: skip
+            chosen = "encoder" if best < 0 else "other" if codes.others[best + 1] else "support"
+        wins = None
+        if codes.resampled and known and len(competing) > 1:
+            wins = min(
+                _share(signatures, table[competing], winners[0]) for table in codes.resampled
             )
-            shrinking = shrinking[better]
-            bits[shrinking] = least[better]
-            l0[shrinking] = (rows[shrinking] >= 0).sum(1)
-            steps[shrinking] += 1
-            if not len(shrinking):
-                break
-        return CanonicalCodes(before, bits, l0, steps)
-
-    def _next_codes(self, fit: Fit, limit: Tensor, enter: Tensor) -> Candidates:
-        """Codes one exchange or one removal away."""
-        place, row = self._ranking.rank(fit, limit, enter, CANDIDATES // 4)
-        swapped = solve(fit, place, row, limit, self.floor)
-        fewer = removals(fit, limit, self.floor)
-        return Candidates(*(torch.cat(pair) for pair in zip(swapped, fewer, strict=True)))
+        lead = min(leads[0], window)
+        return Decision(
+            compared=tuple(_compared(columns, codes) for columns in codes.widths),
+            picks=picks,
+            chosen=chosen,
+            support=_shortest(bits, codes, other=False),
+            shortest=_shortest(bits, codes, other=True),
+            margin=lead if len(set(signatures)) > 1 and math.isfinite(lead) else None,
+            wins=wins,
+            resolved=None if wins is None else wins >= SURE and len(set(winners)) == 1
+            and all(self.margin < ahead < math.inf for ahead in leads),
+        )  # fmt: skip
 
 
 def _columns(measured: tuple[Tensor, ...]) -> list[list[float]]:
     return [column.tolist() for column in measured]
 
 
-def _decide(codes: _Codes, margin: float) -> Decision:
-    leads, winners = [], []
-    for lengths, *_ in codes.widths:
-        winner, lead = _winner(codes.signatures, lengths)
-        winners.append(winner)
-        leads.append(lead)
-    bits, l1, l2 = codes.widths[0]
-    priced = math.isfinite(bits[0])
-    others = bits[1:]
-    chosen = {"l1": _least(l1), "l2": _least(l2), "error": _least(codes.errors)}
-    if priced:
-        chosen["bits"] = _least(bits)
-    return Decision(
-        compared=tuple(
-            {
-                name: Compared(_finite(column[0]), _finite(min(column[1:], default=math.inf)))
-                for name, column in zip(MEASURES, columns, strict=True)
-            }
-            for columns in codes.widths
-        ),
-        chosen=chosen,
-        shortest=min(range(len(others)), key=others.__getitem__)
-        if any(map(math.isfinite, others)) else -1,
-        margin=leads[0] if math.isfinite(leads[0]) and others else None,
-        resolved=priced and bool(others) and len(set(winners)) == 1
-        and all(margin < lead < math.inf for lead in leads),
-    )  # fmt: skip
+def _compared(columns: list[list[float]], codes: _Codes) -> dict[str, Compared]:
+    """The reference, its support and others by each measure at one width."""
+    out = {}
+    for name, column in zip(MEASURES, columns, strict=True):
+        kinds = {False: math.inf, True: math.inf}
+        for n in range(1, len(column)):
+            if codes.priced[n] or name != "bits":
+                kinds[codes.others[n]] = min(kinds[codes.others[n]], column[n])
+        out[name] = Compared(_finite(column[0]), _finite(kinds[False]), _finite(kinds[True]))
+    return out
 
 
-def _winner(signatures: list[int], lengths: list[float]) -> tuple[int, float]:
+def _shortest(bits: list[float], codes: _Codes, *, other: bool) -> int | None:
+    """The candidate of fewest bits with another feature on, or with none."""
+    of_kind = [n for n in range(1, len(bits))
+               if codes.priced[n] and codes.others[n] == other and bits[n] < math.inf]  # fmt: skip
+    return min(of_kind, key=bits.__getitem__) - 1 if of_kind else None
+
+
+def _winner(signatures: Sequence[int], lengths: Sequence[float]) -> tuple[int, float]:
     """Signature of the shortest code, and the bits by which it leads codes of other features.
 
     The lead is infinite where there are none, NaN where no code has a length.
@@ -262,9 +295,16 @@ def _winner(signatures: list[int], lengths: list[float]) -> tuple[int, float]:
     return winner, second - least if least < math.inf else math.nan
 
 
+def _share(signatures: Sequence[int], bits: Tensor, winner: int) -> float:
+    """Share of resamples ``[c, R]`` in which a code with the winner's features is the shortest."""
+    same = torch.tensor([signature == winner for signature in signatures], device=bits.device)
+    return float(same[bits.argmin(0)].double().mean())
+
+
 def _least(column: list[float]) -> int:
     """-1 for the reference, which stands first and wins ties, or the least other's number."""
-    return min(range(len(column)), key=column.__getitem__) - 1
+    least = min(range(len(column)), key=column.__getitem__)
+    return -1 if column[0] - column[least] <= GAIN * column[0] else least - 1
 
 
 def _finite(value: float) -> float | None:

@@ -85,17 +85,16 @@ class Counts:
         """Merge what waits."""
         if self._waiting:
             keys, weights = zip(*self._waiting, strict=True)
-            self.keys, self.weights = _merged(
+            self.keys, self.weights = merged(
                 torch.cat([self.keys, *keys]), torch.cat([self.weights, *weights])
             )
         self._waiting, self._size = [], 0
 
 
-def _merged(keys: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+def merged(keys: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys ``[u]``, each once, ascending, with the sums ``[u, ...]`` of their weights."""
     keys, inverse = torch.unique(keys, return_inverse=True)
-    return keys, torch.zeros(len(keys), dtype=torch.float64, device=keys.device).index_add_(
-        0, inverse, weights
-    )
+    return keys, weights.new_zeros(len(keys), *weights.shape[1:]).index_add_(0, inverse, weights)
 
 
 class Tail(NamedTuple):
@@ -163,7 +162,7 @@ class Prices:
         self.grid, self.step, self.features = counts.grid, step, counts.features
         self.tokens = counts.tokens
         row, fine = counts.keys // BINS, counts.keys % BINS
-        keys, weights = _merged(row * BINS + fine // step, counts.weights)
+        keys, weights = merged(row * BINS + fine // step, counts.weights)
         row = keys // BINS
         pooled = row >= self.features
         self._keys, self._weights = keys[~pooled], weights[~pooled]
@@ -197,7 +196,7 @@ class Prices:
         return float(low.max() - low.min()) + width if len(low) else width
 
     def _pool(self, halves: list[tuple[Tensor, Tensor]]) -> None:
-        bins, weights = _merged(
+        bins, weights = merged(
             torch.cat([halves[0][0], halves[1][0]]), torch.cat([halves[0][1], halves[1][1]])
         )
         total = float(weights.sum())
@@ -225,14 +224,14 @@ class Prices:
                 bins, weights = tried
                 cost = float((tail.bits(bins) * weights).sum())
                 bits[tail.kind] = bits.get(tail.kind, 0.0) + cost
-        merged = _merged(
+        both = merged(
             torch.cat([sides[0][0], sides[1][0]]).long(), torch.cat([sides[0][1], sides[1][1]])
         )
-        tails = fit_tails(merged[0].double(), merged[1])
+        tails = fit_tails(both[0].double(), both[1])
         pareto = bits.get("pareto", math.inf) < bits["geometric"]
         return tails[-1] if pareto else tails[0]
 
-    def _pooled(self, index: Tensor, bins: Tensor) -> Tensor:
+    def pooled(self, index: Tensor, bins: Tensor) -> Tensor:
         """Bits of bins ``[m]`` under the pooled distribution."""
         size = len(self._body)
         bits = self._body[bins.clamp(0, size - 1)]
@@ -244,7 +243,7 @@ class Prices:
 
     def _choose_strength(self) -> float:
         index = self._keys // BINS
-        pooled = torch.exp2(-self._pooled(index, self._keys % BINS))
+        pooled = torch.exp2(-self.pooled(index, self._keys % BINS))
         # Each sample in turn is left out of its bin's count and of its feature's.
         in_bin = (self._weights - 1).clamp(min=0)
         in_all = (self.samples[index] - 1).clamp(min=0)
@@ -271,7 +270,7 @@ class Prices:
             key = index * BINS + bins.clamp(min=0)
             at = torch.searchsorted(self._keys, key).clamp(max=len(self._keys) - 1)
             counted = torch.where((self._keys[at] == key) & (bins >= 0), self._weights[at], 0.0)
-        pooled = torch.exp2(-self._pooled(index, bins))
+        pooled = torch.exp2(-self.pooled(index, bins))
         m = self.strength
         return -torch.log2((counted + m * pooled) / (self.samples[index] + m))
 
@@ -282,7 +281,7 @@ class Prices:
         tail = torch.exp2(-(self._beyond + self.tail.bits(torch.zeros_like(self._body[:1]))))
         most = torch.full_like(self.samples, m * float(torch.maximum(body, tail)))
         index = self._keys // BINS
-        pooled = torch.exp2(-self._pooled(index, self._keys % BINS))
+        pooled = torch.exp2(-self.pooled(index, self._keys % BINS))
         most.scatter_reduce_(0, index, self._weights + m * pooled, "amax")
         return -torch.log2(most / (self.samples + m))
 

@@ -10,8 +10,7 @@ import torch
 
 from saeaudit import open as open_sae
 from saeaudit.audit.codes import Coder
-from saeaudit.audit.score.options import ScoreOptions
-from saeaudit.audit.score.prices import fit_activations
+from saeaudit.audit.score.prices import Sample, Width, fit_activations
 from saeaudit.audit.score.window import make_window
 from saeaudit.core.codes.cheapest import Cheapest, Measure, cheapest
 from saeaudit.core.codes.codelength import Counts, Prices
@@ -140,10 +139,12 @@ def sample():
     assert files is not None
     dictionary, x = open_sae("sample"), read_activations(files[0], 384)
     coder = Coder(dictionary, "cpu")
-    prices = fit_activations(coder, x[1000:], ScoreOptions(), first=1000).prices[0]
-    window = make_window(coder, x[:60], 0)
+    sample = Sample(x, torch.arange(1000, 5000), torch.arange(5000) // 100)
+    prices = fit_activations(coder, sample, Width(0.28, "option")).prices[0]
+    window = make_window(coder, x, torch.arange(60))
     places = (window.codes > 0).sum(1).argsort(stable=True)[3:12:4]
-    return coder, prices, *window.fit_tokens(coder.units, places)
+    ((_, fit, group),) = window.groups(coder.units, places)
+    return coder, prices, fit, group
 
 
 def test_the_sample_searched_whole(sample) -> None:
@@ -211,3 +212,22 @@ def test_supports_at_the_edges(case: str) -> None:
         assert 8 not in result.row[0, :][result.cost[0].isfinite()]
     if case == "twins":  # what depends on each other has no bound to speak of, and says so
         assert float(result.bound) == 0
+
+
+def test_the_other_code_of_an_exact_triple_is_solved_for() -> None:
+    """The third row lies in the span of the code's features, and no error is to spare."""
+    rows = np.eye(6)
+    rows[2] = (rows[1] - rows[0]) / math.sqrt(2)
+    counts = Counts(Grid(0.25, torch.zeros(6, dtype=torch.float64)))
+    for half in (0, 1):
+        often = torch.tensor([90, 3, 90, 20, 20, 20])
+        index = torch.arange(6).repeat_interleave(often)
+        values = torch.tensor([2.1, 1.1, 1.45, 1.1, 1.1, 1.1], dtype=torch.float64)[index]
+        counts.add(index, values, 200, half=half)
+    target = torch.tensor([[1, 1, 0.3, 0, 0, 0]], dtype=torch.float64)
+    fit = Fit(Supports(units_of(rows), torch.tensor([[0, 1]])), target)
+    result = searched(fit, np.ones(2), Lengths(Prices(counts, FINE)))
+    assert result.row[0, 0] == 2 and float(result.gap) == 0
+    codes = dict(zip(result.rows[0, 0].tolist(), result.codes[0, 0].tolist(), strict=True))
+    assert codes == {0: pytest.approx(2), 1: 0, 2: pytest.approx(math.sqrt(2))}
+    assert float(result.cost[0, 0]) < float(result.support) - 3

@@ -194,7 +194,7 @@ def test_a_range_coder_needs_as_many_bits() -> None:
     from saeaudit import open as open_sae
     from saeaudit.audit.codes import Coder
     from saeaudit.audit.score.options import ScoreOptions
-    from saeaudit.audit.score.prices import choose_width, fit_activations
+    from saeaudit.audit.score.prices import Sample, choose_width, fit_activations
     from saeaudit.audit.score.window import make_window
     from saeaudit.sources.activations import read_activations, sample_activations
 
@@ -204,7 +204,8 @@ def test_a_range_coder_needs_as_many_bits() -> None:
     coder = Coder(open_sae("sample"), "cpu")
     tokens = torch.arange(1000, len(x))
     width = choose_width(coder, make_window(coder, x, tokens[:2048]), ScoreOptions())
-    fitted = fit_activations(coder, x, tokens, width)
+    sample = Sample(x, tokens, torch.arange(len(x)) // 20)
+    fitted = fit_activations(coder, sample, width)
     prices = fitted.prices[0]
     codes = coder.encode(x, torch.arange(400)).codes
     on = (codes > 0).to(torch.int32).numpy()
