@@ -246,7 +246,7 @@ class Chooser:
             )
         lead = min(leads[0], window)
         return Decision(
-            compared=tuple(_compared(columns, codes) for columns in codes.widths),
+            compared=tuple(_compared(columns, codes, norms) for columns in codes.widths),
             picks=picks,
             chosen=chosen,
             support=_shortest(bits, codes, other=False),
@@ -262,13 +262,16 @@ def _columns(measured: tuple[Tensor, ...]) -> list[list[float]]:
     return [column.tolist() for column in measured]
 
 
-def _compared(columns: list[list[float]], codes: _Codes) -> dict[str, Compared]:
-    """The reference, its support and others by each measure at one width."""
+def _compared(columns: list[list[float]], codes: _Codes, norms: bool) -> dict[str, Compared]:
+    """The reference, its support and others by each measure at one width.
+
+    Codes searched for by description length say nothing of the least L1 and L2.
+    """
     out = {}
     for name, column in zip(MEASURES, columns, strict=True):
         kinds = {False: math.inf, True: math.inf}
         for n in range(1, len(column)):
-            if codes.priced[n] or name != "bits":
+            if codes.priced[n] if name == "bits" else norms:
                 kinds[codes.others[n]] = min(kinds[codes.others[n]], column[n])
         out[name] = Compared(_finite(column[0]), _finite(kinds[False]), _finite(kinds[True]))
     return out

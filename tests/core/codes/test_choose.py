@@ -129,6 +129,7 @@ def test_prices_of_other_texts_turn_hardly_a_choice_that_is_resolved() -> None:
             other.decide(group, candidates, norms=False),
             strict=True,
         ):
+            assert one.compared[0]["l1"].alternative is None and "l1" not in one.picks
             if one.resolved is not None and "bits" in two.picks:
                 turned[one.resolved].append(one.picks["bits"] != two.picks["bits"])
     assert len(turned[True]) >= 8 and len(turned[False]) >= 20
