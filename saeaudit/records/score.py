@@ -103,9 +103,9 @@ class ChoiceRecord:
     encoder_excess_bits: float | None
     """Bits of the reference beyond the shortest code's; null where it has no price."""
     support_excess_bits: float | None
-    """The same of the shortest code of its features or fewer."""
+    """The same of the shortest code of its features or fewer; null where none was looked for."""
     l1: Compare
-    """Sums of codes times decoder norms."""
+    """Sums of codes times decoder norms: of the reference, and of the codes of the least sum."""
     l2: Compare
     """Sums of their squares."""
     chosen: Choice | None
@@ -210,7 +210,8 @@ class ChosenShares:
     encoder: Estimate | None
     """The encoder's as it is (of an example: the reference)."""
     support: Estimate | None
-    """Its features or fewer, with other values."""
+    """Its features or fewer, with other values; null where none was looked for (alternatives that
+    come from records)."""
     other: Estimate | None
     """One in which another feature is on."""
 
@@ -347,7 +348,7 @@ class ScoreSummary:
     """Tokens and examples looked at, those without alternatives among them; 0 with --explain, whose
     one token has no shares."""
     non_unique_fraction: float | None
-    """Share of these with an alternative no less accurate."""
+    """Share of these with an alternative no less accurate; null where it has no interval."""
     non_unique_interval: Interval | None
     """Its interval; null with fewer than 20 choices, as all figures below with an interval are."""
     resolved_fraction: float | None

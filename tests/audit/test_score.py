@@ -507,17 +507,37 @@ def test_whole_documents_are_measured_and_the_same_as_by_mediators() -> None:
 
 def test_tokens_whose_alternatives_are_not_written_count() -> None:
     dictionary, x = open_sae("sample"), SAMPLE[:1000]
-    options = MediatorOptions(epsilons=(0.0,), max_tokens=12, min_change=1000.0)
+    options = MediatorOptions(epsilons=(0.0,), max_tokens=40, min_change=1000.0)
     records = list(mediators(dictionary, MediatorInputs(x), options))
     assert not any(r.type == "mediator" for r in records)
     counts = [a for r in records if r.type == "token" for a in r.alternatives]
     some = [a.count > 0 for a in counts if a.mode == "accuracy"]
-    assert len(some) == 12
-    assert sum(some) > 6
+    assert len(some) == 40
+    assert sum(some) > 12
     choices, summary, _ = scored(dictionary, x, mediators=records)
-    assert not choices and summary.choices == 12
-    assert summary.non_unique_fraction == sum(some) / 12
+    assert not choices and summary.choices == 40
+    assert summary.non_unique_fraction == sum(some) / 40
     assert summary.resolved_fraction is None
+
+
+def test_the_errors_of_records_are_not_believed() -> None:
+    dictionary, x = open_sae("sample"), SAMPLE[:1000]
+    options = MediatorOptions(epsilons=(0.0,), max_tokens=3)
+    records = list(mediators(dictionary, MediatorInputs(x), options))
+    assert len(scored(dictionary, x, mediators=records)[0]) == 3
+    for name in ("alternative", "codes"):
+        forged = [
+            replace(r, **{name: tuple(replace(c, value=0.75) for c in getattr(r, name))})
+            if r.type == "mediator" else r
+            for r in records
+        ]  # fmt: skip
+        with pytest.raises(AuditError, match="leave an error of"):
+            scored(dictionary, x, mediators=forged)
+
+
+def test_bins_that_cannot_be_told_apart_are_refused() -> None:
+    with pytest.raises(AuditError, match="more bins than"):
+        scored(open_sae("sample"), SAMPLE[:200], bin_width=1e-9)
 
 
 def test_tokens_of_mediators_that_are_not_measured_are_said_to_be() -> None:

@@ -9,11 +9,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from saeaudit.audit.codes import Coder
 from saeaudit.audit.score.records import Batch, Case, Exchanges, Setting
 from saeaudit.core.codes.candidates import Candidates
 from saeaudit.core.codes.choose import Group
+from saeaudit.core.codes.fits import Supports
+from saeaudit.core.rows import spans
+from saeaudit.errors import AuditError
 from saeaudit.records import Code, MediatorRecord, Record, TokenRecord
 
+SAME_ERROR = 1e-5
+"""Share of the activation's size by which an error may differ from a record's."""
 AT_ONCE = 256
 """Examples or tokens decided at once."""
 
@@ -78,6 +84,36 @@ def listed_batches(listed: ListedCodes, setting: Setting) -> Iterator[Batch]:
         group = Group(rows, codes, rows.new_tensor(errors, dtype=torch.float64))
         cases = [_case(setting, first, listed.counts) for first in firsts]
         yield Batch(cases, group, *_alternatives(setting, several))
+
+
+def check_errors(listed: ListedCodes, setting: Setting, coder: Coder, activations: Tensor) -> None:
+    """Check that codes leave the errors that their records say.
+
+    Raises:
+        AuditError: another error: codes of another SAE or other activations, or changed ones.
+    """
+    members = [member for case in listed.cases for member in case if member.token is not None]
+    for start, stop in spans(len(members), AT_ONCE):
+        several = members[start:stop]
+        numbers = torch.tensor([member.token for member in several])
+        encoded = coder.encode(activations, numbers)
+        size = encoded.target.square().sum(1) * encoded.worth
+        for codes, said in (
+            ([member.alternative for member in several], [m.error for m in several]),
+            ([member.codes for member in several], [m.reference_error for m in several]),
+        ):
+            rows, values = _unit_codes(setting, codes)
+            decoded = (values[:, None, :] @ Supports(coder.units, rows).vectors).squeeze(1)
+            error = (encoded.target - decoded).square().sum(1) * encoded.worth
+            off = (error - error.new_tensor(said)).abs() > SAME_ERROR * size
+            if bool(off.any()):
+                n = int(off.nonzero()[0])
+                raise AuditError(
+                    f"codes of token {several[n].token} leave an error of {float(error[n]):.6g} "
+                    f"where the record says {said[n]:.6g}",
+                    where="--mediators",
+                    hint="are these of this SAE and these activations?",
+                )
 
 
 def _case(setting: Setting, record: MediatorRecord, counts: Mapping[int, int]) -> Case:

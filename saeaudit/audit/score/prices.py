@@ -15,7 +15,7 @@ from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.audit.score.options import ScoreOptions
 from saeaudit.audit.score.window import Window
 from saeaudit.core.codes.codelength import Counts, Prices
-from saeaudit.core.codes.quantise import FINE, Grid, find_width
+from saeaudit.core.codes.quantise import BINS, FINE, Grid, find_width
 from saeaudit.core.codes.resamples import Resamples
 from saeaudit.core.rows import UnitRows, spans
 from saeaudit.errors import AuditError
@@ -87,6 +87,13 @@ def choose_width(coder: Coder, pilot: Window, options: ScoreOptions) -> Width:
             room to quantise.
     """
     if options.bin_width is not None:
+        bins = float(pilot.codes.max()) * FINE / options.bin_width if pilot.codes.numel() else 0.0
+        if bins > BINS / 8:
+            raise AuditError(
+                f"{options.bin_width:g} cuts values up to {float(pilot.codes.max()):.3g} into more "
+                f"bins than the {BINS // FINE:,} that are told apart",
+                where="--bin-width",
+            )
         return Width(options.bin_width, "option")
     l0 = float((pilot.codes > 0).sum()) / len(pilot.codes)
     if not l0:

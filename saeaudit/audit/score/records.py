@@ -313,4 +313,5 @@ def _excess(bits: Compare) -> tuple[float | None, float | None]:
         return None, None
     support = bits.reference if bits.support is None else min(bits.reference, bits.support)
     least = support if bits.alternative is None else min(support, bits.alternative)
-    return bits.reference - least, support - least
+    # Alternatives that come from records say nothing of the reference's features.
+    return bits.reference - least, None if bits.support is None else support - least

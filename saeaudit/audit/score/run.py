@@ -13,6 +13,7 @@ from saeaudit.audit.codes import Coder, unit_thresholds
 from saeaudit.audit.observer import Observer
 from saeaudit.audit.score.given_codes import (
     ListedCodes,
+    check_errors,
     list_codes,
     listed_batches,
 )
@@ -72,6 +73,8 @@ def score(
     if options.control == "shuffled-labels" and explanations is not None:
         explanations = shuffle_labels(explanations, fitted.rates(plan.units.live))
     setting = Setting(dictionary, chooser, explanations, fitted.joint, inputs.tokens)
+    if coder and inputs.mediators is not None and inputs.activations is not None:
+        check_errors(listed, setting, coder, inputs.activations)
     tally = ScoreTally(setting, fitted, split.part if split else None)
     # Shares of one token say nothing: a choice that is explained is not added up.
     settle = _hand_on if options.explain is not None else tally.add_choices

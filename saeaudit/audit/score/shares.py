@@ -63,6 +63,10 @@ class Shares:
         """Their mean; None where there are none."""
         return self.total(name) / self.count(name) if self.count(name) else None
 
+    def stated(self, name: str) -> float | None:
+        """Their mean; None where there are too few for an interval."""
+        return None if self.interval(name) is None else self.mean(name)
+
     def interval(self, name: str) -> Interval | None:
         """The interval of their mean; None where there are too few."""
         values = torch.tensor(self._values[name], dtype=torch.float64)

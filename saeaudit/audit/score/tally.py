@@ -84,7 +84,8 @@ class ScoreTally:
         )  # fmt: skip
         if record.chosen is not None:
             for choice in get_args(Choice):
-                self._shares.add(token, **{choice: record.chosen == choice})
+                if choice != "support" or record.support_excess_bits is not None:
+                    self._shares.add(token, **{choice: record.chosen == choice})
         if not ambiguous:
             return
         self._shares.add(token, resolved=record.resolved)
@@ -215,9 +216,9 @@ class ScoreTally:
             fvu_quantised=self._quantised / variance if n and variance > 0 else None,
             mean_l0=l0,
             choices=choices,
-            non_unique_fraction=shares.mean("ambiguous"),
+            non_unique_fraction=shares.stated("ambiguous"),
             non_unique_interval=shares.interval("ambiguous"),
-            resolved_fraction=shares.mean("resolved"),
+            resolved_fraction=shares.stated("resolved"),
             resolved_interval=shares.interval("resolved"),
             resolved_unavailable=fitted.not_resampled,
             chosen_shares=self._chosen_shares(),
