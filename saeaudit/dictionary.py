@@ -123,6 +123,8 @@ NEEDED: dict[Architecture, tuple[str, ...]] = {
     "decoder-only": (),
 }
 """What an encoder's formula takes beside its matrix."""
+VECTORS = ("b_enc", "threshold", "b_gate", "b_mag", "r_mag", "b_dec")
+"""Fields of `Weights` with a number a feature, or for "b_dec" one a dimension."""
 
 
 @dataclass(frozen=True)
@@ -233,7 +235,9 @@ class Dictionary:
         if missing:
             lacking = " and no ".join(missing)
             return f"a {weights.architecture} encoder, but the file has no {lacking}"
-        return None
+        spoilt = [name for name in VECTORS if _holds_nan(getattr(weights, name))]
+        # A comparison with NaN is false: such features would be silent, not wrong.
+        return f"NaN in {' and '.join(spoilt)}" if spoilt else None
 
     @property
     def collapsed_fraction(self) -> float:
@@ -279,7 +283,7 @@ def validate(sae: str, weights: Weights, source: Source, norms: Tensor) -> Dicti
 
     Raises:
         WeightsError: fewer than two features or more than `MOST_FEATURES`, vectors of another
-            length or not of real numbers, k below 1, or no usable row.
+            length or not of real numbers, k no whole number from 1 to F, or no usable row.
     """
     count, width = weights.decoder.shape
     if count == 0 or width == 0:
@@ -288,9 +292,8 @@ def validate(sae: str, weights: Weights, source: Source, norms: Tensor) -> Dicti
         raise WeightsError(
             f"{count:,} features; at most {MOST_FEATURES:,} can be audited at once", where=sae
         )
-    if weights.k is not None and weights.k < 1:
-        raise WeightsError(f"k is {weights.k}; it must be at least 1", where=sae)
-    for name in ("b_enc", "threshold", "b_gate", "b_mag", "r_mag", "b_dec"):
+    _check_k(sae, weights)
+    for name in VECTORS:
         tensor, length = getattr(weights, name), width if name == "b_dec" else count
         if tensor is not None and tuple(tensor.shape) != (length,):
             raise WeightsError(
@@ -318,6 +321,23 @@ def validate(sae: str, weights: Weights, source: Source, norms: Tensor) -> Dicti
         mask.nonzero().squeeze(1) for mask in (zero, ~finite, collapsed)
     )
     return Dictionary(sae, weights, source, norms, zero_rows, nonfinite_rows, collapsed_rows)
+
+
+def _check_k(sae: str, weights: Weights) -> None:
+    k, count = weights.k, len(weights.decoder)
+    if k is None:
+        return
+    if isinstance(k, bool):
+        raise WeightsError(f"k is {k}; a whole number was expected", where=sae)
+    if k < 1:
+        raise WeightsError(f"k is {k}; it must be at least 1", where=sae)
+    # A matching pursuit's k bounds its steps, of which several may take the same feature.
+    if k > count and weights.architecture != "matching_pursuit":
+        raise WeightsError(f"k is {k}, but there are only {count} features", where=sae)
+
+
+def _holds_nan(tensor: Tensor | None) -> bool:
+    return tensor is not None and bool(tensor.isnan().any())
 
 
 def _usable(norms: Tensor) -> Tensor:

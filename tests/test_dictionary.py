@@ -65,6 +65,27 @@ def test_an_encoder_goes_with_the_rows() -> None:
     assert dictionary.codes_unavailable is None and dictionary.encoder is encoder
 
 
+@pytest.mark.parametrize(
+    ("k", "says"), [(True, "k is True"), (0, "at least 1"), (13, "only 12 features")]
+)
+def test_k_is_a_number_of_features(k: int, says: str) -> None:
+    with pytest.raises(AuditError, match=says):
+        Dictionary.from_rows(ROWS, architecture="topk", k=k)
+    assert Dictionary.from_rows(ROWS, architecture="topk", k=12).weights.k == 12
+    pursuit = Dictionary.from_rows(ROWS, architecture="matching_pursuit", k=13)
+    assert pursuit.weights.k == 13  # steps, which may take a feature again
+
+
+@pytest.mark.parametrize("name", ["b_enc", "threshold", "b_dec"])
+def test_nan_makes_no_codes(name: str) -> None:
+    encoder = torch.from_numpy(ROWS.T.copy())
+    vectors = {"b_enc": torch.zeros(12), "threshold": torch.zeros(12), "b_dec": torch.zeros(5)}
+    vectors[name][3] = torch.nan
+    spoilt = Dictionary.from_rows(ROWS, encoder=lambda: encoder, architecture="jumprelu", **vectors)
+    assert spoilt.codes_unavailable == f"NaN in {name}"
+    assert any(record.type == "summary" for record in saeaudit.scan(spoilt))
+
+
 @pytest.mark.parametrize("kind", [torch.complex64, torch.bool])
 def test_biases_are_real_numbers(kind: torch.dtype) -> None:
     with pytest.raises(AuditError, match=f"b_enc is {str(kind)[6:]}"):
