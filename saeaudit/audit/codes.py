@@ -174,7 +174,10 @@ def tell_better_reading(
         )
         errors[words] = float((reading.decode(reading.codes(x)) - x).square().sum()) / spread
     taken = next(iter(errors))
-    best = min(errors, key=lambda words: (errors[words], words != taken))
+    finite = [words for words, error in errors.items() if math.isfinite(error)]
+    if not finite:
+        return
+    best = min(finite, key=lambda words: (errors[words], words != taken))
     figures = "; ".join(f"{words} {error:.3g}" for words, error in errors.items())
     advice = "as it is read" if best == taken else f"--assume {best} reads it so"
     observer.note(

@@ -152,6 +152,23 @@ def scalar(tensors: Tensors, name: str) -> float | None:
     return finite(stored.load().reshape(()).item())
 
 
+def stored_count(tensors: Tensors, name: str, where: str) -> int | None:
+    """A stored whole number, of any dtype and of shape [] or [1]; None where it is absent.
+
+    Raises:
+        WeightsError: something else stands there.
+    """
+    stored = tensors.get(name)
+    if stored is None:
+        return None
+    number = whole(scalar(tensors, name))
+    if number is None:
+        held = stored.load()
+        shown = repr(held.item()) if held.numel() == 1 else f"of shape {list(held.shape)}"
+        raise WeightsError(f"{name} is {shown}; a whole number was expected", where=where)
+    return number
+
+
 def positive(config: Mapping[str, Any], key: str, where: str) -> int | None:
     """A positive whole number from a configuration, or None where it is absent.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from saeaudit.dictionary import Architecture, Weights
 from saeaudit.errors import WeightsError
-from saeaudit.weights.assemble import LINEAR, Names, assemble, positive, scalar
+from saeaudit.weights.assemble import LINEAR, Names, assemble, positive, scalar, stored_count
 from saeaudit.weights.interface import Loaded, Present
 from saeaudit.weights.orient import Layout
 from saeaudit.weights.tensors import Contents, Tensors, read_json
@@ -121,7 +121,7 @@ def build(
         tensors = {key: stored for key, stored in tensors.items() if key != "threshold"}
     if name == "BatchTopKSAE" and not trainer:
         notes += ("assumed: BatchTopKSAE, whose tensors AutoEncoderTopK has too",)
-    active = scalar(tensors, "k") or k or trainer.get("k")
+    active = stored_count(tensors, "k", where) or k or trainer.get("k")
     return assemble(
         DictionaryLearning.name,
         where,

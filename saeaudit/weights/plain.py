@@ -13,15 +13,17 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from saeaudit.dictionary import Architecture, Weights
 from saeaudit.errors import WeightsError
-from saeaudit.untrusted import whole
 from saeaudit.weights import dictionary_learning, overcomplete
-from saeaudit.weights.assemble import Names, assemble, exponential, scalar
+from saeaudit.weights.assemble import Names, assemble, exponential, positive, stored_count
 from saeaudit.weights.assumptions import assumed_note
 from saeaudit.weights.interface import Loaded, Present
 from saeaudit.weights.orient import Layout, matrix
-from saeaudit.weights.tensors import FLOATS, Contents, Tensors
+from saeaudit.weights.tensors import FLOATS, Contents, Stored, Tensors
 
 _LINEAR = r"(?:\d+\.)?weight"
 DECODERS = (
@@ -38,7 +40,7 @@ NAMES = {
     "encoder": r"(?:[Ww]_enc|W_E|encoder(?:_linear)?\.(?:\d+\.)?weight)",
     "b_enc": r"(?:b_enc|encoder(?:_linear)?\.(?:\d+\.)?bias|latent_bias)",
     "b_dec": rf"(?:b_dec|decoder(?:_linear)?\.(?:\d+\.)?bias|decoder_bias|{CENTRE}|bias)",
-    "threshold": "threshold",
+    "threshold": rf"(?:threshold|{'|'.join(LOGARITHMS)})",
     "b_gate": r"(?:b_gate|gate_bias)",
     "b_mag": r"(?:b_mag|mag_bias)",
     "r_mag": "r_mag",
@@ -105,7 +107,7 @@ class Plain:
             weights = overcomplete.read_overcomplete(inside, where)
         else:
             kind = _format(scalars.get("saeaudit.format"), self.name)
-            weights = _plain(kind, name, inside, _k(tensors, scalars), where)
+            weights = _plain(kind, name, inside, _k(tensors, scalars, where), where)
             if weights.encoder is not None:
                 read = [n for n in inside if n == name or _is_known(n)]
                 weights = replace(weights, notes=weights.notes + _unread(tensors, read, prefix))
@@ -131,10 +133,10 @@ def _plain(kind: str, decoder: str, tensors: Tensors, k: int | None, where: str)
     shown = decoder or "the array"
     if len(tensors[decoder].shape) != 3:
         matrix(tensors[decoder], shown, where)
-    parts = _parts(tensors)
+    parts = _parts(tensors, where)
     chosen = {shown: tensors[decoder], **{name: tensors[name] for name in parts.values()}}
-    if parts.get("threshold") in LOGARITHMS:
-        chosen[parts["threshold"]] = exponential(tensors[parts["threshold"]])
+    if "threshold" in parts:
+        chosen[parts["threshold"]] = _plain_scale(tensors, parts["threshold"])
     linear = next((last for pattern, last in DECODERS if pattern.search(decoder)), False)
     architecture = _architecture(parts, k)
     centred = CENTRE in tensors
@@ -156,15 +158,56 @@ def _plain(kind: str, decoder: str, tensors: Tensors, k: int | None, where: str)
     return weights
 
 
-def _parts(tensors: Tensors) -> dict[str, str]:
-    """Field of `Names` → the one tensor that its pattern fits; one number is no vector."""
+def _parts(tensors: Tensors, where: str) -> dict[str, str]:
+    """Field of `Names` → the tensor that its pattern fits; one number is no vector.
+
+    Raises:
+        WeightsError: tensors of two names fit, and differ.
+    """
     parts = {}
     for part, pattern in NAMES.items():
-        fitting = [name for name in tensors if re.fullmatch(pattern, name)]
-        if len(fitting) == 1 and (tensors[fitting[0]].shape or part == "threshold"):
+        fitting = [
+            name
+            for name, stored in tensors.items()
+            if re.fullmatch(pattern, name) and (stored.shape or part == "threshold")
+        ]
+        # Names that differ by their number alone are the layers of a network: no single matrix.
+        if len(fitting) > 1 and len({re.sub(r"\.\d+\.", ".", name) for name in fitting}) == 1:
+            continue
+        for other in fitting[1:]:
+            if not _same(tensors, fitting[0], other):
+                both = f"{fitting[0]} and {other}"
+                raise WeightsError(
+                    f"two names for {part}: {both}, which differ",
+                    where=where,
+                    hint="leave one of them out of the file",
+                )
+        if fitting:
             parts[part] = fitting[0]
-    logarithm = next((name for name in LOGARITHMS if name in tensors), None)
-    return parts | ({"threshold": logarithm} if logarithm else {})
+    return parts
+
+
+def _plain_scale(tensors: Tensors, name: str) -> Stored:
+    """A tensor, not as logarithms."""
+    return exponential(tensors[name]) if name in LOGARITHMS else tensors[name]
+
+
+def _same(tensors: Tensors, first: str, second: str) -> bool:
+    """Whether two tensors hold the same numbers, but for the rounding of logarithms."""
+    a, b = (_comparable(_plain_scale(tensors, name).load(), name) for name in (first, second))
+    if a.shape != b.shape and a.ndim == b.ndim == 2:  # an encoder whose shape tells how it lies
+        b = b.T
+    if a.ndim == 2 or a.shape != b.shape:  # a matrix as it is stored: copies would be large
+        return a.dtype == b.dtype and torch.equal(a, b)
+    a, b = (tensor.to(torch.complex128) for tensor in (a, b))  # halves of complex ones count
+    return torch.allclose(a, b, rtol=1e-5, atol=0, equal_nan=True)
+
+
+def _comparable(tensor: Tensor, name: str) -> Tensor:
+    """Vectors without axes of length 1; nn.Linear's matrices as the others lie."""
+    if max(tensor.shape, default=1) == tensor.numel():
+        return tensor.reshape(-1)
+    return tensor.T if name.endswith("weight") and tensor.ndim == 2 else tensor
 
 
 def _listing(tensors: Tensors) -> str:
@@ -173,7 +216,7 @@ def _listing(tensors: Tensors) -> str:
 
 
 def _is_known(name: str) -> bool:
-    patterns = (*NAMES.values(), *LOGARITHMS, "k", "top_k")
+    patterns = (*NAMES.values(), "k", "top_k")
     return any(re.fullmatch(pattern, name) for pattern in patterns)
 
 
@@ -188,15 +231,20 @@ def _prefix(decoder: str) -> str:
     return decoder[: match.start()] if match else ""
 
 
-def _k(tensors: Tensors, scalars: Mapping[str, Any]) -> int | None:
-    for name in ("k", "top_k"):
-        for key, stored in tensors.items():
-            if key.split(".")[-1] == name and stored.shape == ():
-                return whole(scalar(tensors, key))
-        for key, value in scalars.items():
-            if key.split(".")[-1] == name and isinstance(value, int):
-                return value
-    return None
+def _k(tensors: Tensors, scalars: Mapping[str, Any], where: str) -> int | None:
+    """Active features a token, by any of its names; texts beside the tensors say nothing."""
+    numbers = {key: v for key, v in scalars.items() if isinstance(v, (int, float, complex))}
+    stated = {
+        key: positive(numbers, key, where) if key in numbers else stored_count(tensors, key, where)
+        for key in (*tensors, *numbers)
+        if key.split(".")[-1] in ("k", "top_k")
+    }
+    if len(set(stated.values())) > 1:
+        both = ", ".join(f"{key} = {value}" for key, value in stated.items())
+        raise WeightsError(
+            f"two names for k: {both}", where=where, hint="leave one of them out of the file"
+        )
+    return next(iter(stated.values()), None)
 
 
 def _architecture(parts: Mapping[str, str], k: int | None) -> Architecture:

@@ -21,7 +21,7 @@ from saeaudit.weights.assumptions import readings
 from tests.conftest import Cli
 from tests.support.notes import Notes
 from tests.weights import layouts
-from tests.weights.layouts import B_DEC, B_ENC, DEC, ENC, F, X, centred, relu, t, top
+from tests.weights.layouts import B_DEC, B_ENC, DEC, ENC, THRESHOLD, F, X, centred, relu, t, top
 
 
 @pytest.fixture
@@ -78,6 +78,64 @@ def test_files_that_say_for_themselves_are_not_assumed_of(tmp_path: Path) -> Non
         saeaudit.open(tmp_path / "unbiased.safetensors", assumptions="centred")
 
 
+PLAIN = {"W_enc": t(ENC), "W_dec": t(DEC), "b_enc": t(B_ENC), "b_dec": t(B_DEC)}
+
+
+@pytest.mark.parametrize(
+    ("names", "one", "other"),
+    [
+        ("b_dec: b_dec and pre_bias", {}, {"pre_bias": t(B_DEC)}),
+        ("b_enc: b_enc and latent_bias", {}, {"latent_bias": t(B_ENC)}),
+        ("encoder: W_enc and encoder.weight", {}, {"encoder.weight": t(ENC.T)}),
+        ("threshold: threshold and log_threshold", {"threshold": t(THRESHOLD)},
+         {"log_threshold": t(np.log(THRESHOLD))}),
+        ("k: k = 3, top_k = 4", {"k": torch.tensor(3)}, {"top_k": torch.tensor(3)}),
+    ],
+)  # fmt: skip
+def test_two_names_for_one_field_must_agree(
+    names: str, one: dict[str, Any], other: dict[str, Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "a.pt"
+    torch.save(PLAIN | one | other, file)
+    weights = saeaudit.open(file).weights
+    assert weights.encoder is not None and weights.b_enc is not None and weights.b_dec is not None
+    assert np.array_equal(weights.encoder(), ENC)
+    torch.save(PLAIN | one | {name: value + 1 for name, value in other.items()}, file)
+    with pytest.raises(AuditError, match=f"two names for {names}"):
+        saeaudit.open(file)
+
+
+def test_numbered_layers_are_not_two_names(tmp_path: Path) -> None:
+    network = {"encoder.0.weight": t(ENC.T), "encoder.2.weight": torch.eye(F)}
+    torch.save({"W_dec": t(DEC)} | network, tmp_path / "a.pt")
+    assert saeaudit.open(tmp_path / "a.pt").weights.architecture == "decoder-only"
+
+
+@pytest.mark.parametrize(
+    ("k", "says"),
+    [
+        (torch.tensor([3]), None),
+        (torch.tensor(3.0), None),
+        (3.0, None),
+        (torch.tensor(3.5), "k is 3.5"),
+        (torch.tensor(3 + 1j), "a whole number"),
+        (torch.tensor(True), "k is True"),
+        (True, "k is True"),
+        (3.5, "k is 3.5"),
+        (torch.tensor([3, 3]), r"of shape \[2\]"),
+        (F + 1, f"only {F} features"),
+    ],
+)
+def test_a_stored_k_is_a_whole_number(k: Any, says: str | None, tmp_path: Path) -> None:
+    torch.save(PLAIN | {"k": k}, tmp_path / "a.pt")
+    if says is None:
+        weights = saeaudit.open(tmp_path / "a.pt").weights
+        assert (weights.architecture, weights.k) == ("topk", 3)
+        return
+    with pytest.raises(AuditError, match=says):
+        saeaudit.open(tmp_path / "a.pt")
+
+
 def notes_of(dictionary: saeaudit.Dictionary, x: torch.Tensor) -> list[str]:
     """What mediators and score say of how well the file's readings fit, the same of both."""
     said = []
@@ -110,6 +168,22 @@ def told(file: Path, x: torch.Tensor, **options: Any) -> list[str]:
     notes = Notes()
     tell_better_reading(saeaudit.open(file, **options), x, "cpu", notes)
     return notes.lines
+
+
+def test_a_reading_that_is_not_finite_is_never_best(tmp_path: Path) -> None:
+    """Where none is finite nothing is said; where one is NaN the other is best."""
+    x = torch.from_numpy(np.random.default_rng(0).exponential(1, (40, 6)))
+    base = {"W_enc": t(np.eye(6)), "W_dec": t(np.eye(6)), "threshold": t(np.full(6, 0.5))}
+    file = tmp_path / "a.safetensors"
+    save_file(base | {"b_dec": t(np.full(6, np.inf))}, file)
+    assert told(file, x) == []
+    save_file(base | {"b_enc": t(np.full(6, 1e200))}, file)
+    assert told(file, x) == []
+    encoder, bias = np.eye(6), np.zeros(6)
+    encoder[0, 0], bias[0] = np.inf, 100.0  # less the bias its first feature is silent
+    save_file({"W_enc": t(encoder), "W_dec": t(np.eye(6)), "b_dec": t(bias)}, file)
+    (line,) = told(file, x)
+    assert "relu,uncentred nan" in line and ": relu,centred is best" in line
 
 
 def test_activations_say_what_follows_the_matrix(tmp_path: Path) -> None:
