@@ -8,15 +8,20 @@ library has folded when it is in evaluation mode.
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from saeaudit.dictionary import Weights
+from saeaudit.errors import WeightsError
 from saeaudit.weights.assemble import Names, assemble, exponential
 from saeaudit.weights.assumptions import assumed_note
-from saeaudit.weights.orient import Layout
-from saeaudit.weights.tensors import Stored, Tensors
+from saeaudit.weights.orient import Layout, matrix
+from saeaudit.weights.tensors import FLOATS, Stored, Tensors
 
 PLAIN_ROWS, RELAXATION = "dictionary._weights", "dictionary.Relax"
+FACTORS = ("dictionary.W", "dictionary.C")
+MULTIPLIER = "dictionary.multiplier"
 UNAVAILABLE = "overcomplete's files do not say what follows their encoder's matrix; --assume does"
 NETWORK = "overcomplete's encoder is here more than a matrix and an activation"
 LAYOUT = Layout(encoder_first=True)
@@ -35,18 +40,9 @@ def read_overcomplete(tensors: Tensors, where: str) -> Weights:
         where: the file, for messages.
 
     Raises:
-        WeightsError: shapes that contradict each other.
+        WeightsError: a part is missing, or the shapes contradict each other.
     """
-    rows = tensors.get(PLAIN_ROWS) or tensors[RELAXATION]
-
-    def load() -> Tensor:
-        loaded = rows.load()
-        if PLAIN_ROWS not in tensors:
-            loaded = loaded + tensors["dictionary.W"].load() @ tensors["dictionary.C"].load()
-        multiplier = tensors.get("dictionary.multiplier")
-        return loaded if multiplier is None else loaded * multiplier.load().exp()
-
-    decoder = Stored(rows.shape, rows.dtype, load)
+    decoder = _decoder(tensors, where)
     named = {"W_dec": decoder} | _encoder(tensors, decoder)
     if "W_enc" not in named or "Q" in tensors:  # a network, or levels that codes are rounded to
         return assemble(
@@ -60,6 +56,58 @@ def read_overcomplete(tensors: Tensors, where: str) -> Weights:
         codes_unavailable=None if jumps else UNAVAILABLE, unstated=("activation",),
         notes=(assumed_note("jumprelu", centred=False),) if jumps else (),
     )  # fmt: skip
+
+
+def _decoder(tensors: Tensors, where: str) -> Stored:
+    """The rows ``[F, d]``, put together when they are loaded.
+
+    Raises:
+        WeightsError: a part is missing, or of another shape or type than the others.
+    """
+    name = PLAIN_ROWS if PLAIN_ROWS in tensors else RELAXATION
+    rows = tensors[name]
+    shape = matrix(rows, name, where)
+    factors = () if name == PLAIN_ROWS else _factors(tensors, shape, where)
+    multiplier = tensors.get(MULTIPLIER)
+    if multiplier and (math.prod(multiplier.shape) != 1 or multiplier.dtype not in FLOATS):
+        raise WeightsError(
+            f"{MULTIPLIER} has shape {list(multiplier.shape)} and type "
+            f"{str(multiplier.dtype).removeprefix('torch.')}; one real number was expected",
+            where=where,
+        )
+
+    def load() -> Tensor:
+        loaded = rows.load()
+        if factors:
+            loaded = loaded + factors[0].load() @ factors[1].load()
+        return loaded * multiplier.load().reshape(()).exp() if multiplier else loaded
+
+    return Stored(rows.shape, rows.dtype, load)
+
+
+def _factors(tensors: Tensors, shape: tuple[int, int], where: str) -> tuple[Stored, ...]:
+    """The matrices ``[F, n]`` and ``[n, d]`` whose product an archetypal SAE's rows relax.
+
+    Raises:
+        WeightsError: one is missing, or their product has not the shape and type of the rows.
+    """
+    missing = [name for name in FACTORS if name not in tensors]
+    if missing:
+        raise WeightsError(
+            f"{RELAXATION} without {' and '.join(missing)}, which its rows are made of", where=where
+        )
+    first, second = (matrix(tensors[name], name, where) for name in FACTORS)
+    if (first[0], second[1]) != shape or first[1] != second[0]:
+        raise WeightsError(
+            f"{FACTORS[0]} {list(first)} times {FACTORS[1]} {list(second)} does not make the "
+            f"{list(shape)} of {RELAXATION}",
+            where=where,
+        )
+    if len({tensors[name].dtype for name in (RELAXATION, *FACTORS)}) > 1:
+        raise WeightsError(
+            f"{RELAXATION}, {' and '.join(FACTORS)} are of several types", where=where
+        )
+    return tuple(tensors[name] for name in FACTORS)
 
 
 def _encoder(tensors: Tensors, decoder: Stored) -> dict[str, Stored]:

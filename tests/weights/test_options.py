@@ -16,6 +16,7 @@ import saeaudit
 from saeaudit import AuditError
 from saeaudit.audit.codes import make_encoder
 from saeaudit.dictionary import MOST_FEATURES, Dictionary
+from saeaudit.errors import WeightsError
 from saeaudit.weights.find import find_listed, find_weights
 from tests.weights import layouts
 from tests.weights.layouts import (
@@ -336,6 +337,32 @@ def test_overcomplete(tmp_path: Path) -> None:
     dictionary = refused(file, "more than a matrix")
     assert np.allclose(dictionary.weights.decoder, mixing @ points + DEC, atol=1e-6)
     assert dictionary.encoder is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dictionary.C": None}, "dictionary.Relax without dictionary.C, which"),
+        ({"dictionary.C": np.ones((6, D))}, "does not make the"),
+        ({"dictionary.C": np.ones((7, D)).astype(np.float16)}, "of several types"),
+        ({"dictionary.Relax": np.ones((4, 3, D))}, r"Relax has shape \[4, 3, 5\]; a matrix"),
+        ({"dictionary.multiplier": np.ones(3)}, r"multiplier has shape \[3\]"),
+    ],
+)
+def test_parts_of_overcomplete_that_do_not_fit(
+    change: dict[str, np.ndarray | None], message: str, tmp_path: Path
+) -> None:
+    parts: dict[str, np.ndarray | None] = {
+        "dictionary.W": np.eye(F, 7), "dictionary.C": np.ones((7, D)), "dictionary.Relax": DEC,
+    }  # fmt: skip
+    state = {
+        name: t(part if part.dtype == np.float16 else part.astype(np.float32))
+        for name, part in (parts | change).items()
+        if part is not None
+    }
+    torch.save(state, tmp_path / "a.pt")
+    with pytest.raises(WeightsError, match=message):
+        saeaudit.open(tmp_path / "a.pt")
 
 
 def pursued(rows: np.ndarray, steps: int) -> np.ndarray:
