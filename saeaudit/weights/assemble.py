@@ -103,7 +103,7 @@ def assemble(
     )
     if layout.maps_elsewhere and not cross_layer:
         weights = replace(weights, notes=(*weights.notes, TRANSCODER_NOTE))
-    return weights
+    return replace(weights, notes=(*weights.notes, *oriented.notes))
 
 
 def _settled(
@@ -114,7 +114,12 @@ def _settled(
     gate = vectors["b_gate"]
     if _is_per_feature(gate) and len(gate) in shape:  # validation names one of another length
         lengths.append(len(gate))
+    bias = vectors["b_dec"]
+    layers = None
+    if bias is not None and len(shape) == 3 and bias.shape[1:] == shape[2:]:
+        layers = len(bias)
     return layout._replace(
+        layers=layers,
         features=layout.features or next(iter(lengths), None),
         width=layout.width or _length(vectors["b_dec"], cross_layer=len(shape) == 3),
     )

@@ -42,6 +42,6 @@ class CrossLayerTranscoder:
         weights = assemble(
             self.name, str(file), tensors, names,
             "jumprelu" if f"threshold_{n}" in tensors else "standard",
-            Layout(maps_elsewhere=True, encoder_first=True),
+            Layout(maps_elsewhere=True, encoder_first=True, layers_second=True),
         )  # fmt: skip
         return Loaded(weights, (file, *((beside,) if beside.is_file() else ())))

@@ -78,7 +78,12 @@ class GemmaScope2:
         skips = "affine_skip_connection" in tensors
         transcoder = cross_layer or skips or _reads_another(config, file)
         weights = assemble(
-            self.name, str(file), tensors, Names(), "jumprelu", Layout(maps_elsewhere=transcoder)
+            self.name,
+            str(file),
+            tensors,
+            Names(),
+            "jumprelu",
+            Layout(maps_elsewhere=transcoder, layers_second=True),
         )
         return Loaded(weights, (file, *((config_file,) if config else ())))
 

@@ -18,6 +18,8 @@ from torch import Tensor
 from saeaudit.errors import WeightsError
 from saeaudit.weights.tensors import FLOATS, Stored
 
+ASSUMED_LAYERS = "assumed: {} {} is [layers, features, d], as there are more features than layers"
+
 
 class Layout(NamedTuple):
     """What is known of an SAE's shapes before its decoder is looked at."""
@@ -32,6 +34,10 @@ class Layout(NamedTuple):
     """Whether the encoder may read a space of another width (transcoders)."""
     encoder_first: bool = False
     """Whether the encoder is stored [F, d] whatever the decoder is; settles a square one."""
+    layers: int | None = None
+    """L, from a decoder's bias of each layer."""
+    layers_second: bool = False
+    """Whether the family stores a decoder of several layers as [F, L, d]."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,8 @@ class Oriented:
     """Returns ``[F, d]``, or ``[F, L, d]`` where it is of several layers."""
     encoder: Callable[[], Tensor] | None
     """Returns ``[d_in, F]``."""
+    notes: tuple[str, ...] = ()
+    """What was assumed."""
 
 
 def matrix(stored: Stored, name: str, where: str) -> tuple[int, int]:
@@ -116,28 +124,84 @@ def orient(
 def _orient_layers(
     decoder: Stored, encoder: Stored | None, layout: Layout, name: str, where: str
 ) -> Oriented:
-    """A cross-layer decoder, [F, L, d] unless the lengths of vectors say that it is [L, F, d].
+    """A cross-layer decoder, whose order `_features_first` settles.
 
     An encoder for each layer is left out: no layer's codes come from its matrix alone.
     """
     _check_floats(decoder, name, where)
     first, second, width = decoder.shape
-    features_first = layout.features in (None, first)
-    if not (features_first or layout.features == second) or layout.width not in (None, width):
+    counts = [n for n in (first, second) if layout.features in (None, n)]
+    if not counts or layout.width not in (None, width):
         raise WeightsError(
             f"{name} has shape {list(decoder.shape)}, which is neither [F, layers, d] nor "
             f"[layers, F, d]: there are {layout.features} features of width {layout.width or 'd'}",
             where=where,
         )
-    features = first if features_first else second
+    features_first = _features_first(decoder, encoder, layout, name, where)
+    notes: tuple[str, ...] = ()
+    if features_first is None:
+        features_first = first > second
+        notes = () if features_first else (ASSUMED_LAYERS.format(name, list(decoder.shape)),)
 
     def rows() -> Tensor:
         loaded = decoder.load()
         return loaded if features_first else loaded.transpose(0, 1)
 
+    features = first if features_first else second
     shared = encoder if encoder and len(encoder.shape) == 2 else None
     settled = layout._replace(features=features, width=width, features_last=False)
-    return Oriented(features, width, rows, _encoder(shared, settled, where))
+    return Oriented(features, width, rows, _encoder(shared, settled, where), notes)
+
+
+def _features_first(
+    decoder: Stored, encoder: Stored | None, layout: Layout, name: str, where: str
+) -> bool | None:
+    """Whether a decoder is [F, L, d] rather than [L, F, d]; None where only the lengths may tell.
+
+    Vectors of one number a feature settle it, then the family, then an encoder or the bias of
+    each layer.
+
+    Raises:
+        WeightsError: these contradict each other, or there are as many layers as features.
+    """
+    first, second, width = decoder.shape
+    if layout.features is not None and first != second:
+        return layout.features == first
+    if layout.layers_second:
+        return True
+    if first == second:
+        raise WeightsError(
+            f"{name} has shape {list(decoder.shape)}, which may be [F, layers, d] or "
+            "[layers, F, d]: there are as many layers as features",
+            where=where,
+        )
+    lengths = [
+        {n for n in (first, second) if encoder and _may_count_features(n, encoder, width, layout)},
+        {n for n in (first, second) if layout.layers == first + second - n},
+    ]
+    settled = {n for one in lengths if len(one) == 1 for n in one}
+    if len(settled) > 1:
+        raise WeightsError(
+            f"{name} has shape {list(decoder.shape)}, and its encoder and its bias contradict each "
+            f"other: there are {first} features for one and {second} for the other",
+            where=where,
+        )
+    return settled == {first} if settled else None
+
+
+def _may_count_features(count: int, encoder: Stored, width: int, layout: Layout) -> bool:
+    """Whether an encoder is one of so many features: [F, d], [d, F], or [L, d, F] for each layer.
+
+    One of three axes that ends with the width has the order of its decoder, and tells nothing.
+    """
+    if len(encoder.shape) == 3:
+        return encoder.shape[1] == width and encoder.shape[2] == count
+    return _fits(encoder.shape, count, width, layout)
+
+
+def _fits(shape: tuple[int, ...], features: int, width: int, layout: Layout) -> bool:
+    """Whether an encoder's matrix and a decoder belong together."""
+    return features in shape if layout.maps_elsewhere else set(shape) == {features, width}
 
 
 def _encoder(stored: Stored | None, decoder: Layout, where: str) -> Callable[[], Tensor] | None:
@@ -145,8 +209,7 @@ def _encoder(stored: Stored | None, decoder: Layout, where: str) -> Callable[[],
     if stored is None:
         return None
     shape, features, width = matrix(stored, "the encoder", where), decoder.features, decoder.width
-    fits = features in shape if decoder.maps_elsewhere else set(shape) == {features, width}
-    if not fits:
+    if features is None or width is None or not _fits(shape, features, width, decoder):
         raise WeightsError(
             f"the encoder {list(shape)} and the decoder of {features} features x {width} do not "
             "belong together",

@@ -152,7 +152,9 @@ def _plain(kind: str, decoder: str, tensors: Tensors, k: int | None, where: str)
     )
     if weights.encoder is not None:
         note = assumed_note(architecture, centred=centred)
-        weights = replace(weights, notes=(note,), unstated=("activation", "centring"))
+        weights = replace(
+            weights, notes=(note, *weights.notes), unstated=("activation", "centring")
+        )
     if len(tensors) == 1 and not linear and weights.layers is None:
         weights = replace(weights, notes=_lone_matrix(*weights.decoder.shape))
     return weights

@@ -17,7 +17,7 @@ from saeaudit.audit.codes import make_encoder
 from saeaudit.audit.open import open_layers
 from saeaudit.sources.target import resolve
 from tests.conftest import Cli
-from tests.weights.layouts import B_DEC, B_ENC, DEC, ENC, X, clt, gemma_scope_2_clt, t
+from tests.weights.layouts import B_DEC, B_ENC, DEC, ENC, D, F, X, clt, gemma_scope_2_clt, t
 
 LAYERS = np.stack([DEC, 3 * DEC[::-1]], 1)
 """``[F, 2, d]``."""
@@ -46,8 +46,11 @@ def layers_first(root: Path) -> Path:
 
 
 def square(root: Path) -> Path:
-    """As many layers as features: nothing contradicts the usual order."""
-    return written(root, W_dec=np.stack([DEC[:2], DEC[2:4]], 1), b_enc=B_ENC[:2])
+    """As many layers as features: the family says which are which."""
+    root.mkdir(exist_ok=True)
+    file = root / "W_dec_0.safetensors"
+    save_file({"W_dec_0": t(np.stack([DEC[:2], DEC[2:4]], 1)), "b_enc_0": t(B_ENC[:2])}, file)
+    return file
 
 
 @pytest.mark.parametrize(
@@ -121,12 +124,46 @@ def test_layers_without_rows_are_passed_over(tmp_path: Path) -> None:
         open_layers(resolve(str(written(tmp_path, W_dec=0 * rows)))[0])
 
 
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"W_enc": np.stack([ENC, ENC])},
+        {"W_enc": ENC},
+        {"encoder__weight": ENC.T},
+        {"b_dec": np.stack([B_DEC, B_DEC])},
+        {},
+    ],
+)
+@pytest.mark.parametrize("features_first", [True, False])
+def test_what_tells_layers_from_features(
+    beside: dict[str, np.ndarray], features_first: bool, tmp_path: Path
+) -> None:
+    """Where nothing does, the more are the features, which is said of the unusual order."""
+    rows = LAYERS if features_first else LAYERS.transpose(1, 0, 2)
+    layers = open_layers(resolve(str(written(tmp_path, W_dec=rows, **beside)))[0])
+    assert [one.d_sae for one in layers] == [F, F]
+    assert np.array_equal(layers[1].weights.decoder, LAYERS[:, 1])
+    assumed = [note for note in layers[0].weights.notes if note.startswith("assumed: W_dec")]
+    assert assumed == (
+        [] if beside or features_first
+        else [f"assumed: W_dec [2, {F}, {D}] is [layers, features, d], as there are more features "
+              "than layers"]
+    )  # fmt: skip
+
+
+def test_more_layers_than_features_are_settled_by_an_encoder(tmp_path: Path) -> None:
+    file = written(tmp_path, W_dec=LAYERS.transpose(1, 0, 2), W_enc=ENC[:, :2])
+    assert [one.d_sae for one in open_layers(resolve(str(file))[0])] == [2] * F
+
+
 def test_shapes_that_contradict_each_other(tmp_path: Path) -> None:
     for wrong, message in (
         ({"W_dec": LAYERS, "b_enc": B_ENC[:7]}, "neither .* there are 7 features"),
         ({"W_dec": LAYERS.astype(np.int32)}, "dtype int32"),
         ({"W_dec": LAYERS, "W_enc": ENC[:, :7]}, "do not belong together"),
         ({"W_dec": LAYERS[..., None]}, "a matrix"),
+        ({"W_dec": LAYERS[:2], "b_enc": B_ENC[:2]}, "as many layers as features"),
+        ({"W_dec": LAYERS, "W_enc": ENC, "b_dec": np.zeros((F, D))}, "contradict each other"),
     ):
         with pytest.raises(AuditError, match=message):
             saeaudit.open(written(tmp_path, **wrong))
