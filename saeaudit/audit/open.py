@@ -43,7 +43,7 @@ def open_sae(sae: Sae) -> Dictionary:
 def open_layers(sae: Sae) -> list[Dictionary]:
     """Open one SAE: one dictionary, or of a cross-layer decoder one for each layer.
 
-    Layers to which no feature writes are passed over, with a note, unless one is named.
+    Layers without a usable row are passed over, with a note, unless one is named.
 
     Raises:
         TargetError: a layer is named that is not there.
@@ -71,7 +71,7 @@ def open_layers(sae: Sae) -> list[Dictionary]:
         validate(
             f"{sae.id}{suffix}", rows, Source(f"{uri}{suffix}", files, sae.revision), norms[suffix]
         )
-        for suffix, rows in _without_zero_layers(layers, norms).items()
+        for suffix, rows in _usable_layers(layers, norms).items()
     ]
 
 
@@ -97,18 +97,29 @@ def _pick_layers(sae: Sae, weights: Weights) -> dict[str, Weights]:
     return {"": take_layer(weights, sae.layer)}
 
 
-def _without_zero_layers(
+def _usable_layers(
     layers: Mapping[str, Weights], norms: Mapping[str, Tensor]
 ) -> Mapping[str, Weights]:
-    """The layers that any feature writes to, which note the others; all where there is none."""
+    """The layers with any usable row, which note the others; all where there is none."""
     zero = [suffix for suffix in layers if not bool(norms[suffix].any())]
-    if not 0 < len(zero) < len(layers):
+    usable = [
+        suffix
+        for suffix, lengths in norms.items()
+        if bool((lengths.isfinite() & (lengths > 0)).any())
+    ]
+    broken = [suffix for suffix in layers if suffix not in (*zero, *usable)]
+    notes = tuple(
+        f"layers {reason} are passed over: {', '.join(passed)}"
+        for reason, passed in (
+            ("whose rows are all zero", zero),
+            ("of which no row is finite and not zero", broken),
+        )
+        if passed
+    )
+    if not usable:
         return layers
-    note = f"layers whose rows are all zero are passed over: {', '.join(zero)}"
     return {
-        suffix: replace(rows, notes=(*rows.notes, note))
-        for suffix, rows in layers.items()
-        if suffix not in zero
+        suffix: replace(layers[suffix], notes=(*layers[suffix].notes, *notes)) for suffix in usable
     }
 
 

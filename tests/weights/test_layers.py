@@ -124,6 +124,20 @@ def test_layers_without_rows_are_passed_over(tmp_path: Path) -> None:
         open_layers(resolve(str(written(tmp_path, W_dec=0 * rows)))[0])
 
 
+def test_layers_that_are_not_finite_are_passed_over(tmp_path: Path) -> None:
+    rows = np.stack([DEC, np.nan * DEC, 0 * DEC, DEC], 1)
+    file = written(tmp_path, W_dec=rows)
+    audited = open_layers(resolve(str(file))[0])
+    assert [one.sae for one in audited] == [f"{file}#0", f"{file}#3"]
+    for one in audited:
+        assert one.weights.notes[-2:] == (
+            "layers whose rows are all zero are passed over: #2",
+            "layers of which no row is finite and not zero are passed over: #1",
+        )
+    with pytest.raises(AuditError, match="not finite"):
+        saeaudit.open(f"{file}#1")
+
+
 @pytest.mark.parametrize(
     "beside",
     [
