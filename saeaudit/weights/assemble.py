@@ -30,6 +30,8 @@ class Names(NamedTuple):
 
 
 TRANSCODER_NOTE = "a transcoder: its decoder writes to another space than its encoder reads"
+TRANSPOSED = ("W_enc", "w_enc", "W_E")
+"""Names of encoders that are stored [d, F] beside an nn.Linear decoder, too."""
 EXPECTS_SCALED = "the encoder expects activations scaled to a mean norm of sqrt(d)"
 
 LINEAR = Names(
@@ -80,6 +82,8 @@ def assemble(
     encoder = next((n for n in names.encoder if n in tensors), None)
     if encoder and encoder.endswith("weight"):  # nn.Linear's
         settled = settled._replace(encoder_first=True)
+    elif encoder in TRANSPOSED and name.endswith("weight") and layout.encoder_first is None:
+        settled = settled._replace(encoder_first=False)
     stored = tensors[encoder] if encoder else None
     oriented = orient(tensors[name], stored, settled, name, where)
     if threshold is not None and threshold.numel() == 1:  # shared by all features

@@ -19,6 +19,10 @@ from saeaudit.errors import WeightsError
 from saeaudit.weights.tensors import FLOATS, Stored
 
 ASSUMED_LAYERS = "assumed: {} {} is [layers, features, d], as there are more features than layers"
+ASSUMED_ENCODER = (
+    "assumed: the square encoder [{}, {}] is [d, F], as its name says; "
+    "{} [d, F] would have one [F, d] beside it"
+)
 
 
 class Layout(NamedTuple):
@@ -32,8 +36,9 @@ class Layout(NamedTuple):
     """What the tensor's name implies: [d, F] (nn.Linear) rather than [F, d]."""
     maps_elsewhere: bool = False
     """Whether the encoder may read a space of another width (transcoders)."""
-    encoder_first: bool = False
-    """Whether the encoder is stored [F, d] whatever the decoder is; settles a square one."""
+    encoder_first: bool | None = None
+    """Whether the encoder is stored [F, d] whatever the decoder is, which settles a square one;
+    None: transposed to the decoder."""
     layers: int | None = None
     """L, from a decoder's bias of each layer."""
     layers_second: bool = False
@@ -118,7 +123,9 @@ def orient(
         return loaded.T.contiguous() if last else loaded
 
     settled = layout._replace(features=features, width=width, features_last=last)
-    return Oriented(features, width, rows, _encoder(encoder, settled, where))
+    alike = encoder is not None and features == width and last and layout.encoder_first is False
+    notes = (ASSUMED_ENCODER.format(features, width, name),) if alike else ()
+    return Oriented(features, width, rows, _encoder(encoder, settled, where), notes)
 
 
 def _orient_layers(
@@ -216,6 +223,6 @@ def _encoder(stored: Stored | None, decoder: Layout, where: str) -> Callable[[],
             where=where,
         )
     # Pairs are stored transposed to each other, but for those of which the family says otherwise.
-    first = decoder.features_last or decoder.encoder_first
+    first = decoder.features_last if decoder.encoder_first is None else decoder.encoder_first
     feature_first = first if shape[0] == shape[1] else shape[0] == features
     return (lambda: stored.load().T) if feature_first else stored.load

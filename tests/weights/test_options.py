@@ -440,3 +440,15 @@ def test_a_reason_hides_none_of_the_others(tmp_path: Path) -> None:
     dictionary = saeaudit.open(saelens(tmp_path))
     bare = replace(dictionary, weights=replace(dictionary.weights, encoder=None))
     assert bare.codes_unavailable == "there is no encoder in this file"
+
+
+@pytest.mark.parametrize("count", [D, F])
+def test_an_encoder_named_w_enc_beside_a_linear_decoder(count: int, tmp_path: Path) -> None:
+    """A square one is what its name says, as those are whose lengths tell, and that is noted."""
+    state = {"decoder.weight": t(DEC[:count].T), "W_enc": t(ENC[:, :count])}
+    save_file(state, tmp_path / "a.safetensors")
+    dictionary = saeaudit.open(tmp_path / "a.safetensors")
+    assert np.array_equal(dictionary.weights.decoder, DEC[:count])
+    assert dictionary.encoder is not None and np.array_equal(dictionary.encoder, ENC[:, :count])
+    said = [note for note in dictionary.weights.notes if "square encoder [5, 5] is [d, F]" in note]
+    assert len(said) == (count == D)
