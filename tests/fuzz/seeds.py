@@ -48,7 +48,9 @@ def sae_files() -> Case:
 COMMANDS = {
     "scan": ("scan", SAE),
     "exchanges": ("mediators", SAE, "--scan", "scan.jsonl"),
-    "mediators": ("mediators", SAE, "--activations", "activations.safetensors"),
+    "mediators": (
+        "mediators", SAE, "--activations", "activations.safetensors", "--max-tokens", "8",
+    ),
     "score": ("score", SAE, "--activations", "activations.safetensors", "--explanations",
               "explanations.jsonl"),
 }  # fmt: skip
@@ -78,7 +80,7 @@ def records(command: str) -> bytes:
 def record_rows(command: str) -> list[Any]:
     """The first and last of the same, parsed as plain JSON."""
     rows = [json.loads(line) for line in records(command).split(b"\n") if line]
-    return rows if len(rows) < 20 else [*rows[:16], *rows[-3:]]
+    return rows if len(rows) < 20 else [*rows[:16], rows[-1]]
 
 
 def call(folder: Path, *arguments: str) -> str:
