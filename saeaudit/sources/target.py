@@ -113,22 +113,22 @@ def _named(
     if target.startswith("hf://"):
         return _hub(target, opening, revision)
     if _exists(target):
-        return [_on_disk(target, located) for located in find_weights(Path(target), note)]
+        return [_on_disk(target, located) for located in find_weights(Path(target), note, _copied)]
     return _release(target, opening, revision)
 
 
 def _on_disk(target: str, located: Located) -> tuple[str, Sae]:
     """An SAE at or below a local target, and its name for globs."""
-    if not located.name:
-        file, copied = located.file, _copied(located.file)
-        return Path(target).name, Sae(target, file, contents=located.contents, copy_of=copied)
     root = target.rstrip("/") or "/"
-    sae = Sae(f"{root}/{located.name}", located.file, contents=located.contents)
-    return located.name, sae
+    name = f"{root}/{located.name}" if located.name else target
+    copied = _copied(located.file)
+    sae = Sae(name, located.file, contents=located.contents, copy_of=copied)
+    return located.name or Path(target).name, sae
 
 
 def _copied(file: Path) -> Path | None:
     """Where the whole file would lie that a decoder-only copy in saeaudit's cache is of."""
+    file = file.absolute()
     if not file.is_relative_to(decoder_root()) or not file.name.endswith(DECODER_SUFFIX):
         return None
     repository, *inside = file.relative_to(decoder_root()).parts

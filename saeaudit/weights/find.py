@@ -72,7 +72,11 @@ def find_listed(names: Iterable[str]) -> list[Listed]:
     return sorted(known or plain, key=lambda listed: natural(listed.name))
 
 
-def find_weights(root: Path, note: Callable[[str], None] | None = None) -> list[Located]:
+def find_weights(
+    root: Path,
+    note: Callable[[str], None] | None = None,
+    copied: Callable[[Path], Path | None] = lambda _: None,
+) -> list[Located]:
     """Find every SAE at or below a path, in natural order of id.
 
     What cannot be read is listed too, folders included: opening it says why. A lone matrix in a
@@ -81,6 +85,7 @@ def find_weights(root: Path, note: Callable[[str], None] | None = None) -> list[
     Args:
         root: a weight file, an SAE's folder, or a folder of such folders.
         note: called with a line that says what was passed over.
+        copied: where the file lies of which a file holds a part, or None: that one's family is its.
 
     Raises:
         TargetError: no such path, or no file that looks like weights.
@@ -89,7 +94,7 @@ def find_weights(root: Path, note: Callable[[str], None] | None = None) -> list[
         if not root.exists():
             raise TargetError("no such file or folder", where=str(root))
         return [Located("", root)]
-    located = [sae for file in _candidates(root) if (sae := _locate(root, file))]
+    located = [sae for file in _candidates(root) if (sae := _locate(root, file, copied(file)))]
     if not located:
         raise TargetError(
             "no SAE weights in this folder",
@@ -130,13 +135,13 @@ def _is_named_as_weights(path: PurePath) -> bool:
     return path.suffix.lower() in READERS and path.name not in SKIPPED
 
 
-def _locate(root: Path, file: Path) -> Located | None:
+def _locate(root: Path, file: Path, whole: Path | None) -> Located | None:
     """The SAE of a candidate; None for a readable plain file without a decoder.
 
     Such files (activations, token ids) are no error. Plain files alone are opened for this: the
     names of all others say what they are.
     """
-    family = family_of(file)
+    family = family_of(whole or file)
     contents: Contents | None = None
     kind: Literal["sae", "matrix", "unreadable"] = "sae"
     if family.name == Plain.name:
@@ -151,7 +156,7 @@ def _locate(root: Path, file: Path) -> Located | None:
             kind = "sae" if is_named_decoder(decoder) else "matrix"
             if len(contents.tensors) > KEPT_TENSORS:
                 contents = None
-    home = Path(family.home(file))
+    home = file if whole else Path(family.home(file))
     # A folder inside an SAE's folder, or the file itself where it is the whole target.
     name = home.relative_to(root) if home.is_relative_to(root) else Path()
     return Located("" if name == Path() else name.as_posix(), file, kind, contents)

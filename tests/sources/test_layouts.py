@@ -45,7 +45,9 @@ def test_every_family_is_here(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_copy_is_read_as_its_family_reads_the_whole(name: str, hub: Hub) -> None:
+def test_a_copy_is_read_as_its_family_reads_the_whole(
+    name: str, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = WRITERS[name](hub.root / "an" / "owner")
     whole = opened(str(file))
     observer = Notes()
@@ -67,8 +69,10 @@ def test_a_copy_is_read_as_its_family_reads_the_whole(name: str, hub: Hub) -> No
     assert record.files[0].endswith(DECODER_SUFFIX)
     tensors = read_tensors(Path(record.files[0])).tensors
     assert len([stored for stored in tensors.values() if len(stored.shape) > 1]) == 1
-    again = opened(record.files[0])  # its own path does as well
-    assert described(again) == described(whole)
+    copy = Path(record.files[0])
+    monkeypatch.chdir(copy.parent)
+    for path in (str(copy), copy.name, "."):  # its own path does as well, and its folder
+        assert described(opened(path)) == described(whole)
 
 
 def test_the_configuration_of_a_copy_is_fetched_where_it_is_missing(hub: Hub) -> None:
