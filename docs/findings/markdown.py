@@ -36,8 +36,7 @@ def share(figure: Figure) -> str:
     >>> share((0.5, 0.4, 0.61))
     '50 % (40 to 61)'
     """
-    value, low, high = (100 * number for number in figure)
-    return f"{value:.0f} % ({low:.0f} to {high:.0f})"
+    return _hundredths(figure, "%")
 
 
 def number(figure: Figure) -> str:
@@ -56,8 +55,12 @@ def points(figure: Figure) -> str:
     >>> points((0.25, 0.23, 0.27))
     '25 points (23 to 27)'
     """
+    return _hundredths(figure, "points")
+
+
+def _hundredths(figure: Figure, unit: str) -> str:
     value, low, high = (100 * number for number in figure)
-    return f"{value:.0f} points ({low:.0f} to {high:.0f})"
+    return f"{value:.0f} {unit} ({low:.0f} to {high:.0f})"
 
 
 def fvu(figure: Figure) -> str:

@@ -9,19 +9,22 @@ from concurrent.futures import Future
 from saeaudit.audit.open import open_layers
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
-from saeaudit.records import ErrorRecord, Record, Verdict, is_finding
+from saeaudit.records import DictionaryRecord, ErrorRecord, Record, Verdict, is_finding
 from saeaudit.sources.sae import Sae
 
 
 def audit_all(
     saes: Sequence[Sae],
     audit: Callable[[Dictionary], Iterator[Record]],
+    check: Callable[[DictionaryRecord], None] | None = None,
 ) -> Iterator[Record]:
     """Audit resolved targets one after the other; the next is fetched and read meanwhile.
 
     Args:
         saes: in the order to report them.
         audit: yields the records of one.
+        check: called with each SAE's dictionary before what follows it is looked for; raises an
+            AuditError where that cannot be. A control's features are not the SAE's.
 
     Yields:
         Each SAE's records, an error record for one that cannot be audited, and a verdict last.
@@ -31,6 +34,8 @@ def audit_all(
         try:
             for dictionary in opening.result():
                 for record in audit(dictionary):
+                    if check and isinstance(record, DictionaryRecord) and not record.control:
+                        check(record)
                     findings += is_finding(record)
                     yield record
         except AuditError as error:

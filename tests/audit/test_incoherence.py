@@ -16,6 +16,8 @@ from saeaudit.sources.explanations import Explanations, find_explanations, load_
 from saeaudit.sources.neuronpedia import Explanation
 
 FEATURES, CHOICES = 120, 60
+ALIKE = dict.fromkeys(range(FEATURES), 0.1)
+"""Features that fire equally often."""
 
 
 def explained(
@@ -44,6 +46,12 @@ def topics(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     return centres[topic] + 0.4 * rng.normal(size=(FEATURES, 24)), topic
 
 
+def labelled(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, Disagreement]:
+    """The same, and labels with these vectors."""
+    vectors, topic = topics(rng)
+    return vectors, topic, explained([f"label {n}" for n in range(FEATURES)], vectors)
+
+
 def exchanges(rng: np.random.Generator, topic: np.ndarray, alike: float) -> Exchanges:
     """Four exchanges for each choice, a share of them within a topic."""
     leaving = rng.integers(0, FEATURES, 4 * CHOICES)
@@ -66,8 +74,7 @@ def share(labels: np.ndarray, vectors: np.ndarray, made: Exchanges, level: float
 @pytest.mark.parametrize("alike", [0.0, 0.95])
 def test_incoherence_and_chance_against_a_count_in_numpy(alike: float) -> None:
     rng = np.random.default_rng(3)
-    vectors, topic = topics(rng)
-    texts = explained([f"label {n}" for n in range(FEATURES)], vectors)
+    vectors, topic, texts = labelled(rng)
     tally = IncoherenceTally(texts, dict(enumerate(rng.exponential(1, FEATURES).tolist())))
     made = exchanges(rng, topic, alike)
     tally.add(CHOICES, made)
@@ -96,9 +103,8 @@ def test_incoherence_and_chance_against_a_count_in_numpy(alike: float) -> None:
 def test_the_interval_holds_choices_and_permutations() -> None:
     """Against resamples in numpy: as many choices, each sample against one permutation."""
     rng = np.random.default_rng(5)
-    vectors, topic = topics(rng)
-    texts = explained([f"label {n}" for n in range(FEATURES)], vectors)
-    tally = IncoherenceTally(texts, dict.fromkeys(range(FEATURES), 0.1))
+    vectors, topic, texts = labelled(rng)
+    tally = IncoherenceTally(texts, ALIKE)
     made = exchanges(rng, topic, 0.7)
     tally.add(CHOICES, made)
     excess = tally.figures(unique=0).shares[0].excess
@@ -120,7 +126,7 @@ def test_labels_that_share_no_words_are_refused_and_no_clean_bill() -> None:
     """The level was 1.0, which nothing exceeds, and incoherence 0 %."""
     texts = explained([f"only{n} here{n}" for n in range(FEATURES)])
     assert texts.level == 1.0
-    tally = IncoherenceTally(texts, dict.fromkeys(range(FEATURES), 0.1))
+    tally = IncoherenceTally(texts, ALIKE)
     tally.add(CHOICES, exchanges(np.random.default_rng(0), np.zeros(FEATURES), 0.0))
     figures = tally.figures(unique=0)
     assert figures.shares == ()
@@ -131,15 +137,14 @@ def test_labels_that_share_no_words_are_refused_and_no_clean_bill() -> None:
 
 def test_too_little_data_is_no_figure() -> None:
     rng = np.random.default_rng(0)
-    vectors, topic = topics(rng)
-    texts = explained([f"label {n}" for n in range(FEATURES)], vectors)
-    tally = IncoherenceTally(texts, dict.fromkeys(range(FEATURES), 0.1))
+    vectors, topic, texts = labelled(rng)
+    tally = IncoherenceTally(texts, ALIKE)
     made = exchanges(rng, topic, 0.0)
     first = [n for n, case in enumerate(made.case) if case < 12]
     tally.add(12, Exchanges(*([column[n] for n in first] for column in made)))
     assert tally.figures(unique=7) == ((), "19 choices can be judged, fewer than 20")
     assert tally.figures(unique=8).unavailable is None
-    calm = IncoherenceTally(texts, dict.fromkeys(range(FEATURES), 0.1)).figures(unique=30)
+    calm = IncoherenceTally(texts, ALIKE).figures(unique=30)
     assert [(s.fraction, s.chance.value, s.excess) for s in calm.shares] == [(0, 0, None)] * 6
     few = explained([f"label {n}" for n in range(19)], vectors[:19])
     assert few.level is None

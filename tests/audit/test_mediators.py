@@ -18,9 +18,10 @@ from saeaudit.core.budget import Budget, Size
 from saeaudit.core.codes.pursuit import pursue
 from saeaudit.core.rows import UnitRows, row_norms
 from saeaudit.records import MediatorRecord, TokenRecord, dump, parse
-from saeaudit.sources.activations import check_codes, read_activations, sample_activations
+from saeaudit.sources.activations import check_codes
 from tests.support.dictionaries import opened, sae
 from tests.support.enumeration import exhaustive_nonnegative, lawson_hanson, least_squares
+from tests.support.sample import SAMPLE
 
 
 def looked(dictionary, x=None, findings=(), **options):
@@ -118,7 +119,7 @@ def test_a_scan_of_another_sae_is_noticed() -> None:
 
 def test_the_sample_agrees_with_least_squares_per_swap() -> None:
     dictionary = open_sae("sample")
-    x = read_activations(sample_activations("sample")[0], 384)[:12]
+    x = SAMPLE[:12]
     tokens, found, summary = looked(dictionary, x, max_alternatives=2)
     decoder = dictionary.weights.decoder.double().numpy()
     centre = dictionary.weights.b_dec.double().numpy()
@@ -293,7 +294,7 @@ def part_of_the_sample(x: torch.Tensor, count: int):
 @pytest.mark.parametrize("number", [2, 19, 39], ids=["two idle", "one idle", "none idle"])
 def test_every_swap_of_a_sample_token_agrees_with_a_solver(number: int) -> None:
     """Counts, droppable features, the farthest code and attainability, a swap at a time."""
-    x = read_activations(sample_activations("sample")[0], 384)[[number]]
+    x = SAMPLE[[number]]
     dictionary = part_of_the_sample(x, 100)
     (token,), _, _ = looked(dictionary, x)
     decoder = dictionary.weights.decoder.double().numpy()
@@ -399,7 +400,7 @@ def test_pursuits_equal_a_plain_loop(nonnegative: bool) -> None:
 
 def test_other_encoders_are_compared_on_one_decoder() -> None:
     dictionary = open_sae("sample")
-    x = read_activations(sample_activations("sample")[0], 384)[:20]
+    x = SAMPLE[:20]
     encode = make(dictionary)
     own = np.stack([encode(row) for row in x])
     weaker = torch.from_numpy(np.where(own > np.median(own[own > 0]), own, 0))
@@ -417,7 +418,7 @@ def test_other_encoders_are_compared_on_one_decoder() -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_an_sae_s_own_codes_are_no_more_accurate(dtype: torch.dtype) -> None:
     dictionary = open_sae("sample")
-    x = read_activations(sample_activations("sample")[0], 384)[:40]
+    x = SAMPLE[:40]
     encode = make(dictionary)
     kept = torch.stack([torch.from_numpy(encode(row)) for row in x]).to(dtype)
     codes = {"kept": lambda n: kept[n].double(), "nnomp": None}
@@ -457,7 +458,7 @@ def test_what_cannot_be_used_is_refused() -> None:
 def test_batches_and_budgets_change_nothing() -> None:
     small = Budget(swap_cells=Size(1 << 14, 1 << 14))
     dictionary = open_sae("sample")
-    x = read_activations(sample_activations("sample")[0], 384)[:9]
+    x = SAMPLE[:9]
     together = [dump(r) for r in mediators(dictionary, MediatorInputs(x), MediatorOptions())]
     apart = []
     for n in range(9):

@@ -46,10 +46,8 @@ from tests.support.entropy import TOKENS, binary, source
 from tests.support.enumeration import least_squares
 from tests.support.notes import Notes
 from tests.support.planted import found
+from tests.support.sample import FILES, SAMPLE
 
-FILES = sample_activations("sample")
-assert FILES is not None
-SAMPLE = read_activations(FILES[0], 384)
 GIVEN = ("features", "mediators", "explanations", "documents")
 
 

@@ -21,14 +21,11 @@ from saeaudit.sources.activations import (
     read_codes,
     read_documents,
     read_tokens,
-    sample_activations,
 )
 from tests.support.dictionaries import sae
 from tests.support.notes import Notes
+from tests.support.sample import FILES, SAMPLE
 
-FILES = sample_activations("sample")
-assert FILES is not None
-SAMPLE = read_activations(FILES[0], 384)
 EVERY = 50
 """Every so many of the sample's activations is made an outlier."""
 

@@ -64,13 +64,9 @@ def mediators_all(
 
     def audit(dictionary: Dictionary) -> Iterator[MediatorsRecord]:
         inputs = read_inputs(dictionary, sources, options.device)
-        for record in mediators(dictionary, inputs, options, observer):
-            # A control's features are not those that texts are of, or not on these tokens.
-            if check and isinstance(record, DictionaryRecord) and not record.control:
-                check(record)
-            yield record
+        return mediators(dictionary, inputs, options, observer)
 
-    return audit_all(saes, audit)
+    return audit_all(saes, audit, check)
 
 
 def mediators(

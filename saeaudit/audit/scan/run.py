@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -67,14 +68,8 @@ def scan_all(
         check: called with each SAE's dictionary before it is searched; raises an AuditError where
             it cannot be judged.
     """
-
-    def audit(dictionary: Dictionary) -> Iterator[ScanRecord]:
-        for record in scan(dictionary, options, screen=screen, observer=observer):
-            if check and isinstance(record, DictionaryRecord):
-                check(record)
-            yield record
-
-    return audit_all(saes, audit)
+    audit = partial(scan, options=options, screen=screen, observer=observer)
+    return audit_all(saes, audit, check)
 
 
 def scan(

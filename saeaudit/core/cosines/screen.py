@@ -16,12 +16,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from saeaudit.core.cosines.products import exact_float32, int_product, product, sampled_products
+from saeaudit.core.cosines.rotation import Rotation
 from saeaudit.core.cosines.stream import unit_blocks
 from saeaudit.core.rows import MARGIN, UnitRows, spans
 from saeaudit.vocabulary import ScreenName
@@ -57,7 +58,8 @@ INT8_ERROR = ROTATION_ERROR + 2.0**-23
 class Screen:
     """Rows made ready for one kind of matrix product."""
 
-    name: ScreenName
+    name: ScreenName | Literal["fp16"]
+    """The kind of product; float16 only for whole rows."""
     units: UnitRows
     packed: Tensor | None
     """``[n, d']`` copy on `device`; None for float32 rows too large to hold: read each time."""
@@ -215,8 +217,9 @@ def _half(units: UnitRows, device: torch.device, dtype: torch.dtype, *, keep: bo
     unit = torch.finfo(dtype).eps / 2
     rest = _accumulation(units.width) + torch.finfo(dtype).tiny
     slack = _combined(float(error.max())) + rest + unit
+    name: Literal["bf16", "fp16"] = "bf16" if dtype == torch.bfloat16 else "fp16"
     return Screen(
-        "bf16", units, packed if keep else None, 1.0, slack, device, error.to(units.device), rest,
+        name, units, packed if keep else None, 1.0, slack, device, error.to(units.device), rest,
         rounding=unit / (1 - unit), dtype=dtype,
     )  # fmt: skip
 
@@ -261,52 +264,6 @@ def _int8(units: UnitRows, device: torch.device) -> Screen:
 def _levels(block: Tensor, step: float) -> Tensor:
     """Nearest of 255 levels `step` apart, as whole numbers in float32."""
     return (block * (1 / step)).round_().clamp_(-LEVELS, LEVELS)
-
-
-class Rotation:
-    """A fixed orthogonal map of R^d into R^d', d' = p q >= d, as two small matrix products.
-
-    A vector is padded to p q entries, laid out as p x q and multiplied by a seeded random
-    orthogonal matrix on either side, at a cost of d'(p + q) multiply-adds. Cosines do not change.
-    """
-
-    def __init__(self, width: int, device: torch.device) -> None:
-        self.source_width = width
-        self.p, self.q = _factors(width)
-        self.width = self.p * self.q
-        generator = torch.Generator().manual_seed(20_000 + width)
-        self._left = _orthogonal(self.p, generator).to(device)
-        self._right = _orthogonal(self.q, generator).to(device)
-
-    def __call__(self, rows: Tensor) -> Tensor:
-        """Rotate rows ``[m, d]`` float32 to ``[m, d']`` float32."""
-        if self.width != self.source_width:
-            rows = torch.nn.functional.pad(rows, (0, self.width - self.source_width))
-        grid = rows.reshape(-1, self.q) @ self._right
-        turned = torch.matmul(self._left, grid.view(-1, self.p, self.q))
-        return turned.view(-1, self.width)
-
-
-def _orthogonal(size: int, generator: torch.Generator) -> Tensor:
-    gaussian = torch.randn(size, size, dtype=torch.float64, generator=generator)
-    orthogonal: Tensor = torch.linalg.qr(gaussian)[0]
-    return orthogonal.to(torch.float32)
-
-
-def _factors(width: int) -> tuple[int, int]:
-    """Factor the least d' >= width, a multiple of 16, as p x q with q <= 2 p, as square as can be.
-
-    Example: ``_factors(2304)`` is ``(48, 48)``.
-    """
-    padded = -(-width // 16) * 16
-    while True:
-        for p in range(math.isqrt(padded), 0, -1):
-            if padded % p == 0:
-                q = padded // p
-                if q <= 2 * p or padded <= 64:
-                    return p, q
-                break
-        padded += 16
 
 
 def pair_estimates(fine: Screen, i: Tensor, j: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from saeaudit.core.budget import DEFAULT, Budget
-from saeaudit.core.cosines.screen import Rotation, calibrate, estimates, make_screen
+from saeaudit.core.cosines.rotation import Rotation
+from saeaudit.core.cosines.screen import calibrate, estimates, make_screen
 from saeaudit.core.cosines.sweep import sweep
 from saeaudit.core.rows import UnitRows, row_norms
 
