@@ -13,7 +13,7 @@ from saeaudit.audit.codes import Coder
 from saeaudit.audit.control import pursuing, random_decoder, trials
 from saeaudit.audit.mediators.inputs import MediatorInputs
 from saeaudit.audit.score.disagreement import Disagreement
-from saeaudit.audit.score.incoherence import IncoherenceTally, shuffle_labels
+from saeaudit.audit.score.incoherence import permute_labels
 from saeaudit.audit.score.inputs import ScoreInputs
 from saeaudit.dictionary import Dictionary
 from saeaudit.records import (
@@ -179,10 +179,10 @@ def labelled(features: int) -> Disagreement:
 def test_shuffled_labels_are_dealt_among_features_of_like_rates() -> None:
     rng = np.random.default_rng(6)
     explained, rates = labelled(160), dict(enumerate(rng.exponential(1, 160).tolist()))
-    shuffled = shuffle_labels(explained, rates)
-    before, after = (IncoherenceTally(e, rates) for e in (explained, shuffled))
+    before, after = (permute_labels(explained, rates, shuffled=deal) for deal in (False, True))
+    shuffled = after.explained
     # What the labelled run's null says of its first permutation, this says as a whole run.
-    assert torch.equal(before.labellings[1], after.labellings[0])
+    assert torch.equal(before.texts[1], after.texts[0])
     assert explained.place == {n: n for n in range(160)}
     places = [shuffled.place[n] for n in range(160)]
     assert sorted(places) == list(range(160)) and sum(map(int.__eq__, places, range(160))) < 20

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from saeaudit.audit.score.disagreement import Disagreement
-from saeaudit.audit.score.incoherence import PERMUTATIONS, IncoherenceTally
+from saeaudit.audit.score.incoherence import PERMUTATIONS, IncoherenceTally, permute_labels
 from saeaudit.audit.score.records import Exchanges
 from saeaudit.sample import sample_root
 from saeaudit.sources.activations import read_activations, read_tokens, sample_activations
@@ -75,7 +75,9 @@ def share(labels: np.ndarray, vectors: np.ndarray, made: Exchanges, level: float
 def test_incoherence_and_chance_against_a_count_in_numpy(alike: float) -> None:
     rng = np.random.default_rng(3)
     vectors, topic, texts = labelled(rng)
-    tally = IncoherenceTally(texts, dict(enumerate(rng.exponential(1, FEATURES).tolist())))
+    rates = dict(enumerate(rng.exponential(1, FEATURES).tolist()))
+    permuted = permute_labels(texts, rates)
+    tally = IncoherenceTally(permuted)
     made = exchanges(rng, topic, alike)
     tally.add(CHOICES, made)
     figures = tally.figures(unique=15)
@@ -83,7 +85,7 @@ def test_incoherence_and_chance_against_a_count_in_numpy(alike: float) -> None:
     for one in figures.shares:
         counts = [
             share(labels.numpy(), vectors, made, texts.level, one.moved) / (CHOICES + 15)
-            for labels in tally.labellings
+            for labels in permuted.texts
         ]
         assert one.fraction == pytest.approx(counts[0])
         assert one.chance.value == pytest.approx(np.mean(counts[1:]))
@@ -104,14 +106,15 @@ def test_the_interval_holds_choices_and_permutations() -> None:
     """Against resamples in numpy: as many choices, each sample against one permutation."""
     rng = np.random.default_rng(5)
     vectors, topic, texts = labelled(rng)
-    tally = IncoherenceTally(texts, ALIKE)
+    permuted = permute_labels(texts, ALIKE)
+    tally = IncoherenceTally(permuted)
     made = exchanges(rng, topic, 0.7)
     tally.add(CHOICES, made)
     excess = tally.figures(unique=0).shares[0].excess
     assert excess is not None
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     incoherent = np.zeros((1 + PERMUTATIONS, CHOICES))
-    for row, labels in zip(incoherent, tally.labellings.numpy(), strict=True):
+    for row, labels in zip(incoherent, permuted.texts.numpy(), strict=True):
         a, b = unit[labels[made.leaving]], unit[labels[made.entering]]
         np.maximum.at(row, made.case, 1 - (a * b).sum(1) > texts.level)
     differences = []
@@ -126,7 +129,7 @@ def test_labels_that_share_no_words_are_refused_and_no_clean_bill() -> None:
     """The level was 1.0, which nothing exceeds, and incoherence 0 %."""
     texts = explained([f"only{n} here{n}" for n in range(FEATURES)])
     assert texts.level == 1.0
-    tally = IncoherenceTally(texts, ALIKE)
+    tally = IncoherenceTally(permute_labels(texts, ALIKE))
     tally.add(CHOICES, exchanges(np.random.default_rng(0), np.zeros(FEATURES), 0.0))
     figures = tally.figures(unique=0)
     assert figures.shares == ()
@@ -138,17 +141,17 @@ def test_labels_that_share_no_words_are_refused_and_no_clean_bill() -> None:
 def test_too_little_data_is_no_figure() -> None:
     rng = np.random.default_rng(0)
     vectors, topic, texts = labelled(rng)
-    tally = IncoherenceTally(texts, ALIKE)
+    tally = IncoherenceTally(permute_labels(texts, ALIKE))
     made = exchanges(rng, topic, 0.0)
     first = [n for n, case in enumerate(made.case) if case < 12]
     tally.add(12, Exchanges(*([column[n] for n in first] for column in made)))
     assert tally.figures(unique=7) == ((), "19 choices can be judged, fewer than 20")
     assert tally.figures(unique=8).unavailable is None
-    calm = IncoherenceTally(texts, ALIKE).figures(unique=30)
+    calm = IncoherenceTally(permute_labels(texts, ALIKE)).figures(unique=30)
     assert [(s.fraction, s.chance.value, s.excess) for s in calm.shares] == [(0, 0, None)] * 6
     few = explained([f"label {n}" for n in range(19)], vectors[:19])
     assert few.level is None
-    assert IncoherenceTally(few, dict.fromkeys(range(19), 0.1)).figures(unique=50) == (
+    assert IncoherenceTally(permute_labels(few, ALIKE)).figures(unique=50) == (
         (), "19 labels can be compared, fewer than 20",
     )  # fmt: skip
 
@@ -160,7 +163,8 @@ def test_a_choice_without_labels_is_neither_coherent_nor_not() -> None:
     made = exchanges(rng, topic, 0.0)
     labelled = explained([f"label {n}" for n in range(FEATURES)], vectors)
     rates = dict.fromkeys(range(2 * FEATURES), 0.1)
-    alone, beside = IncoherenceTally(labelled, rates), IncoherenceTally(labelled, rates)
+    labels = permute_labels(labelled, rates)
+    alone, beside = IncoherenceTally(labels), IncoherenceTally(labels)
     alone.add(CHOICES, made)
     foreign = [FEATURES + feature for feature in made.leaving]
     beside.add(CHOICES, made)

@@ -35,23 +35,55 @@ class Incoherence(NamedTuple):
     unavailable: str | None
 
 
+class Labels(NamedTuple):
+    """Labels of live features, as they are and permuted."""
+
+    explained: Disagreement
+    """Compared and calibrated texts."""
+    number: dict[int, int]
+    """Column of each labelled feature."""
+    texts: Tensor
+    """``[1 + PERMUTATIONS, n]`` int64 texts of n labelled features: as they are, and permuted."""
+
+
+def permute_labels(
+    explained: Disagreement, rates: Mapping[int, float], *, shuffled: bool = False
+) -> Labels:
+    """Permute labels among features of like firing rate, always in the same ways.
+
+    Args:
+        explained: compared and calibrated texts.
+        rates: firing rate of each live feature, in any unit.
+        shuffled: whether labels are first dealt out by the first of the permutations.
+    """
+    features = [feature for feature in explained.place if feature in rates]
+    permutations = like_permutations([rates[f] for f in features], LIKE, PERMUTATIONS)
+    if shuffled:
+        explained = _deal(explained, features, permutations[0].tolist())
+    labels = torch.tensor([explained.place[feature] for feature in features])
+    number = {feature: n for n, feature in enumerate(features)}
+    return Labels(explained, number, torch.cat([labels[None], labels[permutations]]))
+
+
+def _deal(explained: Disagreement, features: list[int], order: list[int]) -> Disagreement:
+    """The same texts on other features: the n-th has those of the one that the order names n-th.
+
+    What the texts are calibrated by stays: what an explainer says of one feature stays together.
+    """
+    source = {feature: features[n] for feature, n in zip(features, order, strict=True)}
+    dealt, labels = copy(explained), explained.explanations.labels
+    dealt.place = {f: explained.place[source.get(f, f)] for f in explained.place}
+    dealt.explanations = replace(
+        explained.explanations, labels={f: labels[source.get(f, f)] for f in labels}
+    )
+    return dealt
+
+
 class IncoherenceTally:
     """Adds up choices on which exchangeable features disagree, as labelled and by chance."""
 
-    def __init__(self, explained: Disagreement, rates: Mapping[int, float]) -> None:
-        """Permute the labels among features of like firing rate.
-
-        Args:
-            explained: compared and calibrated texts.
-            rates: firing rate of each live feature, in any unit.
-        """
-        self._explained = explained
-        features = [feature for feature in explained.place if feature in rates]
-        self._number = {feature: n for n, feature in enumerate(features)}
-        labels = torch.tensor([explained.place[feature] for feature in features])
-        permutations = like_permutations([rates[f] for f in features], LIKE, PERMUTATIONS)
-        self.labellings = torch.cat([labels[None], labels[permutations]])
-        """``[1 + PERMUTATIONS, n]`` texts of n labelled features: as they are, and permuted."""
+    def __init__(self, labels: Labels) -> None:
+        self._explained, self._number, self._texts = labels
         self._most: list[Tensor] = []
 
     def add(self, cases: int, exchanges: Exchanges) -> None:
@@ -64,8 +96,8 @@ class IncoherenceTally:
         ]
         if not known or level is None or self._explained.undecidable:
             return
-        leaving = self.labellings[:, [number[exchanges.leaving[n]] for n in known]].tolist()
-        entering = self.labellings[:, [number[exchanges.entering[n]] for n in known]].tolist()
+        leaving = self._texts[:, [number[exchanges.leaving[n]] for n in known]].tolist()
+        entering = self._texts[:, [number[exchanges.entering[n]] for n in known]].tolist()
         disagreements = torch.stack([*map(self._explained.between, leaving, entering)])
         moved = torch.tensor([exchanges.moved[n] for n in known], dtype=torch.float64)
         counted = torch.where(disagreements > level, moved, -1.0)
@@ -89,26 +121,6 @@ class IncoherenceTally:
         none = torch.full((1 + PERMUTATIONS, unique), -1.0, dtype=torch.float64)
         most = torch.cat([*self._most, none], dim=1).T
         return Incoherence(tuple(_share(most, least) for least in (0.0, *MOVED)), None)
-
-
-def shuffle_labels(explained: Disagreement, rates: Mapping[int, float]) -> Disagreement:
-    """The same texts on other features of like firing rate, by the first of the permutations.
-
-    What the texts are calibrated by stays: what an explainer says of one feature stays together.
-
-    Args:
-        explained: compared and calibrated texts.
-        rates: firing rate of each live feature, in any unit.
-    """
-    features = [feature for feature in explained.place if feature in rates]
-    (order,) = like_permutations([rates[f] for f in features], LIKE, 1).tolist()
-    source = {feature: features[n] for feature, n in zip(features, order, strict=True)}
-    shuffled, labels = copy(explained), explained.explanations.labels
-    shuffled.place = {f: explained.place[source.get(f, f)] for f in explained.place}
-    shuffled.explanations = replace(
-        explained.explanations, labels={f: labels[source.get(f, f)] for f in labels}
-    )
-    return shuffled
 
 
 def _share(most: Tensor, least: float) -> IncoherentShare:

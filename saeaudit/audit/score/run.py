@@ -17,7 +17,7 @@ from saeaudit.audit.score.given_codes import (
     list_codes,
     listed_batches,
 )
-from saeaudit.audit.score.incoherence import shuffle_labels
+from saeaudit.audit.score.incoherence import permute_labels
 from saeaudit.audit.score.inputs import CheckedInputs
 from saeaudit.audit.score.options import ScoreOptions
 from saeaudit.audit.score.prices import (
@@ -69,13 +69,17 @@ def score(
         plan = _plan_histograms(dictionary, inputs, width)
     fitted = plan.fitted
     chooser = Chooser(plan.units, fitted.prices, options.margin, fitted.resamples)
-    explanations = inputs.explanations
-    if options.control == "shuffled-labels" and explanations is not None:
-        explanations = shuffle_labels(explanations, fitted.rates(plan.units.live))
+    labels = None
+    if inputs.explanations is not None:
+        labels = permute_labels(
+            inputs.explanations, fitted.rates(plan.units.live),
+            shuffled=options.control == "shuffled-labels",
+        )  # fmt: skip
+    explanations = None if labels is None else labels.explained
     setting = Setting(dictionary, chooser, explanations, fitted.joint, inputs.tokens)
     if coder and inputs.mediators is not None and inputs.activations is not None:
         check_errors(listed, setting, coder, inputs.activations)
-    tally = ScoreTally(setting, fitted, split.part if split else None)
+    tally = ScoreTally(setting, fitted, labels, split.part if split else None)
     # Shares of one token say nothing: a choice that is explained is not added up.
     settle = _hand_on if options.explain is not None else tally.add_choices
     for priced in plan.windows:

@@ -9,7 +9,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from saeaudit.audit.score.incoherence import Incoherence, IncoherenceTally
+from saeaudit.audit.score.incoherence import Incoherence, IncoherenceTally, Labels
 from saeaudit.audit.score.prices import Fitted
 from saeaudit.audit.score.records import Batch, Exchanges, Setting
 from saeaudit.audit.score.shares import Shares, mean_interval
@@ -31,12 +31,15 @@ from saeaudit.vocabulary import Choice
 class ScoreTally:
     """Adds up tokens and choices."""
 
-    def __init__(self, setting: Setting, fitted: Fitted, part: Tensor | None) -> None:
+    def __init__(
+        self, setting: Setting, fitted: Fitted, labels: Labels | None, part: Tensor | None
+    ) -> None:
         """Begin.
 
         Args:
             setting: what choices are made with.
             fitted: prices.
+            labels: of features, where there are any.
             part: ``[N]`` int64: the document or block of each activation, where there are any.
         """
         self._dictionary, self._explanations = setting.dictionary, setting.explanations
@@ -49,7 +52,7 @@ class ScoreTally:
         self._error = self._quantised = self._squares = 0.0
         self._sum: Tensor | None = None
         self._disagreements: list[tuple[float, float]] = []
-        self._incoherence = _incoherence_tally(setting, fitted)
+        self._incoherence = None if labels is None else IncoherenceTally(labels)
         self._canonical: list[tuple[Tensor, ...]] = []
 
     def add_window(self, priced: PricedWindow) -> None:
@@ -235,12 +238,6 @@ class ScoreTally:
             incoherence_by_moved=incoherence.shares[1:],
             incoherence_unavailable=incoherence.unavailable,
         )
-
-
-def _incoherence_tally(setting: Setting, fitted: Fitted) -> IncoherenceTally | None:
-    if setting.explanations is None:
-        return None
-    return IncoherenceTally(setting.explanations, fitted.rates(setting.chooser.units.live))
 
 
 def _mean(values: Tensor) -> float | None:
