@@ -67,13 +67,10 @@ class Coder:
         exact = 16 * dictionary.d_sae * dictionary.d_in <= EXACT_BYTES
         self.dtype = torch.float64 if exact else torch.float32
         self.encoder: Encoder = make_encoder(dictionary, device=device, dtype=self.dtype)
-        live = dictionary.live(include_collapsed=True).to(device)
-        decoder = dictionary.weights.decoder.to(device)
-        self.units = UnitRows(decoder, live, dictionary.norms.to(device)[live], budget)
-        collapsed = dictionary.collapsed_rows.to(device)
-        self.enter = ~torch.isin(live, collapsed)
+        self.units = live_units(dictionary, device, budget)
+        self.enter = ~torch.isin(self.units.live, dictionary.collapsed_rows.to(device))
         """``[n]`` bool: live features that may enter a code."""
-        self.thresholds = unit_thresholds(dictionary, live)
+        self.thresholds = unit_thresholds(dictionary, self.units.live)
         """``[n]`` float64: least unit-row codes that the encoder outputs."""
         self.has_thresholds = dictionary.weights.threshold is not None
 
@@ -131,6 +128,13 @@ def active_codes(codes: Tensor) -> tuple[Tensor, Tensor]:
     width = int((codes > 0).sum(1).max()) if len(codes) else 0
     values, rows = codes.topk(width, dim=1)
     return values, torch.where(values > 0, rows, -1)
+
+
+def live_units(dictionary: Dictionary, device: str = "cpu", budget: Budget = DEFAULT) -> UnitRows:
+    """Unit rows of every feature that codes are written in, collapsed ones too, on a device."""
+    live = dictionary.live(include_collapsed=True).to(device)
+    decoder = dictionary.weights.decoder.to(device)
+    return UnitRows(decoder, live, dictionary.norms.to(device)[live], budget)
 
 
 def unit_thresholds(dictionary: Dictionary, live: Tensor) -> Tensor:

@@ -10,14 +10,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from saeaudit.audit.codes import WINDOW, Coder
+from saeaudit.audit.codes import WINDOW, Coder, live_units, unit_thresholds
 from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.audit.score.options import ScoreOptions
 from saeaudit.audit.score.window import Window
 from saeaudit.core.codes.codelength import Counts, Prices
 from saeaudit.core.codes.quantise import BINS, FINE, Grid, find_width
-from saeaudit.core.codes.resamples import Resamples
+from saeaudit.core.codes.resamples import Resampled, Resamples
 from saeaudit.core.rows import UnitRows, spans
+from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 from saeaudit.sources.neuronpedia import FeatureStatistics
 from saeaudit.vocabulary import WidthBy
@@ -55,12 +56,14 @@ class Width(NamedTuple):
 class Fitted(NamedTuple):
     """Prices at the common width, half and a quarter of it."""
 
+    units: UnitRows
+    """Live rows that codes are priced in."""
     prices: tuple[Prices, Prices, Prices]
     width: Width
     joint: dict[tuple[int, ...], Tensor]
     """``[2^m]`` counts of on/off patterns for each set of m features asked for."""
-    resamples: Resamples | None
-    """Of the tokens fitted on."""
+    resampled: tuple[Resampled, ...]
+    """The same prices by resamples of the tokens fitted on; empty where there are none."""
     not_resampled: str | None
     """Why there are none."""
 
@@ -69,9 +72,10 @@ class Fitted(NamedTuple):
         """Largest less least value counted."""
         return self.prices[-1].value_range()
 
-    def rates(self, live: Tensor) -> dict[int, float]:
-        """How often each of the features ``live [n]`` fired."""
-        return dict(zip(live.tolist(), self.prices[0].samples.tolist(), strict=True))
+    @property
+    def rates(self) -> dict[int, float]:
+        """How often each live feature fired."""
+        return dict(zip(self.units.live.tolist(), self.prices[0].samples.tolist(), strict=True))
 
 
 def choose_width(coder: Coder, pilot: Window, options: ScoreOptions) -> Width:
@@ -168,7 +172,8 @@ def fit_activations(
             where=coder.dictionary.sae,
             hint="more activations",
         )
-    return Fitted(prices, width, tables, resamples, not_resampled)
+    resampled = () if resamples is None else tuple(map(resamples.at, prices))
+    return Fitted(coder.units, prices, width, tables, resampled, not_resampled)
 
 
 def _resamples(grid: Grid, part: Tensor) -> tuple[Resamples | None, str | None]:
@@ -197,14 +202,13 @@ class _Histogram(NamedTuple):
 
 
 def fit_histograms(
-    units: UnitRows, thresholds: Tensor, statistics_: dict[int, FeatureStatistics], where: str,
+    dictionary: Dictionary, statistics_: dict[int, FeatureStatistics], where: str,
     width: Width | None,
 ) -> Fitted:  # fmt: skip
     """Fit prices on an export's histograms, taken as flat within each of their bins.
 
     Args:
-        units: live rows.
-        thresholds: ``[n]`` float64: least unit-row codes that the encoder outputs.
+        dictionary: an opened SAE; it needs no encoder.
         statistics_: by feature of this SAE.
         where: their file or folder.
         width: of the bins; the median of the histograms' own where None, as there is no error to
@@ -213,6 +217,8 @@ def fit_histograms(
     Raises:
         AuditError: not finite, or empty.
     """
+    units = live_units(dictionary)
+    thresholds = unit_thresholds(dictionary, units.live)
     histograms = list(_histograms(units, statistics_, where))
     tokens = _token_count(histograms, where)
     if width is None:
@@ -225,7 +231,7 @@ def fit_histograms(
     for number, histogram in enumerate(histograms):
         _spread(counts, histogram, half=number % 2)
     return Fitted(
-        _at_three_widths(counts), width, {}, None,
+        units, _at_three_widths(counts), width, {}, (),
         "prices are from an export's histograms, which do not say what came from one text",
     )  # fmt: skip
 

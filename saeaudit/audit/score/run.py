@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from saeaudit.audit.codes import Coder, unit_thresholds
+from saeaudit.audit.codes import Coder
 from saeaudit.audit.observer import Observer
 from saeaudit.audit.score.given_codes import (
     ListedCodes,
@@ -35,7 +35,7 @@ from saeaudit.audit.score.window import PricedWindow, make_window, price_window
 from saeaudit.core.codes.canonical import canonicalise
 from saeaudit.core.codes.choose import Chooser
 from saeaudit.core.codes.codelength import LOW_COVERAGE, Prices
-from saeaudit.core.rows import UnitRows, spans
+from saeaudit.core.rows import spans
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 from saeaudit.records import ChoiceRecord, ScoreSummary, TokenRecord
@@ -66,15 +66,16 @@ def score(
         plan = _plan_activations(coder, inputs, split, listed, options, observer)
     else:
         width = _histogram_width(coder, split, options)
-        plan = _plan_histograms(dictionary, inputs, width)
+        features = inputs.features or {}
+        fitted = fit_histograms(dictionary, features, inputs.features_from, width)
+        plan = _Plan(fitted, (), [])
     fitted = plan.fitted
-    chooser = Chooser(plan.units, fitted.prices, options.margin, fitted.resamples)
+    chooser = Chooser(fitted.units, fitted.prices, options.margin, fitted.resampled)
     labels = None
     if inputs.explanations is not None:
         labels = permute_labels(
-            inputs.explanations, fitted.rates(plan.units.live),
-            shuffled=options.control == "shuffled-labels",
-        )  # fmt: skip
+            inputs.explanations, fitted.rates, shuffled=options.control == "shuffled-labels"
+        )
     explanations = None if labels is None else labels.explained
     setting = Setting(dictionary, chooser, explanations, fitted.joint, inputs.tokens)
     if coder and inputs.mediators is not None and inputs.activations is not None:
@@ -86,7 +87,7 @@ def score(
         tally.add_window(priced)
         choices: list[ChoiceRecord] = []
         for searched, norms in plan.searched:
-            for tokens, fit, group in priced.window.groups(plan.units, searched):
+            for tokens, fit, group in priced.window.groups(fitted.units, searched):
                 enter = priced.window.enter
                 alternatives = chooser.alternatives(fit, group, enter, norms=norms)
                 canonical = None
@@ -146,8 +147,6 @@ def _list_codes(
 class _Plan(NamedTuple):
     """Prices, and what is measured by them."""
 
-    units: UnitRows
-    """Live rows that codes are priced in."""
     fitted: Fitted
     windows: Iterable[PricedWindow]
     """Tokens that are measured, made as they are asked for."""
@@ -170,17 +169,7 @@ def _plan_activations(
     if inputs.mediators is None:
         others = split.chosen[~torch.isin(split.chosen, split.normed)]
         searched = [(split.normed, True), (others, False)]
-    return _Plan(coder.units, fitted, _windows(coder, split, fitted.prices[0], observer), searched)
-
-
-def _plan_histograms(dictionary: Dictionary, inputs: CheckedInputs, width: Width | None) -> _Plan:
-    """Fit prices on an export's histograms."""
-    live = dictionary.live(include_collapsed=True)
-    units = UnitRows(dictionary.weights.decoder, live, dictionary.norms[live])
-    thresholds = unit_thresholds(dictionary, live)
-    features = inputs.features or {}
-    fitted = fit_histograms(units, thresholds, features, inputs.features_from, width)
-    return _Plan(units, fitted, (), [])
+    return _Plan(fitted, _windows(coder, split, fitted.prices[0], observer), searched)
 
 
 def _choose_width(coder: Coder, split: Split, options: ScoreOptions) -> Width:

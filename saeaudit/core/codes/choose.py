@@ -22,7 +22,7 @@ from saeaudit.core.codes.codelength import Prices
 from saeaudit.core.codes.fits import Fit
 from saeaudit.core.codes.lengths import Lengths
 from saeaudit.core.codes.norms import Norms, Squares, Sums
-from saeaudit.core.codes.resamples import Resampled, Resamples
+from saeaudit.core.codes.resamples import Resampled
 from saeaudit.core.codes.sparse import Signatures
 from saeaudit.core.codes.swaps import one_swaps
 from saeaudit.core.rows import UnitRows
@@ -137,7 +137,7 @@ class Chooser:
 
     def __init__(
         self, units: UnitRows, prices: tuple[Prices, Prices, Prices], margin: float,
-        resamples: Resamples | None = None,
+        resampled: Sequence[Resampled] = (),
     ) -> None:  # fmt: skip
         """Take prices at the common width of bins, at half and at a quarter of it.
 
@@ -145,14 +145,13 @@ class Chooser:
             units: live rows.
             prices: of codes in these rows.
             margin: bits by which the shortest code must lead to be resolved.
-            resamples: of what they were fitted on; without any, nothing is resolved.
+            resampled: the same by resamples of what they were fitted on, or none: then nothing is
+                resolved.
         """
         self.units, self.prices, self.margin = units, prices, margin
         self.window = max(NEAR, margin)
+        self._resampled = resampled
         self._signatures = Signatures(units.count, units.device)
-        self._resampled: list[Resampled] = []
-        if resamples is not None:
-            self._resampled = [resamples.at(p) for p in prices]
 
     @cached_property
     def lengths(self) -> Lengths:

@@ -116,8 +116,8 @@ def test_prices_of_other_texts_turn_hardly_a_choice_that_is_resolved() -> None:
         fit_activations(coder, Sample(x, draw.others[half], draw.part), Width(0.28, "option"))
         for half in (odd, ~odd)
     )
-    assert first.resamples is not None
-    chooser = Chooser(coder.units, first.prices, 1.0, first.resamples)
+    assert len(first.resampled) == 3
+    chooser = Chooser(coder.units, first.prices, 1.0, first.resampled)
     other = Chooser(coder.units, second.prices, 1.0)
     window = make_window(coder, x, draw.measured[:300])
     sparse = window.tokens[(window.codes > 0).sum(1) <= 16][:60]
