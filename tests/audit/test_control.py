@@ -11,8 +11,8 @@ import torch
 from saeaudit import AuditError, MediatorOptions, ScoreOptions, mediators, score
 from saeaudit.audit.codes import Coder
 from saeaudit.audit.control import pursuing, random_decoder, trials
+from saeaudit.audit.disagreement import Disagreement
 from saeaudit.audit.mediators.inputs import MediatorInputs
-from saeaudit.audit.score.disagreement import Disagreement
 from saeaudit.audit.score.incoherence import permute_labels
 from saeaudit.audit.score.inputs import ScoreInputs
 from saeaudit.dictionary import Dictionary

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 
-from saeaudit.audit.score.disagreement import Disagreement
+from saeaudit.audit.disagreement import Disagreement
 from saeaudit.audit.score.incoherence import PERMUTATIONS, IncoherenceTally, permute_labels
 from saeaudit.audit.score.records import Exchanges
 from saeaudit.sample import sample_root

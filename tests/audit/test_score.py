@@ -12,12 +12,12 @@ import torch
 
 from saeaudit import AuditError
 from saeaudit import open as open_sae
+from saeaudit.audit.disagreement import Disagreement
 from saeaudit.audit.mediators.inputs import MediatorInputs
 from saeaudit.audit.mediators.options import MediatorOptions
 from saeaudit.audit.mediators.run import mediators
 from saeaudit.audit.scan.run import scan
 from saeaudit.audit.score.api import score
-from saeaudit.audit.score.disagreement import Disagreement
 from saeaudit.audit.score.inputs import ScoreInputs
 from saeaudit.audit.score.options import ScoreOptions
 from saeaudit.audit.tokens import draw_tokens

@@ -13,7 +13,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from saeaudit import AuditError
-from saeaudit.audit.score.similarity import STATIC_FILES, make_similar
+from saeaudit.audit.similarity import STATIC_FILES, make_similar
 from saeaudit.sources.neuronpedia import Explanation
 from saeaudit.vocabulary import STATIC_MODEL, Similarity
 from tests.support.hub import Running

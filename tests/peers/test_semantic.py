@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from saeaudit.audit.score.disagreement import Disagreement
+from saeaudit.audit.disagreement import Disagreement
 from saeaudit.sources.explanations import Explanations, find_explanations, load_explanations
 from saeaudit.sources.neuronpedia import Explanation
 

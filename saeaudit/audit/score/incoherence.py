@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from saeaudit.audit.score.disagreement import Disagreement
+from saeaudit.audit.disagreement import Disagreement
 from saeaudit.audit.score.records import Exchanges
 from saeaudit.core.calibration import interval, like_permutations, resampled_sums
 from saeaudit.records import MOVED, Estimate, IncoherentShare

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from saeaudit.audit.checks import check_codes
 from saeaudit.audit.codes import tell_better_reading
+from saeaudit.audit.disagreement import Disagreement
 from saeaudit.audit.mediators.examples import exchanges
 from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.audit.scan.options import ScanOptions
 from saeaudit.audit.scan.run import scan
-from saeaudit.audit.score.disagreement import Disagreement
 from saeaudit.audit.score.options import ScoreOptions
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError

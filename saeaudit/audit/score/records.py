@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from saeaudit.audit.codes import make_encoder
-from saeaudit.audit.score.disagreement import Disagreement
+from saeaudit.audit.disagreement import Disagreement
 from saeaudit.core.codes.candidates import Candidates
 from saeaudit.core.codes.canonical import CanonicalCodes, Step
 from saeaudit.core.codes.choose import Alternatives, Chooser, Decision, Group, Proof

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from saeaudit.audit.score.similarity import make_similar
+from saeaudit.audit.similarity import make_similar
 from saeaudit.core.calibration import mid_ranks, separation
 from saeaudit.records import Estimate
 from saeaudit.sources.explanations import Explanations
