@@ -51,6 +51,8 @@ class Source:
     """Every file read, the weights first."""
     revision: str | None = None
     """Resolved commit of a hub repository; None for local files."""
+    neuronpedia: str | None = None
+    """``model/source`` on Neuronpedia, where it is certainly of this SAE."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,11 @@ class Dictionary:
         file = FileRead(sae, content.nbytes, hashlib.sha256(content.data).hexdigest())
         weights = Weights("rows", decoder, **fields)
         return validate(sae, weights, Source(sae, (file,)), row_norms(decoder))
+
+    @property
+    def neuronpedia(self) -> str | None:
+        """Its ``model/source`` on Neuronpedia, where certain; a control is not there."""
+        return None if self.control else self.source.neuronpedia
 
     @property
     def d_sae(self) -> int:

@@ -60,6 +60,9 @@ Choice = Literal["encoder", "support", "other"]
 SkipReason = Literal["norm", "l0"]
 """Why an activation is not looked at: an outlying norm, or too many active features."""
 
+FEATURE_URL = "https://www.neuronpedia.org/{source}/{feature}"
+"""A feature's page on Neuronpedia."""
+
 FETCHED = "fetched"
 """For --explanations and --features: what came with the SAE or `saeaudit fetch` brought."""
 NONE = "none"

@@ -42,6 +42,7 @@ def describe_dictionary(dictionary: Dictionary, observer: Observer = SILENT) -> 
         centred=weights.subtract_b_dec,
         maps_elsewhere=weights.maps_elsewhere,
         codes_unavailable=dictionary.codes_unavailable,
+        neuronpedia=dictionary.neuronpedia,
         notes=weights.notes,
         norm_min=float(usable.min()),
         norm_max=float(usable.max()),

@@ -29,7 +29,6 @@ def fetch_all(
     *,
     decoder_only: bool = False,
     exports: Sequence[Kind] = (),
-    neuronpedia: str | None = None,
     offline: bool = False,
     observer: Observer = SILENT,
 ) -> Iterator[ListingRecord | ErrorRecord]:
@@ -39,7 +38,6 @@ def fetch_all(
         saes: resolved targets.
         decoder_only: leave the encoder on the hub where the layout allows it.
         exports: what to fetch from Neuronpedia beside the weights.
-        neuronpedia: ``model/source`` there; what is known of each SAE where None.
         offline: open no socket.
         observer: is told of bytes that arrive, and what a user should read.
 
@@ -50,7 +48,7 @@ def fetch_all(
         try:
             yield _fetch(sae, decoder_only, observer)
             for kind in exports:
-                source = neuronpedia or source_of(sae)
+                source = source_of(sae)
                 batches = fetch_export(
                     source, kind, offline=offline, progress=observer.arrived, note=observer.note
                 )

@@ -16,7 +16,7 @@ from saeaudit.sources.sae import Sae
 def audit_all(
     saes: Sequence[Sae],
     audit: Callable[[Dictionary], Iterator[Record]],
-    check: Callable[[DictionaryRecord], None] | None = None,
+    check: Callable[[DictionaryRecord], object] | None = None,
 ) -> Iterator[Record]:
     """Audit resolved targets one after the other; the next is fetched and read meanwhile.
 

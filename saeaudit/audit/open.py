@@ -15,6 +15,7 @@ from saeaudit.dictionary import Dictionary, FileRead, Source, Weights, validate
 from saeaudit.errors import TargetError, WeightsError
 from saeaudit.sources.digests import sha256_of
 from saeaudit.sources.http import Note
+from saeaudit.sources.neuronpedia import certain_source
 from saeaudit.sources.sae import Sae
 from saeaudit.sources.target import resolve
 from saeaudit.weights.assumptions import assume
@@ -66,10 +67,13 @@ def open_layers(sae: Sae) -> list[Dictionary]:
         raise WeightsError(
             f"cannot be read: {error.strerror or error}", where=str(sae.file)
         ) from error
-    uri = sae.remote.uri if sae.remote else sae.id
+    uri, neuronpedia = sae.remote.uri if sae.remote else sae.id, certain_source(sae)
     return [
         validate(
-            f"{sae.id}{suffix}", rows, Source(f"{uri}{suffix}", files, sae.revision), norms[suffix]
+            f"{sae.id}{suffix}",
+            rows,
+            Source(f"{uri}{suffix}", files, sae.revision, neuronpedia),
+            norms[suffix],
         )
         for suffix, rows in _usable_layers(layers, norms).items()
     ]

@@ -58,7 +58,7 @@ def fetch(
     from saeaudit.formats.output import destination
     from saeaudit.records import ErrorRecord
     from saeaudit.sources.hub import is_offline
-    from saeaudit.sources.neuronpedia import check_source
+    from saeaudit.sources.neuronpedia import give_source
     from saeaudit.sources.target import resolve
 
     place = destination(output)
@@ -69,8 +69,7 @@ def fetch(
         exports.append("features")
     people = console(quiet=quiet)
     saes = resolve(source, sae or (), offline=offline, revision=revision, note=Watcher(people).note)
-    if neuronpedia is not None:
-        check_source(neuronpedia, saes)
+    saes = give_source(neuronpedia, saes)
     place.spare(input_files(saes))
     failed = fetched = size = 0
     with place.opened() as writer:
@@ -87,7 +86,6 @@ def fetch(
                 saes,
                 decoder_only=decoder_only,
                 exports=exports,
-                neuronpedia=neuronpedia,
                 offline=is_offline(offline),
                 observer=observer,
             )

@@ -34,13 +34,7 @@ def mediators(
     ] = None,
     activations: options.Activations = None,
     tokens: options.Tokens = None,
-    explanations: Annotated[
-        str,
-        typer.Option(
-            metavar="FILE",
-            help="Shown in the table: a .jsonl or .csv, an export's folder, `fetched` or `none`.",
-        ),
-    ] = FETCHED,
+    explanations: options.Explanations = FETCHED,
     neuronpedia: options.Neuronpedia = None,
     codes: Annotated[
         list[str] | None,
@@ -95,8 +89,9 @@ def mediators(
     Example: saeaudit mediators sample | jq -c 'select(.type == "mediator" and .change > 0.3)'
     """
     arguments = dict(locals())
+    from saeaudit.audit.annotations import AnnotationSources
     from saeaudit.audit.device import pick_device
-    from saeaudit.audit.mediators.inputs import Labels, MediatorSources
+    from saeaudit.audit.mediators.inputs import MediatorSources
     from saeaudit.audit.mediators.options import MediatorOptions
     from saeaudit.audit.mediators.run import mediators_all
     from saeaudit.audit.open import input_files
@@ -104,7 +99,7 @@ def mediators(
     from saeaudit.formats.mediators_table import MediatorsTable
     from saeaudit.formats.output import destination
     from saeaudit.formats.reading import read_records
-    from saeaudit.sources.neuronpedia import check_source
+    from saeaudit.sources.neuronpedia import give_source
 
     place = destination(output)
     policy = make_policy("mediators", read_config(config), fail_on, control=control)
@@ -115,8 +110,7 @@ def mediators(
     )  # fmt: skip
     people = console(quiet=quiet)
     saes = resolve_targets(targets, sae, people, offline=offline, assume=assume)
-    if neuronpedia is not None:
-        check_source(neuronpedia, saes)
+    saes = give_source(neuronpedia, saes)
     encoders = {
         name: resolve_targets([name], None, people, offline=offline) for name in encoder or ()
     }
@@ -126,7 +120,7 @@ def mediators(
     ])  # fmt: skip
     findings = list(read_records(scan, "--scan", "the output of saeaudit scan")) if scan else None
     sources = MediatorSources(activations, tokens, findings, codes or (), encoders)
-    labels = Labels(explanations, neuronpedia)
+    labels = AnnotationSources(explanations, neuronpedia=neuronpedia)
     write(
         run_record("mediators", arguments, chosen.device),
         lambda observer: mediators_all(saes, sources, chosen, observer, check=labels.read),

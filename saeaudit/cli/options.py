@@ -77,6 +77,14 @@ Neuronpedia = Annotated[
         help="Where Neuronpedia has the SAE's explanations and features, where that is not known.",
     ),
 ]  # fmt: skip
+Explanations = Annotated[
+    str,
+    typer.Option(
+        metavar="FILE",
+        help="What features' labels say: a .jsonl or .csv of index and description, an export's "
+        "folder, `fetched` or `none`.",
+    ),
+]
 Offline = Annotated[
     bool, typer.Option("--offline", help="Open no network connection: only what is cached.")
 ]

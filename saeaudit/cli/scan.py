@@ -13,6 +13,7 @@ from saeaudit.cli.targets import resolve_targets
 from saeaudit.cli.write import Output, run_record, write
 from saeaudit.errors import AuditError
 from saeaudit.vocabulary import (
+    FETCHED,
     MAX_FINDINGS,
     MAX_RESIDUAL,
     MIN_COSINE,
@@ -52,6 +53,16 @@ def scan(
         ScreenChoice,
         typer.Option(help="Arithmetic of the screening pass; no finding depends on it."),
     ] = "auto",
+    explanations: options.Explanations = FETCHED,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Firing rates to write beside features: an export's folder, or `fetched` for "
+            "what `saeaudit fetch --features` brought.",
+        ),
+    ] = None,
+    neuronpedia: options.Neuronpedia = None,
     fail_on: options.FailOn = None,
     baseline: Annotated[
         Path | None,
@@ -77,6 +88,7 @@ def scan(
     Example: saeaudit scan sample | jq -c 'select(.type == "pair" or .type == "triple")'
     """
     arguments = dict(locals())
+    from saeaudit.audit.annotations import AnnotationSources
     from saeaudit.audit.device import pick_device
     from saeaudit.audit.open import input_files
     from saeaudit.audit.scan.options import ScanOptions
@@ -84,6 +96,7 @@ def scan(
     from saeaudit.cli.console import console
     from saeaudit.formats.output import destination
     from saeaudit.formats.table import ScanTable
+    from saeaudit.sources.neuronpedia import give_source
 
     place = destination(output)
     settings = read_config(config)
@@ -101,14 +114,16 @@ def scan(
     )
     people = console(quiet=quiet)
     saes = resolve_targets(targets, sae, people, offline=offline, assume=assume)
+    saes = give_source(neuronpedia, saes)
     known = settings.baseline if settings else None
-    place.spare([*input_files(saes), config, baseline, known])
+    place.spare([*input_files(saes), config, baseline, known, explanations, features])
+    annotated = AnnotationSources(explanations, features, neuronpedia)
     large = any(entry.size > 8 << 20 for entry in saes)
     name = choose_screen(chosen, large=large)
     write(
         run_record("scan", arguments, chosen.device, name),
         lambda observer: scan_all(
-            saes, chosen, name, observer,
+            saes, chosen, name, observer, annotated=annotated,
             check=policy.baseline.check if policy.baseline else None,
         ),
         policy, ScanTable, Output(place, people, form, no_progress, exit_zero),

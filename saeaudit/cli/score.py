@@ -37,14 +37,7 @@ def score(
             "`saeaudit fetch --features` brought.",
         ),
     ] = None,
-    explanations: Annotated[
-        str,
-        typer.Option(
-            metavar="FILE",
-            help="A .jsonl or .csv of index and description, an export's folder, `fetched` or "
-            "`none`.",
-        ),
-    ] = FETCHED,
+    explanations: options.Explanations = FETCHED,
     neuronpedia: options.Neuronpedia = None,
     mediators: Annotated[
         str | None,
@@ -99,8 +92,8 @@ def score(
     Example: saeaudit score sample | jq 'select(.type == "summary") | .bits_per_token'
     """
     arguments = dict(locals())
+    from saeaudit.audit.annotations import AnnotationSources
     from saeaudit.audit.device import pick_device
-    from saeaudit.audit.mediators.inputs import Labels
     from saeaudit.audit.open import input_files
     from saeaudit.audit.score.api import score_all
     from saeaudit.audit.score.inputs import ScoreSources
@@ -109,7 +102,7 @@ def score(
     from saeaudit.formats.output import destination
     from saeaudit.formats.reading import read_records
     from saeaudit.formats.score_table import ScoreTable
-    from saeaudit.sources.neuronpedia import check_source
+    from saeaudit.sources.neuronpedia import give_source
 
     place = destination(output)
     policy = make_policy("score", read_config(config), fail_on, control=control)
@@ -131,11 +124,12 @@ def score(
         activations, tokens, features, explanations, similarity, similarity_model, offline,
         alternatives, neuronpedia,
     )  # fmt: skip
-    labels = Labels(explanations if explain is not None else NONE, neuronpedia)
+    labels = AnnotationSources(
+        explanations if explain is not None else NONE, neuronpedia=neuronpedia
+    )
     people = console(quiet=quiet)
     saes = resolve_targets(targets, sae, people, offline=offline, assume=assume)
-    if neuronpedia is not None:
-        check_source(neuronpedia, saes)
+    saes = give_source(neuronpedia, saes)
     place.spare([
         *input_files(saes), config, activations, tokens, features, explanations, mediators,
     ])  # fmt: skip

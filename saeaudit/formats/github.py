@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from saeaudit.escape import NAME, escape
+from saeaudit.escape import LINE, NAME, escape
 from saeaudit.formats.items import Item, sort_out
 from saeaudit.records import Record
 
@@ -39,4 +39,4 @@ def annotation(item: Item) -> str:
 def command(level: str, title: str, message: str) -> str:
     """``::level title=…::message``."""
     head = escape(title, NAME).replace("%", "%25").replace(":", "%3A").replace(",", "%2C")
-    return f"::{level} title={head}::{escape(message).replace('%', '%25')}"
+    return f"::{level} title={head}::{escape(message, LINE).replace('%', '%25')}"

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from saeaudit.escape import NAME, escape
+from saeaudit.formats.screen.findings import members, sentence
 from saeaudit.records import (
     ChoiceRecord,
     DictionaryRecord,
     ErrorRecord,
     Finding,
-    GroupRecord,
     PairRecord,
     Record,
     RuleResult,
@@ -47,6 +47,8 @@ class Item:
     features: tuple[int, ...] = ()
     known: bool | None = None
     """As in the record: null without a baseline."""
+    urls: tuple[str, ...] = ()
+    """Pages of its features."""
 
     @property
     def level(self) -> Literal["error", "warning", "notice"]:
@@ -108,17 +110,11 @@ def broken(rule: RuleResult) -> str:
 
 
 def _finding(record: Finding) -> Item:
-    name = " and ".join(map(str, record.features))
-    if isinstance(record, PairRecord):
-        message = f"features {name}: cosine {record.cosine:.4f}"
-        return Item(record.kind, record.sae, message, record.features, record.known)
-    if isinstance(record, GroupRecord):
-        members = ", ".join(map(str, record.features[:8])) + (" …" if record.size > 8 else "")
-        message = f"{record.size} features that duplicate each other: {members}"
-        return Item("group", record.sae, message, record.features, record.known)
-    residual = "" if record.residual is None else f", residual {record.residual:.3f}"
-    message = f"features {', '.join(map(str, record.features))} are dependent{residual}"
-    return Item("triple", record.sae, message, record.features, record.known)
+    kind: Kind = record.kind if isinstance(record, PairRecord) else record.type
+    return Item(
+        kind, record.sae, sentence(record), record.features, record.known,
+        urls=tuple(member.url for member in members(record) if member.url),
+    )  # fmt: skip
 
 
 def _choices(records: list[ChoiceRecord], level: float) -> list[Item]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from xml.etree import ElementTree as Xml
 
-from saeaudit.escape import NAME, escape
+from saeaudit.escape import LINE, NAME, escape
 from saeaudit.formats.items import Item, broken, sort_out
 from saeaudit.records import Record
 
@@ -56,7 +56,7 @@ def _case(suite: Xml.Element, sae: str, name: str) -> Xml.Element:
 
 
 def _listed(items: list[Item]) -> str:
-    lines = [f"{item.kind}: {escape(item.message)}" for item in items[:LISTED]]
+    lines = [f"{item.kind}: {escape(item.message, LINE)}" for item in items[:LISTED]]
     if len(items) > LISTED:
         lines.append(f"and {len(items) - LISTED} more")
     return "\n".join(lines)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
-from saeaudit.escape import NAME, escape, json_line
+from saeaudit.escape import LINE, NAME, escape, json_line
 from saeaudit.formats.items import KINDS, Item, sort_out
 from saeaudit.records import Record
 
@@ -64,7 +64,11 @@ def _result(item: Item, rule: int, file: str) -> dict[str, Any]:
             }
         ],
         "partialFingerprints": {"saeaudit/v1": _fingerprint(item)},
-        "properties": {"sae": item.sae, "features": list(item.features)},
+        "properties": {
+            "sae": item.sae,
+            "features": list(item.features),
+            "urls": list(item.urls),
+        },
     }
     if item.known is not None:
         result["baselineState"] = "unchanged" if item.known else "new"
@@ -72,7 +76,7 @@ def _result(item: Item, rule: int, file: str) -> dict[str, Any]:
 
 
 def _text(item: Item) -> str:
-    return f"{escape(item.sae, NAME)}: {escape(item.message)}"
+    return f"{escape(item.sae, NAME)}: {escape(item.message, LINE)}"
 
 
 def _fingerprint(item: Item) -> str:

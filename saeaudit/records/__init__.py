@@ -43,6 +43,7 @@ from saeaudit.records.mediators import (
 from saeaudit.records.scan import (
     Babel,
     Certificate,
+    ClosestPair,
     GroupRecord,
     MaxCosine,
     PairRecord,
@@ -83,6 +84,7 @@ __all__ = [
     "ChangeShare",
     "ChoiceRecord",
     "ChosenShares",
+    "ClosestPair",
     "Code",
     "Compare",
     "DictionaryRecord",

@@ -103,6 +103,8 @@ class DictionaryRecord:
     """A transcoder: the decoder writes to another space than the encoder reads."""
     codes_unavailable: str | None
     """Why activations cannot be encoded (no encoder, a transcoder, an unknown formula), or null."""
+    neuronpedia: str | None
+    """Neuronpedia's ``model/source`` of the SAE, where it is certainly this one; else null."""
     notes: tuple[str, ...]
     """What a user should know about how the file was read, a line each."""
     norm_min: float

@@ -27,6 +27,12 @@ class PairRecord:
     """Norm of the first row over that of the second."""
     encoder_cosine: float | None
     """Cosine of the two encoder directions; null without an encoder or for a zero direction."""
+    labels: tuple[str | None, ...] | None = None
+    """What each feature's explanation says, null for one without; null where none are known."""
+    urls: tuple[str | None, ...] | None = None
+    """Each feature's page on Neuronpedia; null where the SAE's source is not certain."""
+    firing_rates: tuple[float | None, ...] | None = None
+    """Share of tokens on which each feature fires; null without --features."""
     known: bool | None = None
     """Whether the baseline has it; null without a baseline."""
     type: Literal["pair"] = "pair"
@@ -49,6 +55,12 @@ class GroupRecord:
     """Least cosine of a duplicate pair in the group; null where pairs were counted, not listed."""
     cosine_max: float | None
     """Largest cosine of a duplicate pair in the group; null likewise."""
+    labels: tuple[str | None, ...] | None = None
+    """What each feature's explanation says, null for one without; null where none are known."""
+    urls: tuple[str | None, ...] | None = None
+    """Each feature's page on Neuronpedia; null where the SAE's source is not certain."""
+    firing_rates: tuple[float | None, ...] | None = None
+    """Share of tokens on which each feature fires; null without --features."""
     known: bool | None = None
     """Whether the baseline has it; null without a baseline."""
     type: Literal["group"] = "group"
@@ -86,10 +98,36 @@ class TripleRecord:
     """For codes on (f1, f2), (f1, f3) and (f2, f3): is there another code of the same L0?"""
     requested: bool
     """Whether it was named with --triple; such a record is written whatever the thresholds."""
+    labels: tuple[str | None, ...] | None = None
+    """What each feature's explanation says, null for one without; null where none are known."""
+    urls: tuple[str | None, ...] | None = None
+    """Each feature's page on Neuronpedia; null where the SAE's source is not certain."""
+    firing_rates: tuple[float | None, ...] | None = None
+    """Share of tokens on which each feature fires; null without --features."""
     known: bool | None = None
     """Whether the baseline has it; null without a baseline."""
     type: Literal["triple"] = "triple"
     """Always "triple"."""
+
+
+@dataclass(frozen=True)
+class ClosestPair:
+    """The two live features whose decoder rows have the largest |cosine|."""
+
+    __pydantic_config__ = STRICT
+
+    features: tuple[int, int]
+    """The two features, the smaller index first."""
+    cosine: float
+    """Cosine of the decoder rows."""
+    encoder_cosine: float | None
+    """Cosine of the two encoder directions; null without an encoder or for a zero direction."""
+    labels: tuple[str | None, ...] | None = None
+    """What each feature's explanation says, as in a pair."""
+    urls: tuple[str | None, ...] | None = None
+    """Each feature's page on Neuronpedia, as in a pair."""
+    firing_rates: tuple[float | None, ...] | None = None
+    """Share of tokens on which each feature fires, as in a pair."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +218,11 @@ class ScanSummary:
     """Share of the live features that could go: each component of duplicates but one member."""
     live_features: int
     """Features that took part."""
+    dead_features: int
+    """Features left out because their rows are zero or collapsed (only zero with
+    --include-collapsed)."""
+    dead_fraction: float
+    """Share of all features that these are."""
     collapsed_fraction: float
     """Share of the rows that are finite and not zero that were left out as collapsed."""
     collapsed_doubt: str | None
@@ -196,6 +239,8 @@ class ScanSummary:
     """Codes with fewer active features are unique; near 1 in practice, where it says nothing."""
     max_cosine: MaxCosine
     """Largest |cosine| of every feature."""
+    closest_pair: ClosestPair
+    """The pair of features that are nearest to each other, a finding or not."""
     complete: bool
     """Whether every finding within the thresholds stands in the output."""
     certificate: Certificate

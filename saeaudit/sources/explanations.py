@@ -23,6 +23,7 @@ from saeaudit.sources.neuronpedia import (
 )
 from saeaudit.sources.target import resolve
 from saeaudit.untrusted import parse_json, text_lines
+from saeaudit.vocabulary import FETCHED, NONE
 
 FILE = 1 << 30
 """Bytes of a file of explanations."""
@@ -56,6 +57,22 @@ class Explanations:
         """Name of the method and model that wrote the labels; may be empty."""
         label = next(iter(self.labels.values()), None)
         return " ".join(part for part in (label.kind, label.model) if part) if label else ""
+
+
+def place_of_explanations(option: str, target: str, source: str | None = None) -> Path | None:
+    """Where the explanations are that ``--explanations`` names; None where there are none.
+
+    Args:
+        option: a file, a folder, "fetched" or "none".
+        target: names one SAE.
+        source: its ``model/source`` on Neuronpedia, where the user says it.
+
+    Raises:
+        AuditError: nothing was fetched from the source that the user says.
+    """
+    if option == NONE:
+        return None
+    return find_explanations(target, source) if option == FETCHED else Path(option)
 
 
 def find_explanations(target: str, source: str | None = None) -> Path | None:

@@ -14,7 +14,7 @@ import re
 import sys
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -71,11 +71,14 @@ class FeatureStatistics:
 def source_of(sae: Sae) -> str:
     """Neuronpedia's ``model/source`` for an SAE.
 
-    A release of the user's own says it for the SAEs that it names; of all others a table does.
+    The user says it, or a release of the user's own for the SAEs that it names; of all others a
+    table does.
 
     Raises:
         TargetError: none is known that is certainly of this SAE.
     """
+    if sae.neuronpedia is not None:
+        return sae.neuronpedia
     if sae.remote is None:
         raise TargetError("no explanations are known for a local file", where=sae.id, hint=BY_HAND)
     repo, listed = sae.remote.repo.repo_id, sae.remote.listed
@@ -90,17 +93,31 @@ def source_of(sae: Sae) -> str:
     return source
 
 
-def check_source(text: str, saes: Sequence[Sae]) -> str:
-    """A ``model/source`` that the user gives, which is of one SAE.
+def certain_source(sae: Sae) -> str | None:
+    """Neuronpedia's ``model/source`` for an SAE, or None where none is certain."""
+    try:
+        return source_of(sae)
+    except TargetError:
+        return None
+
+
+def give_source(text: str | None, saes: list[Sae]) -> list[Sae]:
+    """The SAEs, with the ``model/source`` that the user gives, which is of one.
+
+    Args:
+        text: as typed; None where the user gives none.
+        saes: resolved targets.
 
     Raises:
         AuditError: of another form, or for several SAEs.
     """
+    if text is None:
+        return saes
     if not SOURCE.fullmatch(text):
         raise AuditError(f"{text[:80]!r} is not MODEL/SOURCE", where="--neuronpedia")
     if len(saes) > 1:
         raise AuditError(f"is of one SAE, not of {len(saes)}", where="--neuronpedia")
-    return text
+    return [replace(sae, neuronpedia=text) for sae in saes]
 
 
 @cache

@@ -34,6 +34,8 @@ class Sae:
     """What the user says of a plain file."""
     layer: int | None = None
     """Which layer of a cross-layer decoder is meant, from 0; all where None."""
+    neuronpedia: str | None = None
+    """``model/source`` on Neuronpedia, where the user says it."""
     copy_of: Path | None = None
     """Where the whole file would lie, where `file` is a decoder-only copy."""
 

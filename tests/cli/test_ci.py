@@ -123,7 +123,7 @@ def test_planted_duplicates_fail_by_name(job: Job, name: str, added: bool) -> No
     done = job(name)
     assert done.returncode == 1, done.stdout + done.stderr
     text = done.stdout if name == "github" else (folder / "saeaudit.xml").read_text()
-    named = set(re.findall(r"features (\d+) and (\d+): cosine 1.0000", text))
+    named = set(re.findall(r"features (\d+) and (\d+): decoder cosine 1.000", text))
     assert named == {(str(i), str(j)) for i, j in planted}
     if name == "github":
         assert len([line for line in text.splitlines() if line.startswith("::warning")]) == 20

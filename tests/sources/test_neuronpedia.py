@@ -346,3 +346,16 @@ def test_what_is_no_file_is_named(kind: str, tmp_path: Path) -> None:
         place.symlink_to("nowhere")
     with pytest.raises(AuditError, match="not a file"):
         read_explanations(tmp_path)
+
+
+def test_findings_link_to_the_pages_of_their_source(exported: Hub, cli: Cli) -> None:
+    target = "gemma-scope-2b-pt-res/layer_16/width_16k/canonical"
+    list(fetch_all(resolve(target), exports=["explanations"]))
+    done = cli("scan", target, "--min-cosine", "0.01", "-q", "--offline")
+    scanned = [json.loads(line) for line in done.stdout.splitlines()]
+    assert scanned[1]["neuronpedia"] == SOURCE
+    pairs = [record for record in scanned if record["type"] == "pair"]
+    pair = next(pair for pair in pairs if 2 in pair["features"])
+    at = pair["features"].index(2)
+    assert pair["urls"][at] == f"https://www.neuronpedia.org/{SOURCE}/2"
+    assert pair["labels"][at] == "two again"  # of the one explainer, by name where several tie

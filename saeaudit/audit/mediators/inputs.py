@@ -16,7 +16,7 @@ from saeaudit.core.budget import DEFAULT
 from saeaudit.core.rows import spans
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
-from saeaudit.records import DictionaryRecord, Record
+from saeaudit.records import Record
 from saeaudit.sources.activations import (
     check_codes,
     read_activations,
@@ -25,9 +25,7 @@ from saeaudit.sources.activations import (
     read_tokens,
     sample_activations,
 )
-from saeaudit.sources.explanations import find_explanations, load_explanations
 from saeaudit.sources.sae import Sae
-from saeaudit.vocabulary import FETCHED, NONE
 
 PURSUITS = {"omp": False, "nnomp": True}
 """Built-in pursuits by name: whether codes are non-negative."""
@@ -68,38 +66,6 @@ class MediatorSources:
     """Files of other codes of the same activations, or names of `PURSUITS`."""
     encoders: Mapping[str, Sequence[Sae]] = field(default_factory=dict)
     """Targets whose encoders are compared, and what each was resolved to."""
-
-
-@dataclass(frozen=True)
-class Labels:
-    """Explanations that people are shown beside features; no record depends on them."""
-
-    explanations: str = FETCHED
-    """A file, a folder, "fetched" or "none"."""
-    neuronpedia: str | None = None
-    """``model/source``, where the user says what was fetched for the SAE."""
-    texts: dict[str, dict[int, str]] = field(default_factory=dict)
-    """SAE → feature → text, for the SAEs seen so far."""
-
-    def read(self, dictionary: DictionaryRecord) -> None:
-        """Read those of one SAE; none where none were fetched.
-
-        Raises:
-            AuditError: the file is not there, damaged, or of another SAE.
-        """
-        if self.explanations == NONE:
-            return
-        fetched = self.explanations == FETCHED
-        path = (
-            find_explanations(dictionary.sae, self.neuronpedia)
-            if fetched
-            else Path(self.explanations)
-        )
-        if path is not None:
-            labels = load_explanations(path, dictionary.d_sae).labels
-            self.texts[dictionary.sae] = {
-                feature: label.description for feature, label in labels.items()
-            }
 
 
 def read_inputs(dictionary: Dictionary, sources: MediatorSources, device: str) -> MediatorInputs:

@@ -49,7 +49,7 @@ def mediators_all(
     options: MediatorOptions,
     observer: Observer = SILENT,
     *,
-    check: Callable[[DictionaryRecord], None] | None = None,
+    check: Callable[[DictionaryRecord], object] | None = None,
 ) -> Iterator[Record]:
     """List the alternatives of resolved targets one after the other; see `mediators`, `audit_all`.
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from saeaudit.audit.annotations import Annotations, AnnotationSources
 from saeaudit.audit.describe import describe_dictionary
 from saeaudit.audit.many import audit_all
 from saeaudit.audit.observer import SILENT, Observer
@@ -25,6 +26,7 @@ from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 from saeaudit.records import (
     Certificate,
+    ClosestPair,
     DictionaryRecord,
     GroupRecord,
     MaxCosine,
@@ -56,7 +58,8 @@ def choose_screen(options: ScanOptions, *, large: bool) -> ScreenName:
 
 def scan_all(
     saes: Sequence[Sae], options: ScanOptions, screen: ScreenName, observer: Observer = SILENT,
-    *, check: Callable[[DictionaryRecord], None] | None = None,
+    *, annotated: AnnotationSources | None = None,
+    check: Callable[[DictionaryRecord], object] | None = None,
 ) -> Iterator[Record]:  # fmt: skip
     """Scan resolved targets one after the other; see `scan` and `audit_all`.
 
@@ -65,10 +68,15 @@ def scan_all(
         options: what to look for.
         screen: the kind of product.
         observer: is told how far it is, and what a user should read.
+        annotated: where labels and firing rates are; none are looked for where None.
         check: called with each SAE's dictionary before it is searched; raises an AuditError where
             it cannot be judged.
     """
-    audit = partial(scan, options=options, screen=screen, observer=observer)
+
+    def audit(dictionary: Dictionary) -> Iterator[ScanRecord]:
+        known = annotated.read(dictionary) if annotated else None
+        return scan(dictionary, options, screen=screen, observer=observer, annotations=known)
+
     return audit_all(saes, audit, check)
 
 
@@ -78,6 +86,7 @@ def scan(
     *,
     screen: ScreenName | None = None,
     observer: Observer = SILENT,
+    annotations: Annotations | None = None,
 ) -> Iterator[ScanRecord]:
     """Scan one dictionary.
 
@@ -86,6 +95,7 @@ def scan(
         options: what to look for; the defaults where None.
         screen: the kind of product, where the caller has chosen; findings do not depend on it.
         observer: is told how far it is.
+        annotations: what is known of its features; its pages on Neuronpedia where None.
 
     Yields:
         The dictionary record; groups, pairs and triples, each sorted by features; the summary.
@@ -95,6 +105,7 @@ def scan(
             strongly correlated rows than can be searched.
     """
     options = options or ScanOptions()
+    annotations = annotations or Annotations(neuronpedia=dictionary.neuronpedia)
     yield describe_dictionary(dictionary, observer)
     doubt = None if options.include_collapsed else dictionary.collapsed_doubt
     if doubt:
@@ -113,14 +124,16 @@ def scan(
     requested = _requested(dictionary, units, options)
     name = screen or choose_screen(options, large=dictionary.weights.decoder.numel() > SMALL)
     result = search(dictionary.sae, units, options, name, observer)
-    yield from _groups(dictionary.sae, units, result.pairs)
+    yield from map(annotations.on, _groups(dictionary.sae, units, result.pairs))
     pairs, pairs_cut = _pairs(dictionary, units, result.pairs, options.max_findings)
-    yield from pairs
+    yield from map(annotations.on, pairs)
     findings = result.triples
     kept = findings.features[: options.max_findings]
-    yield from _triples(dictionary.sae, units, findings, len(kept), requested)
+    triples = _triples(dictionary.sae, units, findings, len(kept), requested)
+    yield from map(annotations.on, triples)
     cut = pairs_cut or len(kept) < len(findings.features)
-    yield _summary(dictionary, units, result, options, complete=not cut)
+    summary = _summary(dictionary, units, result, options, complete=not cut)
+    yield replace(summary, closest_pair=annotations.on(summary.closest_pair))
 
 
 def _requested(dictionary: Dictionary, units: UnitRows, options: ScanOptions) -> Tensor:
@@ -202,6 +215,16 @@ def _pair_records(
         )
 
 
+def _closest_pair(dictionary: Dictionary, units: UnitRows, i: Tensor, j: Tensor) -> ClosestPair:
+    first, second = units.live[i], units.live[j]
+    (encoder_cosine,) = _encoder_cosines(dictionary, first, second)
+    return ClosestPair(
+        features=(int(first), int(second)),
+        cosine=float(round9(units.cosines(i, j))),
+        encoder_cosine=encoder_cosine,
+    )
+
+
 def _encoder_cosines(dictionary: Dictionary, i: Tensor, j: Tensor) -> list[float | None]:
     """Cosines of encoder directions (columns of W_enc) of pairs of features, None if undefined."""
     if dictionary.encoder is None or not len(i):
@@ -268,6 +291,7 @@ def _summary(
     control = {key: random_row_max(units.count, units.width, q) for key, q in QUANTILES.items()}
     bins = (row_max * 64).long().clamp(max=63)
     kept = options.include_collapsed
+    dead = len(dictionary.zero_rows) + (0 if kept else len(dictionary.collapsed_rows))
     return ScanSummary(
         sae=dictionary.sae,
         pairs=pairs.duplicates,
@@ -277,6 +301,8 @@ def _summary(
         features_in_triples=len(in_triples),
         duplicate_fraction=(units.count - components) / units.count,
         live_features=units.count,
+        dead_features=dead,
+        dead_fraction=dead / dictionary.d_sae,
         collapsed_fraction=0.0 if kept else dictionary.collapsed_fraction,
         collapsed_doubt=None if kept else dictionary.collapsed_doubt,
         random_control=Quantiles(**control),
@@ -290,6 +316,7 @@ def _summary(
             ),
             histogram=tuple(torch.bincount(bins, minlength=64).tolist()),
         ),
+        closest_pair=_closest_pair(dictionary, units, *result.closest),
         complete=complete,
         certificate=Certificate(
             screen=options.screen,

@@ -14,7 +14,7 @@ from saeaudit.core.cosines import triples
 from saeaudit.core.cosines.babel import babel
 from saeaudit.core.cosines.edges import EdgeStore, TooDenseError, rank_entries
 from saeaudit.core.cosines.genuine import Triples, strong_floor, useful_cosines
-from saeaudit.core.cosines.maxima import row_maxima
+from saeaudit.core.cosines.maxima import closest_pair, row_maxima
 from saeaudit.core.cosines.pairs import PairFinder, Pairs
 from saeaudit.core.cosines.screen import Screen, estimates, make_screens
 from saeaudit.core.cosines.stream import place_rows
@@ -32,6 +32,8 @@ class SearchResult:
     pairs: Pairs
     triples: Triples
     row_max: Tensor
+    closest: tuple[Tensor, Tensor]
+    """``[1]`` int64 each: the rows with the largest |cosine|."""
     babel: Babel
     edge_floor: float
 
@@ -101,11 +103,13 @@ def _search(
     ranked = rank_entries(edges, units.count)
     row_max = row_maxima(screens, edges, ranked, estimate)
     _check_certificate(sae, screen, row_max, estimate)
+    first, second = closest_pair(screens, row_max, estimate)
     sums = [babel(screens, ranked, row_max, k) for k in (1, 8, 32)]
     return SearchResult(
         pairs.cpu(),
         Triples(*(column.cpu() for column in findings)),
         row_max.cpu(),
+        (first.cpu(), second.cpu()),
         Babel(*sums),
         edge_floor,
     )

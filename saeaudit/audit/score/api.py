@@ -22,7 +22,7 @@ ScoreRecord = DictionaryRecord | ChoiceRecord | ScoreSummary
 
 def score_all(
     saes: Sequence[Sae], sources: ScoreSources, options: ScoreOptions, observer: Observer = SILENT,
-    check: Callable[[DictionaryRecord], None] | None = None,
+    check: Callable[[DictionaryRecord], object] | None = None,
 ) -> Iterator[Record]:  # fmt: skip
     """Score resolved targets one after the other; see `score` and `audit_all`.
 

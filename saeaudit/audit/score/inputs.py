@@ -26,8 +26,9 @@ from saeaudit.sources.activations import (
     read_tokens,
     sample_activations,
 )
-from saeaudit.sources.explanations import find_explanations, find_features, load_explanations
-from saeaudit.sources.neuronpedia import FeatureStatistics, read_features
+from saeaudit.sources.explanations import load_explanations, place_of_explanations
+from saeaudit.sources.neuronpedia import FeatureStatistics
+from saeaudit.sources.statistics import load_statistics
 from saeaudit.vocabulary import FETCHED, NONE, Similarity
 
 MOST_EXAMPLES = 1000
@@ -192,20 +193,9 @@ def _activations(
 
 
 def _features(sources: ScoreSources, sae: str) -> tuple[dict[int, FeatureStatistics] | None, str]:
-    place = sources.features
-    if place is None:
+    if sources.features is None:
         return None, ""
-    path = find_features(sae, sources.neuronpedia) if place == FETCHED else Path(place)
-    if path is None:
-        raise AuditError(
-            "no feature statistics were fetched",
-            where=sae,
-            hint=f"saeaudit fetch {sae} --features",
-        )
-    if not path.exists():
-        raise AuditError("no such file", where=str(path))
-    below = path / "features"
-    return read_features(below if below.is_dir() else path), str(path)
+    return load_statistics(sources.features, sae, sources.neuronpedia)
 
 
 def _explanations(
@@ -214,8 +204,7 @@ def _explanations(
     if sources.explanations == NONE:
         return None
     sae = dictionary.sae
-    fetched = sources.explanations == FETCHED
-    path = find_explanations(sae, sources.neuronpedia) if fetched else Path(sources.explanations)
+    path = place_of_explanations(sources.explanations, sae, sources.neuronpedia)
     if path is None:
         observer.note(f"{sae}: no explanations, so none are compared (--explanations FILE)")
         return None

@@ -158,6 +158,24 @@ def whole_rivals(screens: Screens, rows: Tensor, best: Tensor, estimate: Tensor)
     return torch.stack([rows[at], partner], 1)[keep]
 
 
+def closest_pair(screens: Screens, best: Tensor, estimate: Tensor) -> tuple[Tensor, Tensor]:
+    """The two rows with the largest |cosine|, the first of them in order where several tie.
+
+    Args:
+        screens: the rows, two or more.
+        best: ``[n]`` float64, `row_maxima`.
+        estimate: ``[n]`` float32, as for `row_maxima`.
+
+    Returns:
+        ``[1]`` int64 each, the lower row first.
+    """
+    units = screens.units
+    row = (best == best.max()).nonzero()[:1, 0]
+    rivals = whole_rivals(screens, row, best, estimate)[:, 1].sort().values
+    cosine = round9(units.cosines(row.expand(len(rivals)), rivals).abs())
+    return row, rivals[cosine == cosine.max()][:1]
+
+
 def unique_below(coherence: float) -> float | None:
     """Codes with fewer non-zeros than this are unique (Donoho & Elad 2003); None for no coherence.
 

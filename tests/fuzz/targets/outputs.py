@@ -24,7 +24,20 @@ from tests.fuzz.seeds import record_rows, records
 ALPHABET = "a :#[]%\\/\"'<>&\t\n\r\x00\x07\x1b\x7f\x85\x9b\u200b\u202e\u2028\u2066\ud800\ufffeé✓"
 OURS = re.compile(r"::(error|warning|notice) title=[^:\n]*::")
 """The commands that --format github means."""
-OUTSIDE = ("uri", "path", "text", "reason", "hint", "removed", "added", "name", "format")
+OUTSIDE = (
+    "uri",
+    "path",
+    "text",
+    "reason",
+    "hint",
+    "removed",
+    "added",
+    "name",
+    "format",
+    "labels",
+    "urls",
+    "neuronpedia",
+)
 """Fields of records that hold texts from outside, beside `sae`."""
 TABLES = {
     "scan": ScanTable,
