@@ -54,7 +54,7 @@ SignPattern = Literal["2,1", "3,0"]
 WidthBy = Literal["option", "distortion", "share", "histograms"]
 """What has fixed the width of the bins of values."""
 Parts = Literal["documents", "blocks"]
-"""What activations are drawn by: documents where they are known, else blocks of neighbours."""
+"""What activations are drawn by: documents where enough are known, else blocks of neighbours."""
 Choice = Literal["encoder", "support", "other"]
 """A shortest code: the reference, its features with other values, or one with another feature."""
 SkipReason = Literal["norm", "l0"]
@@ -118,6 +118,8 @@ BEAM = 4
 """Codes to go on from at each further exchange."""
 MAX_ALTERNATIVES = 3
 """Most alternatives written for a token and mode."""
+NEAR = 3.0
+"""Bits within which codes are looked for beside the shortest: refitted prices can turn to them."""
 MARGIN = 1.0
 """Bits by which the shortest code must lead to be resolved."""
 STATIC_MODEL = "minishlab/potion-base-8M"

@@ -14,6 +14,7 @@ from saeaudit.core.codes.encode import Encoder
 from saeaudit.core.rows import UnitRows
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
+from saeaudit.records import Code
 from saeaudit.sources.activations import check_codes
 from saeaudit.weights.assumptions import readings
 
@@ -21,6 +22,8 @@ WINDOW = 512
 """Activations encoded at once."""
 TRIED = 256
 """Activations on which two readings of a file are compared."""
+ROUNDING = 1e-12
+"""A code this share below its threshold is at it: both went through products with norms."""
 EXACT_BYTES = 4 << 30
 """Encoder and decoder are held in float64 where they take no more than this, else in float32."""
 
@@ -152,6 +155,52 @@ def unit_thresholds(dictionary: Dictionary, live: Tensor) -> Tensor:
     least = threshold.to(live.device, torch.float64)[live].clamp(min=0)
     scaled = dictionary.weights.norm_scaled
     return least if scaled else least * dictionary.norms.to(live.device)[live]
+
+
+def written_codes(
+    units: UnitRows, thresholds: Tensor, rows: Tensor, codes: Tensor
+) -> list[tuple[Code, ...]]:
+    """Codes as records have them: in the file's scale, by feature, zeros left out.
+
+    Records round to 9 significant digits. A code that is at its threshold, up to float64, is not
+    rounded to below it, where the encoder outputs nothing.
+
+    Args:
+        units: live rows.
+        thresholds: ``[n]`` float64: least unit-row codes that the encoder outputs.
+        rows: ``[m, k]`` int64 live rows, -1 at empty places.
+        codes: ``[m, k]`` float64 unit-row codes.
+    """
+    index = rows.clamp(min=0)
+    norms = units.norms[index]
+    values, least = codes / norms, thresholds[index] / norms
+    active = (rows >= 0) & (codes > 0)
+    columns = zip(
+        units.live[index].tolist(), values.tolist(), least.tolist(), active.tolist(), strict=True
+    )
+    return [
+        tuple(
+            Code(feature, no_less(value, floor))
+            for feature, value, floor, is_active in sorted(zip(*row, strict=True))
+            if is_active
+        )
+        for row in columns
+    ]
+
+
+def no_less(value: float, floor: float) -> float:
+    """A value that is not rounded to below its floor, unless it is below it.
+
+    >>> no_less(0.7362185716, 0.7362185716), no_less(0.5, 0.7362185716)
+    (0.736218572, 0.5)
+    >>> no_less(0.7362185713, 0.7362185713)
+    0.736218572
+    """
+    rounded = float(f"{value:.9g}")
+    if rounded >= floor or value < floor * (1 - ROUNDING):
+        return value
+    # One more in the last of the 9 digits.
+    return float(f"{rounded + 10.0 ** (math.floor(math.log10(rounded)) - 8):.9g}")
 
 
 def tell_better_reading(

@@ -57,6 +57,11 @@ def tell_misfit(
         observer: is told.
     """
     x = activations[tokens[:TRIED]].to(coder.device, coder.dtype)
+    if len(x) > 1 and bool((x == x[0]).all()):
+        observer.note(
+            f"{coder.dictionary.sae}: the first {len(x):,} activations drawn are all the same: "
+            "where they do not vary, shares of the variance are null and intervals say nothing"
+        )
     fvu, usual = _error_share(coder, x), usual_l0(coder.dictionary)
     mean = float(l0.double().mean()) if len(l0) else 0.0
     if not (fvu > POOR or mean > DENSE * usual):
@@ -67,10 +72,12 @@ def tell_misfit(
     looks = "they are probably of another layer, hook or model"
     if errors[best] <= min(POOR, HALF * errors[1.0]):
         looks = f"multiplied by {best:.2g} it would be {errors[best]:.2g}: the scale looks wrong"
-    worse = " (worse than their mean does)" if fvu > 1 else ""
+    error = f"the SAE leaves {fvu:.2g} of the variance"
+    if fvu > 1:
+        error = f"the SAE's error is {fvu:.2g} times the variance (their mean has 1)"
     observer.note(
-        f"{coder.dictionary.sae}: on these activations the SAE leaves {fvu:.2g} of the variance"
-        f"{worse}, with {mean:.0f} active features on average (usual: {usual:.0f}); {looks}"
+        f"{coder.dictionary.sae}: on these activations {error}, with {mean:.0f} active features on "
+        f"average (usual: {usual:.0f}); {looks}"
     )
 
 

@@ -81,7 +81,7 @@ class Draw(NamedTuple):
         return torch.cat([self.measured, self.others])
 
     def __str__(self) -> str:
-        return f"{self.parts:,} {self.by}"
+        return f"{self.parts:,} {'documents' if self.by == 'documents' else 'blocks of neighbours'}"
 
 
 def draw_tokens(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 def console(*, quiet: bool) -> Console:
     """Return a console on standard error; it honours NO_COLOR and says nothing when quiet."""
     people = Console(stderr=True, quiet=quiet, highlight=False, markup=False, emoji=False)
-    if not people.is_terminal:
+    # rich takes FORCE_COLOR for a terminal, and COLUMNS for the width of a file.
+    if not sys.stderr.isatty():
         people.width = 160
     return people
 

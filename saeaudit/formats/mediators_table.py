@@ -105,8 +105,8 @@ class MediatorsTable:
             self._console.print(
                 Text(
                     f"  {escape(encoder.name, NAME)}: L0 {encoder.mean_l0:.1f}, error "
-                    f"{encoder.fvu:.3f} of the variance "
-                    f"({summary.fvu_encoder:.3f} for the SAE's own), "
+                    f"{_share(encoder.fvu)} of the variance "
+                    f"({_share(summary.fvu_encoder)} for the SAE's own), "
                     f"{encoder.support_agreement:.0%} of the features in common"
                 )
             )
@@ -128,6 +128,10 @@ class MediatorsTable:
         return f": {removed} | {added}"
 
 
+def _share(fvu: float | None) -> str:
+    return "-" if fvu is None else f"{fvu:.3f}"
+
+
 def _strength(record: MediatorRecord) -> tuple[bool, float, float]:
     """Alternatives to the refit before others, as accurate ones first, by how much they change."""
     return record.mode == "refit", -record.epsilon, record.change or 0.0
@@ -137,6 +141,9 @@ def _heading(record: MediatorRecord) -> str:
     (removed,), (added,) = record.removed, record.added
     change = "" if record.change is None else f", a change of {record.change:.1%}"
     if record.token is not None:
+        if change:
+            of_refit = " from the refit (z is the encoder's code)"
+            change += " from z" if record.mode == "reconstruction" else of_refit
         text = "" if record.text is None else f" {escape(record.text, NAME)!r}"
         return (
             f"token {record.token}{text}: {added} for {removed} ({record.mode}, tolerance "

@@ -19,6 +19,7 @@ from saeaudit.records import (
     Record,
     ScoreSummary,
 )
+from saeaudit.vocabulary import NEAR
 
 COLUMNS = (
     "bits/token\n(95 %)", "error\n(quantised)", "L0", "bin", "non-\nunique",
@@ -153,20 +154,27 @@ def explain(console: Console, record: ChoiceRecord, texts: Mapping[int, str]) ->
         table.add_row(f"  {width}", *map(_bits, kinds))
     console.print(table)
     verdict = {True: "resolved: ", False: "not resolved: ", None: ""}[record.resolved]
-    margin = "" if record.margin_bits is None else f", {record.margin_bits:.2f} bits ahead"
+    margin = "" if record.margin_bits is None else f", {_lead(record.margin_bits, record)} ahead"
     wins = "" if record.wins is None else f", in {record.wins:.0%} of the resamples"
     gap = f"; at most {record.gap_bits:.2f} bits are left unproved" if record.gap_bits else ""
     line = f"  {verdict}fewest bits: {_pick(record.picks.mdl, record)}{margin}{wins}{gap}"
     console.print(Text(line), soft_wrap=True)
     for norm, pick in (("L1", record.picks.l1), ("L2", record.picks.l2)):
         if pick is not None:
-            console.print(Text(f"  least {norm}: {_pick(pick, record)}"), soft_wrap=True)
+            line = f"  least {norm} at no more error: {_pick(pick, record)}"
+            console.print(Text(line), soft_wrap=True)
     if record.disagreement is not None:
         method = escape(record.similarity_method or "", NAME)
         line = f"  the labels differ by {record.disagreement:.2f} ({method})"
         if record.percentile is not None:
             line += f", more than {record.percentile:.0%} of random pairs of features do"
         console.print(Text(line))
+
+
+def _lead(margin: float, record: ChoiceRecord) -> str:
+    """A lead in bits; where codes are searched for, none is looked for beyond `NEAR`."""
+    capped = record.gap_bits is not None and margin >= NEAR
+    return f"{margin:.2f} bits" + (" or more" if capped else "")
 
 
 def _bits(value: float | None) -> str:

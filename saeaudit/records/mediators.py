@@ -231,9 +231,9 @@ class EncoderSummary:
     """Where the codes came from: "encoder", "omp", "nnomp", a file or a target."""
     mean_l0: float
     """Mean number of active features."""
-    fvu: float
-    """Squared error over the variance of the activations."""
-    fvu_refit: float
+    fvu: float | None
+    """Squared error over the variance of the activations; null where they do not vary."""
+    fvu_refit: float | None
     """The same after least squares on each support."""
     support_agreement: float
     """Mean share of active features in common with the SAE's own encoder (Jaccard index)."""
@@ -253,7 +253,7 @@ class MediatorsSummary:
     tokens: int
     """Activations looked at; 0 where only the dictionary was."""
     drawn_by: Parts | None
-    """What these were drawn by: documents where they are known, else blocks of neighbours."""
+    """What these were drawn by: documents where 10 or more are known, else blocks of neighbours."""
     skipped: tuple[Skipped, ...]
     """Activations drawn and not looked at."""
     exchanges: int
@@ -261,7 +261,8 @@ class MediatorsSummary:
     mean_l0: float | None
     """Mean number of active features; null without activations, as all below."""
     fvu_encoder: float | None
-    """Squared error of the encoder's codes over the variance of the activations."""
+    """Squared error of the encoder's codes over the variance of the activations; null also where
+    they do not vary."""
     fvu_refit: float | None
     """The same after least squares on each support."""
     refit_gap: float | None

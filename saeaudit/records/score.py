@@ -47,9 +47,10 @@ class Picks:
     mdl: Pick | None
     """Least description length; null where the reference has no price."""
     l1: Pick | None
-    """Least sum of codes times decoder norms; null where it was not searched for."""
+    """Least sum of codes times decoder norms; null where it was not searched for. The codes are in
+    no record: on these features, each at its threshold at least, the least at no more error."""
     l2: Pick | None
-    """Least sum of their squares; null where it was not searched for."""
+    """The same of the sum of squares."""
     error: Pick
     """Least squared error."""
     encoder: Pick | None
@@ -105,9 +106,11 @@ class ChoiceRecord:
     support_excess_bits: float | None
     """The same of the shortest code of its features or fewer; null where none was looked for."""
     l1: Compare
-    """Sums of codes times decoder norms: of the reference, and of the codes of the least sum."""
+    """Sums of codes times decoder norms: of the reference, and of the codes of the least sum (of
+    which `picks` has the features), not of `support_codes` and `alternative`: those have the
+    fewest bits."""
     l2: Compare
-    """Sums of their squares."""
+    """The same for the sum of squares: of the codes for which that is least."""
     chosen: Choice | None
     """The shortest code: the reference as it is ("encoder"), its features or fewer with other
     values ("support"), or one in which another feature is on ("other"); null where the reference
@@ -128,15 +131,16 @@ class ChoiceRecord:
     alternative: tuple[Code, ...]
     """The alternative, in the file's scale."""
     margin_bits: float | None
-    """Between the shortest code and the next of other features, the reference included; null
-    without one. Where codes are searched for it is at most 3, or --margin: farther none is looked
-    for."""
+    """Bits, at the common width, between the shortest code and the next of other features, the
+    reference included; null without one. Where codes are searched for none is looked for farther
+    than 3 bits, or --margin if that is more: such a figure is capped, and says "at least"."""
     wins: float | None
     """Share of 40 resamples of the tokens fitted in which the same features are the shortest, the
     least over the three widths; null where nothing can be resampled."""
     resolved: bool | None
-    """Whether the same features are shortest at all three widths, each time by more than the
-    margin and in 95 % of the resamples; null where nothing can be resampled."""
+    """Whether the same features are shortest at all three widths, by more than --margin at each
+    (`margin_bits` has the lead at the first alone) and in 95 % of the resamples at each (`wins`);
+    null where nothing can be resampled."""
     canonical_bits: float | None
     """With --canonicalise: bits of the code reached by going on; null without a price."""
     canonical_codes: tuple[Code, ...]
@@ -309,7 +313,7 @@ class ScoreSummary:
     tokens: int
     """Tokens measured, none of them fitted on; 0 with histograms."""
     drawn_by: Parts | None
-    """What these were drawn by: documents where they are known, else blocks of neighbours."""
+    """What these were drawn by: documents where 10 or more are known, else blocks of neighbours."""
     skipped: tuple[Skipped, ...]
     """Activations that are neither measured nor fitted on (dense ones are fitted on)."""
     bits_per_token: float
@@ -339,7 +343,7 @@ class ScoreSummary:
     low_coverage: int
     """Live features that fired, but fewer than 50 times."""
     fvu: float | None
-    """Squared error over the variance of the activations; null with histograms."""
+    """Squared error over the variance of the activations; null with histograms, or no variance."""
     fvu_quantised: float | None
     """The same after quantising: what the bits buy."""
     mean_l0: float
@@ -369,7 +373,7 @@ class ScoreSummary:
     mean_gap_bits: Estimate | None
     """Mean of the bits by which one could be."""
     agreement: Agreement | None
-    """How often other ways of choosing take the same code; null without alternatives."""
+    """How often other ways of choosing let the same feature enter; null without alternatives."""
     canonical: Canonical | None
     """With --canonicalise."""
     disagreements: DisagreementSummary | None

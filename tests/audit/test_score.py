@@ -518,6 +518,16 @@ def test_tokens_whose_alternatives_are_not_written_count() -> None:
     assert summary.resolved_fraction is None
 
 
+def test_records_without_other_codes_are_refused() -> None:
+    dictionary = open_sae("sample")
+    options = MediatorOptions(max_tokens=2, max_alternatives=0)
+    inputs = MediatorInputs(SAMPLE[:50])
+    found_none = list(mediators(dictionary, inputs, options))
+    for given in (found_none, list(scan(dictionary))):
+        with pytest.raises(AuditError, match="--mediators: holds no other codes of sample"):
+            scored(dictionary, SAMPLE[:50], mediators=given)
+
+
 def test_the_errors_of_records_are_not_believed() -> None:
     dictionary, x = open_sae("sample"), SAMPLE[:1000]
     options = MediatorOptions(epsilons=(0.0,), max_tokens=3)

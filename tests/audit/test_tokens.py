@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,10 @@ from saeaudit import open as open_sae
 from saeaudit.audit.mediators.inputs import MediatorInputs
 from saeaudit.audit.mediators.options import MediatorOptions
 from saeaudit.audit.mediators.run import mediators
+from saeaudit.audit.score.api import score
+from saeaudit.audit.score.inputs import ScoreInputs
+from saeaudit.audit.score.options import ScoreOptions
+from saeaudit.audit.spread import Spread
 from saeaudit.audit.tokens import BLOCK, MOST_WORK, draw_tokens, most_active
 from saeaudit.records import MediatorsSummary, TokenRecord, dump
 from saeaudit.sources.activations import (
@@ -124,8 +129,42 @@ def test_a_misfit_is_said_before_any_work(x: torch.Tensor, looks: str) -> None:
         next(records)
     except AuditError as error:
         assert "no activation is looked at" in str(error)
-    lines = [line for line in notes.lines if "of the variance" in line]
+    lines = [line for line in notes.lines if " the variance" in line]
     assert len(lines) == 1 and looks in lines[0] and "usual: 23" in lines[0]
+
+
+def test_an_error_over_the_variance_is_said_as_a_multiple() -> None:
+    x = SAMPLE[:600].float()
+    x[::EVERY] *= 100
+    _, _, notes = looked(x, max_tokens=1, keep_outliers=True)
+    (line,) = (line for line in notes.lines if "the variance" in line)
+    assert re.search(r"the SAE's error is \d+(\.\d+)? times the variance", line), line
+
+
+def test_activations_that_do_not_vary_are_named() -> None:
+    x = SAMPLE[:1].float().repeat(600, 1) + 0.1
+    said = "the first 256 activations drawn are all the same"
+    _, summary, notes = looked(x, max_tokens=3)
+    assert any(said in line for line in notes.lines)
+    assert summary.fvu_encoder is None and summary.fvu_refit is None
+    assert summary.encoders[0].fvu is None
+    notes = Notes()
+    dictionary, inputs = open_sae("sample"), ScoreInputs(x)
+    *_, scored = score(dictionary, inputs, ScoreOptions(max_tokens=3), notes)
+    assert any(said in line for line in notes.lines)
+    assert scored.fvu is None and scored.fvu_quantised is None and scored.bits_per_token > 0
+    with pytest.raises(AuditError, match=r"--distortion: .* do not vary"):
+        list(score(dictionary, inputs, ScoreOptions(max_tokens=3, distortion=0.3)))
+
+
+@pytest.mark.parametrize("size", [1, 7, 100])
+def test_errors_are_shares_of_the_squared_distances_from_the_mean(size: int) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(100, 5)) + 1e6
+    spread = Spread()
+    for start in range(0, 100, size):
+        spread.add(torch.from_numpy(x[start : start + size]))
+    assert spread.share(3.0) == pytest.approx(3 / ((x - x.mean(0)) ** 2).sum(), rel=1e-9)
 
 
 def test_a_fit_is_not_spoken_of() -> None:
@@ -210,6 +249,7 @@ def test_a_named_activation_is_measured_with_its_document() -> None:
 
 
 def test_few_documents_are_no_parts() -> None:
-    assert draw_tokens(300, torch.arange(300) // 100, 0).by == "blocks"
+    draw = draw_tokens(300, torch.arange(300) // 100, 0)
+    assert draw.by == "blocks" and str(draw).endswith(" blocks of neighbours")
     for count in (1, 4, 10):
         assert sorted(draw_tokens(count, None, 0).order.tolist()) == list(range(count))

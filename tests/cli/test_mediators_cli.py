@@ -117,8 +117,8 @@ def test_activations_of_another_hook_are_noticed(cli: Cli, tmp_path: Path) -> No
     x = save(tmp_path, "x.npy", RNG.normal(size=(20, 4)) - 5)
     done = cli("mediators", file, "--activations", x)
     assert done.returncode == 0
-    (line,) = (line for line in done.stderr.decode().splitlines() if "of the variance" in line)
-    assert "worse than their mean" in line and "another layer" in line
+    (line,) = (line for line in done.stderr.decode().splitlines() if "the variance" in line)
+    assert "times the variance (their mean has 1)" in line and "another layer" in line
 
 
 def test_codes_dense_and_sparse_agree(cli: Cli, tmp_path: Path) -> None:

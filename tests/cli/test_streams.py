@@ -223,3 +223,14 @@ def test_outputs_that_are_streams(saeaudit: list[str], folder: Path, tmp_path: P
     lines = log.read_text().splitlines()
     assert (lines[0], lines[-1]) == ("before", "after") and '"verdict"' in lines[-2]
     assert Path(out).is_symlink()
+
+
+@pytest.mark.parametrize("setting", ({}, {"FORCE_COLOR": "1"}), ids=["plain", "coloured"])
+def test_tables_in_files_are_not_as_narrow_as_a_terminal(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, setting: dict[str, str]
+) -> None:
+    for name, value in {"COLUMNS": "40", **setting}.items():
+        monkeypatch.setenv(name, value)
+    done = cli("scan", "sample", "-o", "/dev/null")
+    (row,) = (line for line in done.stderr.decode().splitlines() if line.startswith("sample"))
+    assert "2048 x 384" in row and row.endswith("0.275 (0.182)")

@@ -160,7 +160,11 @@ def test_codes_stand_side_by_side_with_all_their_labels() -> None:
     table.record(MediatorsSummary("sae", 3, None, (), 0, 4.0, 0.1, 0.1, 0.9, 0.2, (), (), ()))
     table.end()
     lines = text.getvalue().splitlines()
-    first = lines.index("token 4 '[red] x': 3 for 2 (refit, tolerance 0), a change of 125.0%")
+    (first,) = (n for n, line in enumerate(lines) if line.startswith("token 4"))
+    assert lines[first] == (
+        "token 4 '[red] x': 3 for 2 (refit, tolerance 0), a change of 125.0% from the refit "
+        "(z is the encoder's code)"
+    )
     assert [line.split() for line in lines[first + 2 : first + 7]] == [
         ["2", "1.370", "-", "leaves", "two"],
         ["3", "-", "1.370", "enters", "three", "[b]"],

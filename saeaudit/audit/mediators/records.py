@@ -10,11 +10,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from saeaudit.audit.codes import written_codes
 from saeaudit.audit.mediators.batch import MODES, Batch, ModeSwaps
 from saeaudit.audit.mediators.examples import attainable
 from saeaudit.core.codes.full import changes
 from saeaudit.core.codes.tolerances import TOLERANCE
-from saeaudit.core.rows import UnitRows
 from saeaudit.records import Alternatives, Code, MediatorRecord, TokenRecord
 from saeaudit.vocabulary import Mode
 
@@ -53,7 +53,8 @@ def batch_records(
     listed: list[list[TokenRecord | MediatorRecord]] = [
         [record] for record in _token_records(batch, texts)
     ]
-    codes = _listed_codes(batch.coder.units, batch.supports.rows, batch.codes)
+    coder = batch.coder
+    codes = written_codes(coder.units, coder.thresholds, batch.supports.rows, batch.codes)
     for mode in MODES:
         solved = _most_changing(batch, batch.modes[mode])
         records = _mediator_records(batch, mode, solved, codes, texts)
@@ -170,7 +171,7 @@ def _mediator_records(
     units, swaps = batch.coder.units, batch.modes[mode]
     removed = units.live[batch.supports.rows[solved.token, solved.place]].tolist()
     added = units.live[solved.row].tolist()
-    alternatives = _listed_codes(units, solved.rows, solved.codes)
+    alternatives = written_codes(units, batch.coder.thresholds, solved.rows, solved.codes)
     epsilons = _least_epsilons(batch, swaps, solved)
     moved = batch.moved[solved.token, solved.place].tolist()
     change = [_defined(value) for value in solved.change.tolist()]
@@ -207,17 +208,3 @@ def _least_epsilons(batch: Batch, swaps: ModeSwaps, solved: Solved) -> list[floa
         next((e for e, most in zip(epsilons, row, strict=True) if error <= most), epsilons[-1])
         for error, row in zip(solved.error.tolist(), limits, strict=True)
     ]
-
-
-def _listed_codes(units: UnitRows, rows: Tensor, codes: Tensor) -> list[tuple[Code, ...]]:
-    """Unit-row codes ``[m, k]`` in the file's scale, by feature; zeros are left out."""
-    index = rows.clamp(min=0)
-    active = ((rows >= 0) & (codes > 0)).tolist()
-    features, values = units.live[index].tolist(), (codes / units.norms[index]).tolist()
-    return [
-        tuple(
-            Code(feature, value) for feature, value, is_active in sorted(zip(*row, strict=True))
-            if is_active
-        )
-        for row in zip(features, values, active, strict=True)
-    ]  # fmt: skip

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from saeaudit.audit.mediators.batch import Batch, Comparison, ModeSwaps
+from saeaudit.audit.spread import Spread
 from saeaudit.dictionary import Dictionary
 from saeaudit.records import (
     CHANGED,
@@ -30,8 +31,7 @@ class Tally:
     def __init__(self, dictionary: Dictionary, epsilons: tuple[float, ...], examples: int) -> None:
         self._dictionary, self._epsilons, self._examples = dictionary, epsilons, examples
         self._tokens = 0
-        self._sum: Tensor | None = None
-        self._squares = 0.0
+        self._spread = Spread()
         self._modes: dict[Mode, dict[str, Tensor]] = {}
         self._encoders: dict[str, dict[str, float]] = {}
         self._involved: Counter[tuple[int, int]] = Counter()
@@ -43,10 +43,8 @@ class Tally:
 
     def add_activations(self, x: Tensor) -> None:
         """Add activations ``[m, d_in]``, for their variance."""
-        x = x.to(torch.float64)
         self._tokens += len(x)
-        self._squares += float(x.square().sum())
-        self._sum = x.sum(0) if self._sum is None else self._sum + x.sum(0)
+        self._spread.add(x)
 
     def add_batch(self, batch: Batch) -> None:
         """Add tokens: the SAE's codes, their alternatives, and the best exchanges."""
@@ -97,15 +95,12 @@ class Tally:
             skipped: tokens that were drawn, but not added.
         """
         n = self._tokens
-        variance = self._squares
-        if self._sum is not None:
-            variance -= float(self._sum.square().sum()) / n
         encoders = tuple(
             EncoderSummary(
                 name=name,
                 mean_l0=sums["l0"] / n,
-                fvu=sums["error"] / variance if variance > 0 else 0.0,
-                fvu_refit=sums["refit"] / variance if variance > 0 else 0.0,
+                fvu=self._spread.share(sums["error"]),
+                fvu_refit=self._spread.share(sums["refit"]),
                 support_agreement=sums["agreement"] / n,
                 more_accurate=sums["better"] / n,
             )

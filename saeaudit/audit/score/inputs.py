@@ -114,7 +114,7 @@ def check_inputs(
 
     Raises:
         AuditError: neither activations nor features, options that need the other, features or
-            mediators of another SAE.
+            mediators of another SAE, or mediators without alternatives.
     """
     activations, mediators = inputs.activations, inputs.mediators
     if inputs.features is not None:
@@ -130,6 +130,12 @@ def check_inputs(
     if mediators is not None:
         count = None if activations is None else len(activations)
         mediators = check_codes(mediators, dictionary, count)
+        if not any(isinstance(record, MediatorRecord) for record in mediators):
+            raise AuditError(
+                f"holds no other codes of {dictionary.sae} to choose between",
+                where="--mediators",
+                hint="the output of saeaudit mediators, with --max-alternatives 1 or more",
+            )
     elif inputs.features is not None:
         mediators = scan_examples(dictionary)
     return CheckedInputs(replace(inputs, mediators=mediators))

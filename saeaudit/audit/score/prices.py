@@ -14,6 +14,7 @@ from saeaudit.audit.codes import WINDOW, Coder, live_units, unit_thresholds
 from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.audit.score.options import ScoreOptions
 from saeaudit.audit.score.window import Window
+from saeaudit.audit.spread import Spread
 from saeaudit.core.codes.codelength import Counts, Prices
 from saeaudit.core.codes.quantise import BINS, FINE, Grid, find_width
 from saeaudit.core.codes.resamples import Resampled, Resamples
@@ -87,8 +88,8 @@ def choose_width(coder: Coder, pilot: Window, options: ScoreOptions) -> Width:
         options: a width, a distortion, or neither: then the error may grow by a share of itself.
 
     Raises:
-        AuditError: no feature fires, the SAE's own error exceeds the distortion, or it leaves no
-            room to quantise.
+        AuditError: no feature fires, the SAE's own error exceeds the distortion or leaves no room
+            to quantise, or a distortion of activations that do not vary.
     """
     if options.bin_width is not None:
         bins = float(pilot.codes.max()) * FINE / options.bin_width if pilot.codes.numel() else 0.0
@@ -117,13 +118,19 @@ def choose_width(coder: Coder, pilot: Window, options: ScoreOptions) -> Width:
                 hint="--bin-width W",
             )
         return Width(min(guess, find_width(ETA * error, guess, added)), "share")
-    x = pilot.x.to(torch.float64)
-    variance = float((x - x.mean(0)).square().sum()) / len(x)
-    room = options.distortion * variance - error
+    spread = Spread()
+    spread.add(pilot.x)
+    share = spread.share(error * len(pilot.x))
+    if share is None:
+        raise AuditError(
+            "the error is to be a share of the variance, and these activations do not vary",
+            where="--distortion",
+            hint="--bin-width W",
+        )
+    room = options.distortion * spread.total / len(pilot.x) - error
     if room <= 0:
         raise AuditError(
-            f"its own error is {error / variance:.4g} of the variance, no less than "
-            f"{options.distortion:g}",
+            f"its own error is {share:.4g} of the variance, no less than {options.distortion:g}",
             where=coder.dictionary.sae,
             hint="a larger --distortion",
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from saeaudit.audit.codes import make_encoder
+from saeaudit.audit.codes import make_encoder, unit_thresholds, written_codes
 from saeaudit.audit.disagreement import Disagreement
 from saeaudit.core.codes.candidates import Candidates
 from saeaudit.core.codes.canonical import CanonicalCodes, Step
@@ -51,11 +51,14 @@ class Setting:
             return None
 
     def codes(self, rows: Tensor, codes: Tensor) -> tuple[Code, ...]:
-        """Unit-row codes ``[k]`` in the file's scale, by feature; zeros are left out."""
-        active = (rows >= 0) & (codes > 0)
-        rows, codes = rows[active], codes[active] / self.chooser.units.norms[rows[active]]
-        pairs = zip(self.chooser.units.live[rows].tolist(), codes.tolist(), strict=True)
-        return tuple(Code(feature, value) for feature, value in sorted(pairs))
+        """Unit-row codes ``[k]`` as records have them."""
+        units = self.chooser.units
+        (written,) = written_codes(units, self._thresholds, rows[None], codes[None])
+        return written
+
+    @cached_property
+    def _thresholds(self) -> Tensor:
+        return unit_thresholds(self.dictionary, self.chooser.units.live)
 
 
 class Case(NamedTuple):

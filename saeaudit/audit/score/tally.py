@@ -15,6 +15,7 @@ from saeaudit.audit.score.records import Batch, Exchanges, Setting
 from saeaudit.audit.score.shares import Shares, mean_interval
 from saeaudit.audit.score.split import Split
 from saeaudit.audit.score.window import PricedWindow
+from saeaudit.audit.spread import Spread
 from saeaudit.core.codes.canonical import CanonicalCodes
 from saeaudit.core.codes.codelength import LOW_COVERAGE, bound
 from saeaudit.records import (
@@ -49,8 +50,8 @@ class ScoreTally:
         self._units: list[Tensor] = []
         self._gate_bits = self._value_bits = 0.0
         self._l0 = self._tokens = 0
-        self._error = self._quantised = self._squares = 0.0
-        self._sum: Tensor | None = None
+        self._error = self._quantised = 0.0
+        self._spread = Spread()
         self._disagreements: list[tuple[float, float]] = []
         self._incoherence = None if labels is None else IncoherenceTally(labels)
         self._canonical: list[tuple[Tensor, ...]] = []
@@ -67,9 +68,7 @@ class ScoreTally:
         self._tokens += len(window.codes)
         self._error += float(window.errors.sum())
         self._quantised += priced.quantised
-        x = window.x.to(torch.float64)
-        self._squares += float(x.square().sum())
-        self._sum = x.sum(0) if self._sum is None else self._sum + x.sum(0)
+        self._spread.add(window.x)
 
     def add_choices(self, batch: Batch, records: Iterable[ChoiceRecord]) -> Iterator[ChoiceRecord]:
         """Add a batch and its choices, and hand these on."""
@@ -185,9 +184,6 @@ class ScoreTally:
         else:
             gates, values = prices.entropy()
             mean, l0 = gates + values, float(prices.samples.sum()) / prices.tokens
-        variance = self._squares
-        if self._sum is not None:
-            variance -= float(self._sum.square().sum()) / n
         range_bits = math.log2(fitted.range / fitted.width.value)
         shares, choices = self._shares, self._shares.count("ambiguous")
         incoherence = Incoherence((), None)
@@ -215,8 +211,8 @@ class ScoreTally:
             tail="pareto" if prices.tail.kind == "pareto" else "geometric",
             never_observed=int((~fired).sum()),
             low_coverage=int((fired & (prices.samples < LOW_COVERAGE)).sum()),
-            fvu=self._error / variance if n and variance > 0 else None,
-            fvu_quantised=self._quantised / variance if n and variance > 0 else None,
+            fvu=self._spread.share(self._error),
+            fvu_quantised=self._spread.share(self._quantised),
             mean_l0=l0,
             choices=choices,
             non_unique_fraction=shares.stated("ambiguous"),

@@ -26,10 +26,8 @@ from saeaudit.core.codes.resamples import Resampled
 from saeaudit.core.codes.sparse import Signatures
 from saeaudit.core.codes.swaps import one_swaps
 from saeaudit.core.rows import UnitRows
-from saeaudit.vocabulary import Choice
+from saeaudit.vocabulary import NEAR, Choice
 
-NEAR = 3.0
-"""Bits within which codes are looked for beside the shortest: refitted prices can turn to them."""
 SURE = 0.95
 """Least share of the resamples in which a choice that is resolved comes out."""
 
