@@ -61,6 +61,15 @@ def encoders_that_find_all(figures: dict[str, Any]) -> None:
         row["encoder"] = row["encoder_all"] = [1.0, 1.0, 1.0]
 
 
+def better_fits_that_are_nearer(figures: dict[str, Any]) -> None:
+    for row in figures["known"]:
+        row["settled - pursuit"] = [0.3, 0.2, 0.4]
+
+
+def ties_that_k_explains(figures: dict[str, Any]) -> None:
+    figures["size"]["like_error"]["log2_size"] = [2.0, 1.9, 2.1]
+
+
 def length_like_l1(figures: dict[str, Any]) -> None:
     for row in figures["planted"]:
         row["mdl - l1"] = [0.0, -0.01, 0.01]
@@ -79,6 +88,8 @@ def trained_encoders_that_know(figures: dict[str, Any]) -> None:
         alternatives_at_best,
         pursuits_like_encoders,
         encoders_that_find_all,
+        better_fits_that_are_nearer,
+        ties_that_k_explains,
         length_like_l1,
         trained_encoders_that_know,
     ],

@@ -36,7 +36,7 @@ def share(figure: Figure) -> str:
     >>> share((0.5, 0.4, 0.61))
     '50 % (40 to 61)'
     """
-    return _hundredths(figure, "%")
+    return _hundredths(figure, "%", 0)
 
 
 def number(figure: Figure) -> str:
@@ -53,14 +53,14 @@ def points(figure: Figure) -> str:
     """A difference of shares.
 
     >>> points((0.25, 0.23, 0.27))
-    '25 points (23 to 27)'
+    '25.0 points (23.0 to 27.0)'
     """
-    return _hundredths(figure, "points")
+    return _hundredths(figure, "points", 1)
 
 
-def _hundredths(figure: Figure, unit: str) -> str:
-    value, low, high = (100 * number for number in figure)
-    return f"{value:.0f} {unit} ({low:.0f} to {high:.0f})"
+def _hundredths(figure: Figure, unit: str, digits: int) -> str:
+    value, low, high = (f"{100 * number:.{digits}f}" for number in figure)
+    return f"{value} {unit} ({low} to {high})"
 
 
 def fvu(figure: Figure) -> str:

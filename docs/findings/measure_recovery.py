@@ -105,9 +105,11 @@ def returned(bundle: Bundle, units: UnitRows, truth: Tensor, made: Tensor) -> Ro
     thresholds = bundle.thresholds.amax().expand(units.count)
     better = near(units, made, truth, thresholds).count[:, 0] > 0
     line: Row = {"better": bundle.resampling.mean(better)}
-    for way, rows in ways.items():
-        line[way] = bundle.resampling.mean(agreement(truth, rows))
-        line[f"{way}_all"] = bundle.resampling.mean(agreement(truth, rows) == 1)
+    shared = {way: agreement(truth, rows) for way, rows in ways.items()}
+    for way, indices in shared.items():
+        line[way] = bundle.resampling.mean(indices)
+        line[f"{way}_all"] = bundle.resampling.mean(indices == 1)
+    line["settled - pursuit"] = bundle.resampling.mean(shared["settled"] - shared["pursuit"])
     return line
 
 

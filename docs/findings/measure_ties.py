@@ -39,6 +39,8 @@ SIZES = (4, 8, 16, 32, 64)
 """Features to a code by pursuit."""
 WIDTHS = (256, 512, 1024, 2048, 4096)
 """Features of a dictionary; the widest is the stitched one."""
+LIKE_ERROR = (("SAE", 8), ("random", 32))
+"""Rows and k of two pursuits that leave about as much of the variance."""
 AT_WIDTH = 16
 """Features to a code where widths are compared."""
 SIGNED = "omp"
@@ -264,6 +266,18 @@ def by_size(bundle: Bundle, report: Callable[[str], None]) -> Row:
     return {
         "rows": lines(bundle, looked, "k"),
         "growth": growth(bundle, looked, [(SIZES[0], SIZES[-1])]),
+        "like_error": like_error(bundle, *(looked[name, k, "settled"] for name, k in LIKE_ERROR)),
+    }
+
+
+def like_error(bundle: Bundle, trained: Near, random: Near) -> Row:
+    """Near ties on random rows beside the SAE's, on the same activations: log2 of their ratios."""
+    tolerance = EPSILONS.index(0.01)
+    sizes = [1.0 + swaps.distinct[:, tolerance] for swaps in (trained, random)]
+    mean = bundle.resampling.mean
+    return {
+        "log2_size": mean((sizes[1] / sizes[0]).log2()),
+        "fvu": mean(random.error - trained.error, bundle.variance),
     }
 
 

@@ -89,11 +89,18 @@ def known_codes(rows: list[Row]) -> str:
             f"{share(clean['encoder_all'])} of the activations.",
         ),
         holds(
-            noisy["better"][1] > 0.8 and apart(noisy["pursuit"], noisy["encoder"]),
+            noisy["better"][1] > 0.8
+            and noisy["settled - pursuit"][2] < 0.05
+            and foreign["settled - pursuit"][1] < 0 < foreign["settled - pursuit"][2],
             f"With residuals an exchange fits as well or better on {share(noisy['better'])}: "
-            "the truth is not the best fit, and a better fit is not nearer to it. The encoder "
-            f"returns {share(noisy['encoder'])} of features that it could have written itself, the "
-            f"pursuit {share(noisy['pursuit'])}.",
+            "the truth is not the best fit, and a better fit is hardly nearer to it. Settled, the "
+            f"pursuit returns {points(noisy['settled - pursuit'])} more of the encoder's features, "
+            f"and of its own not measurably more ({points(foreign['settled - pursuit'])}).",
+        ),
+        holds(
+            apart(noisy["pursuit"], noisy["encoder"]),
+            f"The encoder returns {share(noisy['encoder'])} of features that it could have written "
+            f"itself, the pursuit {share(noisy['pursuit'])}.",
         ),
         holds(
             apart(foreign["encoder"], foreign["pursuit"]),
@@ -103,8 +110,9 @@ def known_codes(rows: list[Row]) -> str:
         ),
         holds(
             abs(random["pursuit"][0] - noisy["pursuit"][0]) < 0.15,
-            "On random rows the same codes are found about as often, so this is the residuals' "
-            "doing more than that of the SAE's rows.",
+            "On random rows the pursuit returns about as many of the same codes' features, "
+            f"{share(random['pursuit'])}, so this is the residuals' doing more than that of the "
+            "SAE's rows.",
         ),
     )
     head = (
