@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from saeaudit.audit.disagreement import Disagreement
+from saeaudit.audit.score.choose import Exchanges
 from saeaudit.audit.score.incoherence import PERMUTATIONS, IncoherenceTally, permute_labels
-from saeaudit.audit.score.records import Exchanges
 from saeaudit.sample import sample_root
 from saeaudit.sources.activations import read_activations, read_tokens, sample_activations
 from saeaudit.sources.explanations import Explanations, find_explanations, load_explanations

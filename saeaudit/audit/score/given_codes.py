@@ -9,12 +9,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from saeaudit.audit.codes import Coder
-from saeaudit.audit.score.records import Batch, Case, Exchanges, Setting
+from saeaudit.audit.observer import Observer
+from saeaudit.audit.score.choose import Batch, Case, Exchanges, Setting
+from saeaudit.audit.score.inputs import CheckedInputs
+from saeaudit.audit.score.options import ScoreOptions
+from saeaudit.audit.score.split import Split
 from saeaudit.core.codes.candidates import Candidates
 from saeaudit.core.codes.choose import Group
 from saeaudit.core.codes.fits import Supports
-from saeaudit.core.rows import spans
+from saeaudit.core.rows import UnitRows, spans
 from saeaudit.errors import AuditError
 from saeaudit.records import Code, MediatorRecord, Record, TokenRecord
 
@@ -43,7 +46,56 @@ class ListedCodes(NamedTuple):
         return {t: count > 0 for t, count in self.counts.items() if t not in listed}
 
 
-def list_codes(records: Sequence[Record], measured: Collection[int] | None) -> ListedCodes:
+def list_codes(
+    inputs: CheckedInputs, split: Split | None, options: ScoreOptions, observer: Observer
+) -> ListedCodes:
+    """Sort the records of mediators, and check them against the activations.
+
+    Args:
+        inputs: of one SAE; their records in their order.
+        split: of the activations, where there are any.
+        options: say which tokens are looked at.
+        observer: is told of tokens that are not measured.
+
+    Raises:
+        AuditError: none of their tokens is measured, or codes leave other errors than they say.
+    """
+    records = inputs.mediators or ()
+    if split is None:
+        return _sort_records(records, None)
+    measured = None
+    if inputs.features is None:
+        measured = set((split.measured if options.explain is None else split.chosen).tolist())
+        _check_measured(records, measured, options, observer)
+    listed = _sort_records(records, measured)
+    _check_errors(listed, split)
+    return listed
+
+
+def _check_measured(
+    records: Sequence[Record], measured: set[int], options: ScoreOptions, observer: Observer
+) -> None:
+    """Say where tokens of mediators are not measured.
+
+    Raises:
+        AuditError: none is.
+    """
+    tokens = [record.token for record in records if isinstance(record, TokenRecord)]
+    within = sum(token in measured for token in tokens)
+    if tokens and not within:
+        raise AuditError(
+            f"none of its {len(tokens):,} tokens is among the {len(measured):,} measured",
+            where="--mediators",
+            hint=f"mediators --seed {options.seed} looks at those first",
+        )
+    if within < len(tokens) and options.explain is None:
+        observer.note(
+            f"{within:,} of {len(tokens):,} tokens of --mediators are among those measured, and "
+            "chosen on"
+        )
+
+
+def _sort_records(records: Sequence[Record], measured: Collection[int] | None) -> ListedCodes:
     """Sort records by what they are alternatives of.
 
     Args:
@@ -74,35 +126,24 @@ def _no_less_accurate(record: MediatorRecord) -> bool:
     return record.mode == "accuracy" and record.error <= record.reference_error
 
 
-def listed_batches(listed: ListedCodes, setting: Setting) -> Iterator[Batch]:
-    """Cases in batches, each with its alternatives."""
-    for start in range(0, len(listed.cases), AT_ONCE):
-        several = listed.cases[start : start + AT_ONCE]
-        firsts = [members[0] for members in several]
-        rows, codes = _unit_codes(setting, [first.codes for first in firsts])
-        errors = [0.0 if first.token is None else first.reference_error for first in firsts]
-        group = Group(rows, codes, rows.new_tensor(errors, dtype=torch.float64))
-        cases = [_case(setting, first, listed.counts) for first in firsts]
-        yield Batch(cases, group, *_alternatives(setting, several))
-
-
-def check_errors(listed: ListedCodes, setting: Setting, coder: Coder, activations: Tensor) -> None:
+def _check_errors(listed: ListedCodes, split: Split) -> None:
     """Check that codes leave the errors that their records say.
 
     Raises:
         AuditError: another error: codes of another SAE or other activations, or changed ones.
     """
+    coder = split.coder
     members = [member for case in listed.cases for member in case if member.token is not None]
     for start, stop in spans(len(members), AT_ONCE):
         several = members[start:stop]
         numbers = torch.tensor([member.token for member in several])
-        encoded = coder.encode(activations, numbers)
+        encoded = coder.encode(split.activations, numbers)
         size = encoded.target.square().sum(1) * encoded.worth
         for codes, said in (
             ([member.alternative for member in several], [m.error for m in several]),
             ([member.codes for member in several], [m.reference_error for m in several]),
         ):
-            rows, values = _unit_codes(setting, codes)
+            rows, values = _unit_codes(coder.units, codes)
             decoded = (values[:, None, :] @ Supports(coder.units, rows).vectors).squeeze(1)
             error = (encoded.target - decoded).square().sum(1) * encoded.worth
             off = (error - error.new_tensor(said)).abs() > SAME_ERROR * size
@@ -116,6 +157,21 @@ def check_errors(listed: ListedCodes, setting: Setting, coder: Coder, activation
                 )
 
 
+def listed_batches(listed: ListedCodes, setting: Setting) -> Iterator[Batch]:
+    """Cases in batches: their alternatives, and what is chosen between them."""
+    chooser = setting.chooser
+    for start in range(0, len(listed.cases), AT_ONCE):
+        several = listed.cases[start : start + AT_ONCE]
+        firsts = [members[0] for members in several]
+        rows, codes = _unit_codes(chooser.units, [first.codes for first in firsts])
+        errors = [0.0 if first.token is None else first.reference_error for first in firsts]
+        group = Group(rows, codes, rows.new_tensor(errors, dtype=torch.float64))
+        cases = [_case(setting, first, listed.counts) for first in firsts]
+        candidates, exchanges = _alternatives(chooser.units, several)
+        decisions = list(chooser.decide(group, candidates))
+        yield Batch(cases, group, candidates, exchanges, decisions)
+
+
 def _case(setting: Setting, record: MediatorRecord, counts: Mapping[int, int]) -> Case:
     token, texts = record.token, setting.tokens
     if token is None:
@@ -125,7 +181,7 @@ def _case(setting: Setting, record: MediatorRecord, counts: Mapping[int, int]) -
 
 
 def _alternatives(
-    setting: Setting, several: list[list[MediatorRecord]]
+    units: UnitRows, several: list[list[MediatorRecord]]
 ) -> tuple[Candidates, Exchanges]:
     """Alternatives of some cases, and the features exchanged."""
     case, members = zip(
@@ -133,11 +189,10 @@ def _alternatives(
     )
     leaving = [member.removed[0] for member in members]
     entering = [member.added[0] for member in members]
-    rows, codes = _unit_codes(setting, [member.alternative for member in members])
-    position = setting.position
+    rows, codes = _unit_codes(units, [member.alternative for member in members])
     candidates = Candidates(
         token=rows.new_tensor(case),
-        row=rows.new_tensor([position[feature] for feature in entering]),
+        row=torch.searchsorted(units.live, rows.new_tensor(entering)),
         rows=rows,
         codes=codes,
         error=codes.new_tensor([member.error for member in members]),
@@ -147,17 +202,17 @@ def _alternatives(
     return candidates, Exchanges(list(case), leaving, entering, moved)
 
 
-def _unit_codes(setting: Setting, codes: list[tuple[Code, ...]]) -> tuple[Tensor, Tensor]:
+def _unit_codes(units: UnitRows, codes: list[tuple[Code, ...]]) -> tuple[Tensor, Tensor]:
     """Codes in the file's scale as live rows ``[m, k]``, -1 at empty places, and unit-row codes."""
     width = max(map(len, codes), default=0)
-    rows = torch.full((len(codes), width), -1, dtype=torch.int64)
+    features = torch.full((len(codes), width), -1, dtype=torch.int64)
     values = torch.zeros(len(codes), width, dtype=torch.float64)
     for n, code in enumerate(codes):
-        rows[n, : len(code)] = torch.tensor([setting.position[c.feature] for c in code])
+        features[n, : len(code)] = torch.tensor([c.feature for c in code])
         values[n, : len(code)] = torch.tensor([c.value for c in code], dtype=torch.float64)
-    norms = setting.chooser.units.norms
-    rows = rows.to(norms.device)
-    return rows, values.to(norms.device) * norms[rows.clamp(min=0)]
+    features = features.to(units.device)
+    rows = torch.searchsorted(units.live, features)
+    return torch.where(features < 0, -1, rows), values.to(units.device) * units.norms[rows]
 
 
 def _encoder_takes(setting: Setting, example: MediatorRecord) -> int | None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from saeaudit.audit.disagreement import Disagreement
-from saeaudit.audit.score.records import Exchanges
+from saeaudit.audit.score.choose import Exchanges
 from saeaudit.core.calibration import interval, like_permutations, resampled_sums
 from saeaudit.records import MOVED, Estimate, IncoherentShare
 

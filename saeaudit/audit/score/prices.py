@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -12,10 +12,12 @@ from torch import Tensor
 
 from saeaudit.audit.codes import WINDOW, Coder, live_units, unit_thresholds
 from saeaudit.audit.observer import SILENT, Observer
+from saeaudit.audit.score.inputs import CheckedInputs
 from saeaudit.audit.score.options import ScoreOptions
-from saeaudit.audit.score.window import Window
+from saeaudit.audit.score.split import Split
+from saeaudit.audit.score.window import Window, make_window
 from saeaudit.audit.spread import Spread
-from saeaudit.core.codes.codelength import Counts, Prices
+from saeaudit.core.codes.codelength import LOW_COVERAGE, Counts, Prices
 from saeaudit.core.codes.quantise import BINS, FINE, Grid, find_width
 from saeaudit.core.codes.resamples import Resampled, Resamples
 from saeaudit.core.rows import UnitRows, spans
@@ -79,6 +81,38 @@ class Fitted(NamedTuple):
         return dict(zip(self.units.live.tolist(), self.prices[0].samples.tolist(), strict=True))
 
 
+def fit_prices(
+    dictionary: Dictionary, inputs: CheckedInputs, split: Split | None,
+    joint: Collection[tuple[int, ...]], options: ScoreOptions, observer: Observer,
+) -> Fitted:  # fmt: skip
+    """Fit prices on an export's histograms, or on the activations that are not measured.
+
+    Args:
+        dictionary: an opened SAE.
+        inputs: of this SAE: features, or activations.
+        split: of the activations, where there are any.
+        joint: sets of live features whose on/off patterns to count.
+        options: say how wide the bins are, or how wide they may be.
+        observer: is told how far it is, and of features that are seldom seen.
+
+    Raises:
+        AuditError: too few activations, or none whose codes can be quantised so; histograms that
+            are not finite, or empty.
+    """
+    width = None if options.bin_width is None else Width(options.bin_width, "option")
+    if split is not None:
+        pilot = make_window(split.coder, split.activations, split.pilot)
+        width = choose_width(split.coder, pilot, options)
+    if inputs.features is not None or split is None or width is None:
+        return fit_histograms(dictionary, inputs.features or {}, inputs.features_from, width)
+    fitted = fit_activations(
+        split.coder, Sample(split.activations, split.fitted, split.part), width,
+        joint=joint, observer=observer,
+    )  # fmt: skip
+    _note_seldom(fitted.prices[0], len(split.fitted), observer)
+    return fitted
+
+
 def choose_width(coder: Coder, pilot: Window, options: ScoreOptions) -> Width:
     """The width that was asked for, or the one that an error allows.
 
@@ -107,7 +141,8 @@ def choose_width(coder: Coder, pilot: Window, options: ScoreOptions) -> Width:
     worth = float(pilot.worth.mean())
 
     def added(width: float) -> float:
-        return float(pilot.quantised_errors(Grid(width, coder.thresholds)).mean()) - error
+        grid = Grid(width, coder.thresholds)
+        return float(pilot.errors_of(grid.quantised(pilot.rows, pilot.codes)).mean()) - error
 
     if options.distortion is None:
         guess = math.sqrt(12 * ETA * error / worth / l0)
@@ -181,6 +216,15 @@ def fit_activations(
         )
     resampled = () if resamples is None else tuple(map(resamples.at, prices))
     return Fitted(coder.units, prices, width, tables, resampled, not_resampled)
+
+
+def _note_seldom(prices: Prices, tokens: int, observer: Observer) -> None:
+    seldom = int(((prices.samples < LOW_COVERAGE) & prices.observed).sum())
+    if seldom > prices.features // 2:
+        observer.note(
+            f"{seldom:,} of {prices.features:,} features fired fewer than {LOW_COVERAGE} times on "
+            f"the {tokens:,} tokens fitted: their values are priced by the pool"
+        )
 
 
 def _resamples(grid: Grid, part: Tensor) -> tuple[Resamples | None, str | None]:

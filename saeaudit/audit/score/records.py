@@ -3,138 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
-from saeaudit.audit.codes import make_encoder, unit_thresholds, written_codes
-from saeaudit.audit.disagreement import Disagreement
+from saeaudit.audit.score.choose import Batch, Case, Setting
 from saeaudit.core.codes.candidates import Candidates
-from saeaudit.core.codes.canonical import CanonicalCodes, Step
-from saeaudit.core.codes.choose import Alternatives, Chooser, Decision, Group, Proof
-from saeaudit.dictionary import Dictionary
-from saeaudit.errors import AuditError
+from saeaudit.core.codes.canonical import Step
+from saeaudit.core.codes.choose import Decision
 from saeaudit.records import ChoiceRecord, Code, Compare, Pick, Picks, Texts
-
-if TYPE_CHECKING:
-    from saeaudit.core.codes.encode import Encoder
-
-
-@dataclass(frozen=True, eq=False)
-class Setting:
-    """What every choice is made with."""
-
-    dictionary: Dictionary
-    chooser: Chooser
-    explanations: Disagreement | None
-    joint: Mapping[tuple[int, ...], Tensor] = field(default_factory=dict, repr=False)
-    """``[2^m]`` counts of the on/off patterns of some sets of m features."""
-    tokens: Sequence[str] | None = field(default=None, repr=False)
-    """Text of each activation."""
-
-    @cached_property
-    def position(self) -> dict[int, int]:
-        """Live row of each live feature."""
-        return {feature: row for row, feature in enumerate(self.chooser.units.live.tolist())}
-
-    @cached_property
-    def encoder(self) -> Encoder | None:
-        """The SAE's encoder, or None."""
-        try:
-            return make_encoder(self.dictionary, dtype=torch.float64)
-        except AuditError:
-            return None
-
-    def codes(self, rows: Tensor, codes: Tensor) -> tuple[Code, ...]:
-        """Unit-row codes ``[k]`` as records have them."""
-        units = self.chooser.units
-        (written,) = written_codes(units, self._thresholds, rows[None], codes[None])
-        return written
-
-    @cached_property
-    def _thresholds(self) -> Tensor:
-        return unit_thresholds(self.dictionary, self.chooser.units.live)
-
-
-class Case(NamedTuple):
-    """What a choice is about: a token, or an example of an exchange."""
-
-    token: int | None
-    """Its number; None for an example."""
-    text: str | None
-    features: tuple[int, ...]
-    """Features of the exchange; empty for a token."""
-    known: int
-    """One-swap alternatives that are known of."""
-    encoder: int | None
-    """What the encoder takes: -1 the reference, 0 the first alternative, None unknown."""
-
-
-class Exchanges(NamedTuple):
-    """Which features could be exchanged for which, a list each of the same length."""
-
-    case: list[int]
-    """Place in the batch."""
-    leaving: list[int]
-    entering: list[int]
-    moved: list[float]
-    """Share of the code that changes hands."""
-
-
-class Batch(NamedTuple):
-    """Cases that are decided together, and their alternatives."""
-
-    cases: list[Case]
-    group: Group
-    """Reference codes."""
-    candidates: Candidates
-    exchanges: Exchanges
-    norms: bool = True
-    """Whether the codes of least L1 and L2 are among the candidates."""
-    proof: Proof | None = None
-    """What is known of others; None where candidates are given."""
-    canonical: CanonicalCodes | None = None
-    """What going on comes to, where that is asked for."""
-
-
-def token_batch(
-    setting: Setting, tokens: Tensor, group: Group, alternatives: Alternatives, *, norms: bool,
-    canonical: CanonicalCodes | None,
-) -> Batch:  # fmt: skip
-    """Tokens ``[B]``, by their numbers, with the alternatives that were looked for."""
-    live, rows = setting.chooser.units.live, group.rows
-    total = group.codes.sum(1, keepdim=True)
-    moved = torch.where(total > 0, group.codes / total, 0.0)
-    case, place = (alternatives.best >= 0).nonzero().unbind(1)
-    exchanges = Exchanges(
-        case.tolist(), live[rows[case, place]].tolist(),
-        live[alternatives.best[case, place]].tolist(), moved[case, place].tolist(),
-    )  # fmt: skip
-    texts = setting.tokens
-    cases = [
-        Case(token, texts[token] if texts else None, (), count, encoder=-1)
-        for token, count in zip(tokens.tolist(), alternatives.counts.tolist(), strict=True)
-    ]
-    return Batch(
-        cases, group, alternatives.candidates, exchanges, norms, alternatives.proof, canonical
-    )
 
 
 def choice_records(setting: Setting, batch: Batch) -> Iterator[ChoiceRecord]:
-    """Decide each case of a batch, in order."""
+    """The choice on each case of a batch, in order."""
     start = 0
     counts = torch.bincount(batch.candidates.token, minlength=len(batch.cases)).tolist()
-    chooser = setting.chooser
-    decisions = chooser.decide(
-        batch.group, batch.candidates, norms=batch.norms,
-        window=chooser.window if batch.proof else math.inf,
-    )  # fmt: skip
-    for n, decision in enumerate(decisions):
+    for n, decision in enumerate(batch.decisions):
         of_case = slice(start, start + counts[n])
         start += counts[n]
         candidates = Candidates(*(column[of_case] for column in batch.candidates))

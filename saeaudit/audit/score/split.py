@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from saeaudit.audit.codes import WINDOW, Coder
@@ -26,6 +27,8 @@ the shortest, and a share of these is known to 10 % all the same."""
 class Split(NamedTuple):
     """Activations, and positions among them, int64 and ascending."""
 
+    coder: Coder
+    """The SAE that encodes them."""
     activations: Tensor
     """``[N, d_in]`` of any float dtype."""
     pilot: Tensor
@@ -46,6 +49,12 @@ class Split(NamedTuple):
     """Whether whole documents are measured, or blocks of neighbours."""
     skipped: tuple[Skipped, ...]
     """What was left out."""
+
+    @property
+    def searched(self) -> list[tuple[Tensor, bool]]:
+        """Those chosen, in two parts: which, and whether they are among those normed."""
+        others = self.chosen[~torch.isin(self.chosen, self.normed)]
+        return [(self.normed, True), (others, False)]
 
 
 def split_activations(
@@ -93,6 +102,7 @@ def split_activations(
         sieve.check_usable(explained, "--explain")
         chosen = measured[measured == explained]
     return Split(
+        coder,
         activations,
         pilot[: window_size(sieve.l0(pilot), PILOT)].sort().values,
         fitted.sort().values,

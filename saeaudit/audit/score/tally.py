@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import get_args
 
 import torch
 from torch import Tensor
 
+from saeaudit.audit.score.choose import Exchanges, Setting
 from saeaudit.audit.score.incoherence import Incoherence, IncoherenceTally, Labels
 from saeaudit.audit.score.prices import Fitted
-from saeaudit.audit.score.records import Batch, Exchanges, Setting
 from saeaudit.audit.score.shares import Shares, mean_interval
 from saeaudit.audit.score.split import Split
 from saeaudit.audit.score.window import PricedWindow
@@ -33,7 +33,7 @@ class ScoreTally:
     """Adds up tokens and choices."""
 
     def __init__(
-        self, setting: Setting, fitted: Fitted, labels: Labels | None, part: Tensor | None
+        self, setting: Setting, fitted: Fitted, labels: Labels | None, split: Split | None
     ) -> None:
         """Begin.
 
@@ -41,11 +41,11 @@ class ScoreTally:
             setting: what choices are made with.
             fitted: prices.
             labels: of features, where there are any.
-            part: ``[N]`` int64: the document or block of each activation, where there are any.
+            split: activations, where there are any.
         """
         self._dictionary, self._explanations = setting.dictionary, setting.explanations
-        self._fitted = fitted
-        self._part, self._shares = part, Shares(part)
+        self._fitted, self._split = fitted, split
+        self._shares = Shares(None if split is None else split.part)
         self._bits: list[Tensor] = []
         self._units: list[Tensor] = []
         self._gate_bits = self._value_bits = 0.0
@@ -60,8 +60,8 @@ class ScoreTally:
         """Add tokens that are priced."""
         window = priced.window
         self._bits.append(priced.bits.cpu())
-        if self._part is not None:
-            self._units.append(self._part[window.tokens])
+        if self._split is not None:
+            self._units.append(self._split.part[window.tokens])
         self._gate_bits += priced.gate_bits
         self._value_bits += priced.value_bits
         self._l0 += int((window.codes > 0).sum())
@@ -70,12 +70,12 @@ class ScoreTally:
         self._quantised += priced.quantised
         self._spread.add(window.x)
 
-    def add_choices(self, batch: Batch, records: Iterable[ChoiceRecord]) -> Iterator[ChoiceRecord]:
-        """Add a batch and its choices, and hand these on."""
-        self.add_exchanges(len(batch.cases), batch.exchanges)
+    def add_choices(self, exchanges: Exchanges, records: Sequence[ChoiceRecord]) -> None:
+        """Add choices, and the exchanges that they are between, to see which disagree."""
+        if self._incoherence is not None:
+            self._incoherence.add(len(records), exchanges)
         for record in records:
             self._add_choice(record)
-            yield record
 
     def _add_choice(self, record: ChoiceRecord) -> None:
         token, ambiguous = record.token, record.alternative_count > 0
@@ -105,11 +105,6 @@ class ScoreTally:
         """Add tokens of which there is no choice, and whether they have alternatives."""
         for token, ambiguous in tokens.items():
             self._shares.add(token, ambiguous=ambiguous)
-
-    def add_exchanges(self, cases: int, exchanges: Exchanges) -> None:
-        """Add the exchanges that some cases allow, to see which disagree."""
-        if self._incoherence is not None:
-            self._incoherence.add(cases, exchanges)
 
     def add_canonical(self, codes: CanonicalCodes) -> None:
         """Add canonical codes."""
@@ -168,13 +163,9 @@ class ScoreTally:
             compared=shares.count("= l1"),
         )  # fmt: skip
 
-    def summary(self, split: Split | None) -> ScoreSummary:
-        """Return the summary of everything added.
-
-        Args:
-            split: how its activations were split, where there are any.
-        """
-        fitted, prices = self._fitted, self._fitted.prices[0]
+    def summary(self) -> ScoreSummary:
+        """Return the summary of everything added."""
+        fitted, prices, split = self._fitted, self._fitted.prices[0], self._split
         n = self._tokens
         interval = None
         if n:

@@ -14,7 +14,6 @@ from saeaudit.audit.codes import Coder, active_codes
 from saeaudit.core.codes.choose import Group
 from saeaudit.core.codes.codelength import Prices
 from saeaudit.core.codes.fits import Fit, Supports
-from saeaudit.core.codes.quantise import FINE, Grid
 from saeaudit.core.codes.sparse import batches
 from saeaudit.core.rows import UnitRows, spans
 
@@ -46,8 +45,10 @@ class Window:
     """``[B, k, k]``: inner products of each support's unit rows."""
     moment: Tensor
     """``[B, k]``: their inner products with the target."""
+    units: UnitRows
+    """Live rows."""
     enter: Tensor
-    """``[n]`` bool: live features that may enter a code."""
+    """``[n]`` bool: those that may enter a code."""
 
     @cached_property
     def _size(self) -> Tensor:
@@ -64,18 +65,10 @@ class Window:
         error = self._size - 2 * (self.moment * codes).sum(1) + quadratic
         return error.clamp(min=0) * self.worth
 
-    def quantised_errors(self, grid: Grid) -> Tensor:
-        """``[B]``: squared errors with every code at the centre of its bin."""
-        flat = self.rows.clamp(min=0).reshape(-1)
-        bins = grid.fine(flat, self.codes.reshape(-1)).div(FINE, rounding_mode="floor")
-        centres = grid.centre(flat, bins).view_as(self.codes)
-        return self.errors_of(centres * (self.rows >= 0))
-
-    def groups(self, units: UnitRows, tokens: Tensor) -> Iterator[tuple[Tensor, Fit, Group]]:
+    def groups(self, tokens: Tensor) -> Iterator[tuple[Tensor, Fit, Group]]:
         """Tokens by like support size, each group made as it is asked for.
 
         Args:
-            units: live rows.
             tokens: ``[m]`` int64 positions, of which those in the window count.
 
         Yields:
@@ -85,12 +78,12 @@ class Window:
         sizes = (self.rows[places.to(self.rows.device)] >= 0).sum(1).cpu()
         for order in batches(sizes, GROUP_PLACES):
             group = places[order]
-            yield self.tokens[group], *self._fit(units, group.to(self.rows.device))
+            yield self.tokens[group], *self._fit(group.to(self.rows.device))
 
-    def _fit(self, units: UnitRows, places: Tensor) -> tuple[Fit, Group]:
+    def _fit(self, places: Tensor) -> tuple[Fit, Group]:
         width = int((self.rows[places] >= 0).sum(1).max())
         rows, codes = self.rows[places, :width], self.codes[places, :width]
-        fit = Fit(Supports(units, rows), self.target[places])
+        fit = Fit(Supports(self.units, rows), self.target[places])
         decoded = (codes[:, None, :] @ fit.supports.vectors).squeeze(1)
         return fit, Group(rows, codes, (fit.target - decoded).square().sum(1))
 
@@ -121,7 +114,7 @@ def make_window(coder: Coder, activations: Tensor, tokens: Tensor) -> Window:
         moments.append(fit.moment)
     return Window(
         tokens, encoded.x, rows, codes, encoded.target, encoded.worth,
-        torch.cat(grams), torch.cat(moments), coder.enter,
+        torch.cat(grams), torch.cat(moments), coder.units, coder.enter,
     )  # fmt: skip
 
 
@@ -148,5 +141,5 @@ def price_window(window: Window, prices: Prices) -> PricedWindow:
         prices.codes(window.rows, window.codes),
         float(prices.gate[index].sum()) + prices.silence * len(window.codes),
         float(prices.value(index, window.codes[active]).sum()),
-        float(window.quantised_errors(prices.grid).sum()),
+        float(window.errors_of(prices.grid.quantised(window.rows, window.codes)).sum()),
     )

@@ -41,9 +41,11 @@ class Grid(NamedTuple):
         steps = (value - self.anchor[index]) * (FINE / self.width)
         return (steps * (1 + EDGE_SHARE) + EDGE_STEPS).floor().clamp(-BINS + 1, BINS - 1).long()
 
-    def centre(self, index: Tensor, bins: Tensor) -> Tensor:
-        """Centres of whole bins ``[m]``."""
-        return (bins + 0.5) * self.width + self.anchor[index]
+    def quantised(self, rows: Tensor, codes: Tensor) -> Tensor:
+        """Codes ``[B, k]`` at the centres of their bins; 0 where the row ``[B, k]`` is -1."""
+        index = rows.clamp(min=0)
+        bins = self.fine(index, codes).div(FINE, rounding_mode="floor")
+        return ((bins + 0.5) * self.width + self.anchor[index]) * (rows >= 0)
 
 
 def find_width(increase: float, guess: float, added: Callable[[float], float]) -> float:

@@ -143,7 +143,7 @@ def sample():
     prices = fit_activations(coder, sample, Width(0.28, "option")).prices[0]
     window = make_window(coder, x, torch.arange(60))
     places = (window.codes > 0).sum(1).argsort(stable=True)[3:12:4]
-    ((_, fit, group),) = window.groups(coder.units, places)
+    ((_, fit, group),) = window.groups(places)
     return coder, prices, fit, group
 
 

@@ -122,7 +122,7 @@ def test_prices_of_other_texts_turn_hardly_a_choice_that_is_resolved() -> None:
     window = make_window(coder, x, draw.measured[:300])
     sparse = window.tokens[(window.codes > 0).sum(1) <= 16][:60]
     turned: dict[bool, list[bool]] = {True: [], False: []}
-    for _, fit, group in window.groups(coder.units, sparse):
+    for _, fit, group in window.groups(sparse):
         candidates = chooser.alternatives(fit, group, coder.enter, norms=False).candidates
         for one, two in zip(
             chooser.decide(group, candidates, norms=False),
