@@ -55,6 +55,8 @@ WidthBy = Literal["option", "distortion", "share", "histograms"]
 """What has fixed the width of the bins of values."""
 Parts = Literal["documents", "blocks"]
 """What activations are drawn by: documents where enough are known, else blocks of neighbours."""
+Holds = Literal["yes", "no", "pair"]
+"""Whether a claim about named features holds; "pair" where two of its three explain it."""
 Choice = Literal["encoder", "support", "other"]
 """A shortest code: the reference, its features with other values, or one with another feature."""
 SkipReason = Literal["norm", "l0"]

@@ -18,7 +18,7 @@ from saeaudit.sample import sample_root
 from tests.conftest import Cli
 
 COMMANDS: dict[str, list[str]] = {
-    "scan": ["scan", "sample", "sample/stitched", "--triple", "1,2,3",
+    "scan": ["scan", "sample", "sample/stitched", "--triple", "1,2,3", "--pair", "7,9",
              "--fail-on", "pairs>3", "--exit-zero"],
     "baseline": ["baseline", "scan.jsonl"],
     "exchanges": ["mediators", "sample/stitched", "--scan", "scan.jsonl"],

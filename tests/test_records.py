@@ -24,8 +24,10 @@ from saeaudit.records import (
 
 
 def sample_lines() -> list[str]:
-    options = ScanOptions(min_cosine=0.5, triples=((1, 2, 3),))
+    options = ScanOptions(min_cosine=0.5, triples=((1, 2, 3),), pairs=((3, 1),))
     lines = [dump(record) for record in scan(saeaudit.open("sample"), options)]
+    stitched = scan(saeaudit.open("sample/stitched"))
+    lines += [dump(record) for record in stitched if record.type == "triple"]
     lines.append(dump(ErrorRecord("x", "broken", "mend it")))
     lines.append(dump(Verdict(passed=True, rules=(), new_findings=0, known_findings=0)))
     return lines
@@ -35,7 +37,7 @@ def test_records_survive_a_round_trip_and_match_the_schema() -> None:
     validator = jsonschema.Draft202012Validator(json_schema())
     lines = sample_lines()
     assert {json.loads(line)["type"] for line in lines} == {
-        "dictionary", "pair", "group", "triple", "summary", "error", "verdict",
+        "dictionary", "claim", "pair", "group", "triple", "summary", "error", "verdict",
     }  # fmt: skip
     for line in lines:
         validator.validate(json.loads(line))

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from saeaudit.errors import AuditError
-from saeaudit.records import ClosestPair, GroupRecord, PairRecord, TripleRecord
-from saeaudit.sources.explanations import load_explanations, place_of_explanations
+from saeaudit.records import ClaimRecord, ClosestPair, GroupRecord, PairRecord, TripleRecord
+from saeaudit.sources.explanations import Explanations, load_explanations, place_of_explanations
 from saeaudit.sources.statistics import load_statistics
 from saeaudit.vocabulary import FEATURE_URL, FETCHED
 
-Annotated = TypeVar("Annotated", PairRecord, GroupRecord, TripleRecord, ClosestPair)
+Annotated = TypeVar("Annotated", ClaimRecord, PairRecord, GroupRecord, TripleRecord, ClosestPair)
 
 
 class Described(Protocol):
@@ -46,6 +46,8 @@ class Annotations:
     """Feature → share of tokens on which it fires."""
     neuronpedia: str | None = None
     """``model/source`` whose pages show the features."""
+    explanations: Explanations | None = None
+    """What the labels were taken from: texts that can be compared."""
 
     def on(self, finding: Annotated) -> Annotated:
         """Return a finding with what is known of its features."""
@@ -80,11 +82,11 @@ class AnnotationSources:
         Raises:
             AuditError: a file that is named is not there, damaged, or of another SAE.
         """
-        labels = rates = None
+        labels = rates = explanations = None
         place = place_of_explanations(self.explanations, sae.sae, self.neuronpedia)
         if place is not None:
-            texts = load_explanations(place, sae.d_sae).labels
-            labels = {feature: label.description for feature, label in texts.items()}
+            explanations = load_explanations(place, sae.d_sae)
+            labels = {f: label.description for f, label in explanations.labels.items()}
             self.texts[sae.sae] = labels
         if self.features is not None:
             statistics, where = load_statistics(self.features, sae.sae, self.neuronpedia)
@@ -95,4 +97,4 @@ class AnnotationSources:
                     hint="are these statistics of another SAE?",
                 )
             rates = {feature: known.frac_nonzero for feature, known in statistics.items()}
-        return Annotations(labels, rates, sae.neuronpedia)
+        return Annotations(labels, rates, sae.neuronpedia, explanations)

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from saeaudit.audit.open import open_layers
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
-from saeaudit.records import DictionaryRecord, ErrorRecord, Record, Verdict, is_finding
+from saeaudit.records import DictionaryRecord, ErrorRecord, Finding, Record, Verdict
 from saeaudit.sources.sae import Sae
 
 
@@ -36,7 +36,7 @@ def audit_all(
                 for record in audit(dictionary):
                     if check and isinstance(record, DictionaryRecord) and not record.control:
                         check(record)
-                    findings += is_finding(record)
+                    findings += isinstance(record, Finding)
                     yield record
         except AuditError as error:
             errors += 1

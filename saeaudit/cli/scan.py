@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,8 @@ from saeaudit.vocabulary import (
     MIN_GAIN,
     ScreenChoice,
 )
+
+FEATURE = re.compile(r"[0-9]{1,12}")
 
 
 def scan(
@@ -40,7 +43,11 @@ def scan(
     ] = MIN_GAIN.default,
     triple: Annotated[
         list[str] | None,
-        typer.Option(metavar="I,J,K", help="Report this triple whatever it is; repeatable."),
+        typer.Option(metavar="I,J,K", help="Is K = beta (J - alpha I)? Repeatable."),
+    ] = None,
+    pair: Annotated[
+        list[str] | None,
+        typer.Option(metavar="I,J", help="Are I and J duplicates? Repeatable."),
     ] = None,
     include_collapsed: Annotated[
         bool, typer.Option("--include-collapsed", help="Let rows of very small norm take part.")
@@ -106,7 +113,8 @@ def scan(
         min_cosine=limits["min_cosine"],
         max_residual=limits["max_residual"],
         min_gain=limits["min_gain"],
-        triples=tuple(_triple(text) for text in triple or ()),
+        triples=tuple(map(_triple, triple or ())),
+        pairs=tuple(map(_pair, pair or ())),
         include_collapsed=include_collapsed,
         max_findings=max_findings,
         screen=screen,
@@ -131,10 +139,24 @@ def scan(
 
 
 def _triple(text: str) -> tuple[int, int, int]:
-    parts = text.split(",")
-    if len(parts) != 3 or not all(part.strip().isdigit() for part in parts):
+    numbers = _numbers(text)
+    if len(numbers) != 3:
         raise AuditError(
             f"{text!r} is not three feature numbers", where="--triple", hint="--triple 3,14,15"
         )
-    first, second, third = (int(part) for part in parts)
-    return (first, second, third)
+    first, second, third = numbers
+    return first, second, third
+
+
+def _pair(text: str) -> tuple[int, int]:
+    numbers = _numbers(text)
+    if len(numbers) != 2:
+        raise AuditError(f"{text!r} is not two feature numbers", where="--pair", hint="--pair 3,14")
+    first, second = numbers
+    return first, second
+
+
+def _numbers(text: str) -> list[int]:
+    """Feature numbers with commas between them; none where it is something else."""
+    parts = [part.strip() for part in text.split(",")]
+    return [int(part) for part in parts] if all(map(FEATURE.fullmatch, parts)) else []

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from saeaudit.escape import NAME, escape
+from saeaudit.formats.screen.claims import claim_text
 from saeaudit.formats.screen.findings import members, sentence
 from saeaudit.records import (
     ChoiceRecord,
+    ClaimRecord,
     DictionaryRecord,
     ErrorRecord,
     Finding,
@@ -23,12 +25,13 @@ from saeaudit.records import (
     Verdict,
 )
 
-Kind = Literal["duplicate", "antipodal", "group", "triple", "choice", "policy", "error"]
+Kind = Literal["duplicate", "antipodal", "group", "triple", "claim", "choice", "policy", "error"]
 KINDS: dict[Kind, str] = {
     "duplicate": "Two features whose decoder rows point the same way",
     "antipodal": "Two features whose decoder rows point opposite ways",
     "group": "A connected component of duplicate features",
     "triple": "Three features of which one lies in the plane of the other two",
+    "claim": "The answer to a claim about features that were named",
     "choice": "Two codes as accurate as each other, with explanations that disagree",
     "policy": "A rule of the policy that does not hold",
     "error": "Something that could not be audited",
@@ -52,10 +55,10 @@ class Item:
 
     @property
     def level(self) -> Literal["error", "warning", "notice"]:
-        """How loud: what is known, or a matter of choice, is only noted."""
+        """How loud: what is known, or was asked, or is a matter of choice, is only noted."""
         if self.kind in ("policy", "error"):
             return "error"
-        return "notice" if self.known or self.kind == "choice" else "warning"
+        return "notice" if self.known or self.kind in ("claim", "choice") else "warning"
 
 
 @dataclass
@@ -83,6 +86,10 @@ def sort_out(records: Iterable[Record]) -> Outcome:
             outcome.sources[record.sae] = record.source.path
         elif isinstance(record, Finding):
             outcome.items.append(_finding(record))
+        elif isinstance(record, ClaimRecord):
+            message = f"{claim_text(record)}: {record.sentence}"
+            urls = tuple(member.url for member in members(record) if member.url)
+            outcome.items.append(Item("claim", record.sae, message, record.features, urls=urls))
         elif isinstance(record, ChoiceRecord):
             choices.append(record)
         elif isinstance(record, Summary):

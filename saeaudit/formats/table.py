@@ -7,7 +7,9 @@ from rich.table import Table
 from rich.text import Text
 
 from saeaudit.escape import NAME, escape
+from saeaudit.formats.screen.claims import claim_lines
 from saeaudit.records import (
+    ClaimRecord,
     DictionaryRecord,
     ErrorRecord,
     Finding,
@@ -30,12 +32,15 @@ class ScanTable:
         self._shape: dict[str, str] = {}
         self._rows: list[tuple[str, ...]] = []
         self._findings: dict[str, list[str]] = {}
+        self._claims: list[str] = []
 
     def record(self, record: Record) -> None:
         """Take one record."""
         if isinstance(record, DictionaryRecord):
             self._shape[record.sae] = f"{record.d_sae} x {record.d_in}"
             self._findings = {"pair": [], "group": [], "triple": []} if not self._rows else {}
+        elif isinstance(record, ClaimRecord):
+            self._claims += claim_lines(record)
         elif isinstance(record, Finding):
             lines = self._findings.get(record.type)
             if lines is not None and len(lines) < SHOWN:
@@ -46,7 +51,7 @@ class ScanTable:
             self._rows.append((escape(record.sae, NAME), "error", "", "", "", "", "", ""))
 
     def end(self) -> None:
-        """Print the table; with a single SAE, also its first findings."""
+        """Print the table; with a single SAE, also its first findings; then answers to claims."""
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("SAE", overflow="fold")
         for name in ("features x width", "duplicates", "antipodal", "triples", "redundant",
@@ -60,6 +65,8 @@ class ScanTable:
             for lines in self._findings.values():
                 for line in lines:
                     self._console.print(Text(line))
+        for line in self._claims:
+            self._console.print(Text(line), soft_wrap=True)
 
 
 def control_lines(record: DictionaryRecord) -> list[str]:
@@ -91,8 +98,6 @@ def _line(record: Finding) -> str:
         members = ", ".join(map(str, record.features[:6])) + (" …" if record.size > 6 else "")
         return f"  group      {record.size} features: {members}"
     f1, f2, f3 = record.features
-    if record.coefficients is None:
-        return f"  triple     {f1}, {f2}, {f3}: {f1} and {f2} are parallel"
     a, b = record.coefficients
     sign = "-" if a < 0 else "+"
     return (

@@ -15,7 +15,6 @@ from saeaudit.records import (
     Record,
     ScanSummary,
     Verdict,
-    is_finding,
 )
 
 Key = tuple[str, str, frozenset[int]]
@@ -76,7 +75,7 @@ def read_baseline(records: Iterable[Record], where: str, *, any_revision: bool =
     for record in records:
         if isinstance(record, DictionaryRecord):
             baseline.dictionaries[record.sae] = record
-        elif is_finding(record):
+        elif isinstance(record, Finding):
             baseline.known.add(key(record))
         else:
             _refuse_gaps(record, where)
@@ -105,7 +104,7 @@ def make_baseline(records: Iterable[Record], where: str, version: str) -> Iterat
         _refuse_gaps(record, where)
         if isinstance(record, DictionaryRecord):
             kept.append(record)
-        elif is_finding(record):
+        elif isinstance(record, Finding):
             findings += 1
             kept.append(replace(record, known=None))
         complete |= isinstance(record, (Verdict, BaselineRecord))

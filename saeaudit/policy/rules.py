@@ -6,7 +6,7 @@ import math
 import operator
 import re
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -29,6 +29,8 @@ DERIVED: dict[Audit, dict[str, str]] = {
     "scan": {
         "new_findings": "pairs, groups and triples that no baseline knows",
         "known_findings": "those that the baseline knows",
+        "claims_that_hold": "claims of --triple and --pair that hold",
+        "claims_that_fail": "those that do not hold, or that a pair explains",
         "pairs_per_1000_features": "pairs for each 1000 live features",
         "triples_per_1000_features": "triples for each 1000 live features",
     },
@@ -118,19 +120,16 @@ def _numbers(record: type, prefix: str = "") -> list[str]:
     return numbers
 
 
-def value_of(name: str, summary: Summary, new: int, known: int) -> float | None:
+def value_of(name: str, summary: Summary, counts: Mapping[str, int]) -> float | None:
     """A number by its name; None where it is undefined.
 
     Args:
         name: one of `names`.
         summary: the SAE's summary.
-        new: its findings that no baseline knows.
-        known: those that the baseline knows.
+        counts: of its records, those of `DERIVED` that no field of a summary gives.
     """
-    if name == "new_findings":
-        return new
-    if name == "known_findings":
-        return known
+    if name in counts:
+        return counts[name]
     if isinstance(summary, ScanSummary) and name.endswith("_per_1000_features"):
         count = getattr(summary, name.removesuffix("_per_1000_features"))
         return 1000 * count / summary.live_features if summary.live_features else None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeGuard, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from saeaudit.escape import json_line
 from saeaudit.records.common import (
@@ -43,6 +43,7 @@ from saeaudit.records.mediators import (
 from saeaudit.records.scan import (
     Babel,
     Certificate,
+    ClaimRecord,
     ClosestPair,
     GroupRecord,
     MaxCosine,
@@ -84,6 +85,7 @@ __all__ = [
     "ChangeShare",
     "ChoiceRecord",
     "ChosenShares",
+    "ClaimRecord",
     "ClosestPair",
     "Code",
     "Compare",
@@ -121,7 +123,6 @@ __all__ = [
     "TripleRecord",
     "Verdict",
     "dump",
-    "is_finding",
     "json_schema",
     "number",
     "parse",
@@ -131,7 +132,7 @@ __all__ = [
 Finding = PairRecord | GroupRecord | TripleRecord
 Summary = ScanSummary | MediatorsSummary | ScoreSummary
 Record = (
-    Run | DictionaryRecord | PairRecord | GroupRecord | TripleRecord | ScanSummary
+    Run | DictionaryRecord | ClaimRecord | PairRecord | GroupRecord | TripleRecord | ScanSummary
     | MediatorRecord | TokenRecord | MediatorsSummary | ChoiceRecord | ScoreSummary
     | ListingRecord | BaselineRecord | ErrorRecord | Verdict
 )  # fmt: skip
@@ -159,13 +160,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(inner) for inner in value]
     return value
-
-
-def is_finding(record: Record) -> TypeGuard[Finding]:
-    """Whether a record is a finding: not a triple that stands there only because it was named."""
-    return isinstance(record, Finding) and not (
-        isinstance(record, TripleRecord) and record.requested
-    )
 
 
 def dump(record: Record) -> str:

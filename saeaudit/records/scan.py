@@ -1,4 +1,4 @@
-"""Records of a scan: pairs, groups, triples and the summary."""
+"""Records of a scan: claims, pairs, groups, triples and the summary."""
 
 from __future__ import annotations
 
@@ -6,7 +6,66 @@ from dataclasses import dataclass
 from typing import Literal
 
 from saeaudit.records.common import STRICT
-from saeaudit.vocabulary import Exchange, ScreenChoice, SignPattern
+from saeaudit.vocabulary import Exchange, Holds, ScreenChoice, SignPattern
+
+
+@dataclass(frozen=True)
+class ClaimRecord:
+    """The answer to a claim about features that were named, with --triple or --pair.
+
+    All numbers are of unit rows, in the roles in which the features were named.
+    """
+
+    __pydantic_config__ = STRICT
+
+    sae: str
+    """The SAE's id."""
+    features: tuple[int, ...]
+    """[f1, f2, f3] of f3 = beta (f2 - alpha f1), or [f1, f2] of f2 = beta f1."""
+    holds: Holds
+    """"yes"; "no"; or "pair" where two of the three point the same way, or opposite ways, and that
+    explains it."""
+    sentence: str
+    """The answer in words."""
+    alpha: float | None
+    """Best alpha; null for a pair, where f1 and f2 are parallel, or where beta is zero."""
+    beta: float | None
+    """Best beta, of either sign; null where f1 and f2 are parallel."""
+    residual: float
+    """Norm of what is then left of the last row (0: exactly dependent)."""
+    residual_without_f1: float | None
+    """The same with f2 alone; null for a pair."""
+    cosines: tuple[float, ...]
+    """[c12, c13, c23] of the decoder rows; of a pair [c12]."""
+    encoder_cosines: tuple[float | None, ...]
+    """The same of the encoder directions; null without an encoder or for a zero direction."""
+    z: tuple[float, ...]
+    """The code that is 1 on each feature but the last."""
+    z_prime: tuple[float, ...]
+    """The nearest code in which the last may be on in the place of another, by non-negative least
+    squares: it is 0 where that does not help."""
+    leaving: int
+    """The feature that is off in `z_prime` for the last: f2, or where less is left so f1."""
+    error: float | None
+    """Norm of the difference of what the two decode to, over that of what z does; null where z
+    decodes to zero."""
+    label_disagreement: float | None = None
+    """1 - similarity of the labels of the feature that leaves and of the last; null where one has
+    none."""
+    label_chance: float | None = None
+    """Mean of the same over random pairs of features; null likewise."""
+    label_percentile: float | None = None
+    """Share of these that disagree less; null likewise."""
+    similarity_method: str | None = None
+    """How labels are compared; null likewise."""
+    labels: tuple[str | None, ...] | None = None
+    """What each feature's explanation says, null for one without; null where none are known."""
+    urls: tuple[str | None, ...] | None = None
+    """Each feature's page on Neuronpedia; null where the SAE's source is not certain."""
+    firing_rates: tuple[float | None, ...] | None = None
+    """Share of tokens on which each feature fires; null without --features."""
+    type: Literal["claim"] = "claim"
+    """Always "claim"."""
 
 
 @dataclass(frozen=True)
@@ -77,27 +136,25 @@ class TripleRecord:
     """The SAE's id."""
     features: tuple[int, int, int]
     """[f1, f2, f3] in the roles of f3 = beta (f2 - alpha f1), nearly."""
-    coefficients: tuple[float, float] | None
-    """[a, b] with u3 = a u1 + b u2, nearly, for the unit rows; null where f1, f2 are parallel."""
-    alpha: float | None
+    coefficients: tuple[float, float]
+    """[a, b] with u3 = a u1 + b u2, nearly, for the unit rows."""
+    alpha: float
     """-a/b."""
-    residual: float | None
+    residual: float
     """Distance of u3 from the plane of u1 and u2 (0: exactly dependent)."""
     single_residual: float
     """Distance of u3 from the nearer of the two lines: what one feature alone leaves, with a
     coefficient of either sign."""
     cosines: tuple[float, float, float]
     """[c12, c13, c23]."""
-    pattern: SignPattern | None
+    pattern: SignPattern
     """Signs of the kernel vector: two against one, or three directions that cancel."""
     inner: int | None
-    """For "2,1": the feature that is a positive mix of the other two."""
+    """For "2,1": the feature that is a positive mix of the other two; else null."""
     outer: tuple[int, ...]
     """For "2,1": the other two, ascending; else empty."""
-    exchange: tuple[Exchange, Exchange, Exchange] | None
+    exchange: tuple[Exchange, Exchange, Exchange]
     """For codes on (f1, f2), (f1, f3) and (f2, f3): is there another code of the same L0?"""
-    requested: bool
-    """Whether it was named with --triple; such a record is written whatever the thresholds."""
     labels: tuple[str | None, ...] | None = None
     """What each feature's explanation says, null for one without; null where none are known."""
     urls: tuple[str | None, ...] | None = None
@@ -209,7 +266,7 @@ class ScanSummary:
     antipodal_pairs: int
     """Antipodal pairs, listed or not."""
     triples: int
-    """Genuine triples, listed or not (requested ones count only where they are findings)."""
+    """Genuine triples, listed or not."""
     features_in_pairs: int
     """Features in a duplicate or antipodal pair."""
     features_in_triples: int

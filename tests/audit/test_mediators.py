@@ -45,7 +45,7 @@ def looked(dictionary, x=None, findings=(), **options):
 # --- the dictionary alone ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("alpha", [3.0, 0.5, 0.01, -0.5])
+@pytest.mark.parametrize("alpha", [3.0, 0.5, -0.5])
 @pytest.mark.parametrize("unit", [False, True])
 def test_the_post_s_own_example(alpha: float, unit: bool) -> None:
     rng = np.random.default_rng(0)
@@ -72,9 +72,7 @@ def test_the_post_s_own_example(alpha: float, unit: bool) -> None:
 
 
 def scan_all(dictionary):
-    from saeaudit.audit.scan.options import ScanOptions
-
-    return list(scan(dictionary, ScanOptions(triples=((0, 1, 2),))))
+    return list(scan(dictionary))
 
 
 def test_conditions_say_when_an_exchange_holds() -> None:

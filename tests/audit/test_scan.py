@@ -225,35 +225,6 @@ def test_counts_stay_exact_when_pairs_cannot_be_held() -> None:
     assert Counter(r.type for r in full["group"]) == {"group": 40}
 
 
-def test_requested_triples() -> None:
-    rng = np.random.default_rng(2)
-    rows = rng.normal(size=(30, 12))
-    rows[7] = rows[5] - 0.01 * rows[3] / np.linalg.norm(rows[3]) * np.linalg.norm(rows[5])
-    found, summary = audited(rows, triples=((7, 3, 5), (0, 1, 2)))
-    assert summary.triples == 0
-    named = {frozenset(r.features): r for r in found["triple"]}
-    assert set(named) == {frozenset((3, 5, 7)), frozenset((0, 1, 2))}
-    record = named[frozenset((3, 5, 7))]
-    assert record.requested and record.residual < 1e-8
-    assert record.single_residual < 0.011
-    assert abs(record.cosines[2]) > 0.9999
-    with pytest.raises(AuditError, match="no feature 30"):
-        audited(rows, triples=((0, 1, 30),))
-    with pytest.raises(AuditError, match="three different"):
-        audited(rows, triples=((0, 1, 1),))
-
-
-def test_parallel_rows_in_a_requested_triple_have_no_coefficients() -> None:
-    rows = np.eye(4)[[0, 0, 1, 2]] * np.array([[1], [3], [1], [1]])
-    found, _ = audited(rows, triples=((0, 1, 2),))
-    (record,) = found["triple"]
-    # The target faces the least cosine, so the parallel rows are not the regressors here.
-    assert record.residual == 0.0 and record.single_residual == 0.0
-    same, _ = audited(np.eye(3)[[0, 0, 0, 1]], triples=((0, 1, 2),))
-    assert same["triple"][0].coefficients is None
-    assert same["triple"][0].residual is None
-
-
 def test_encoder_cosines_and_norm_ratios() -> None:
     rng = np.random.default_rng(4)
     rows = rng.normal(size=(20, 16))

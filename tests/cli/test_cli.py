@@ -111,6 +111,11 @@ USAGE = [
     ("scan good.npy --screen fp64", "fp64"),
     ("scan good.npy --device tpu", "tpu"),
     ("scan good.npy --triple 1,2", "three feature numbers"),
+    ("scan good.npy --triple 1,2,x", "'1,2,x' is not three feature numbers"),
+    ("scan good.npy --triple 1,2,1", "--triple 1,2,1: each feature must be another"),
+    ("scan good.npy --pair 1,2,3", "two feature numbers"),
+    ("scan good.npy --pair 1," + "9" * 5000, "two feature numbers"),
+    ("scan good.npy --pair 4,4", "--pair 4,4: each feature must be another"),
     ("scan good.npy --sae nothing*", "matches --sae"),
 ]
 """What a new user gets wrong: no record is written."""
@@ -127,7 +132,7 @@ DAMAGED = [
 """Files that cannot be audited: an error record says why."""
 
 
-@pytest.mark.parametrize(("command", "says"), USAGE, ids=[c for c, _ in USAGE])
+@pytest.mark.parametrize(("command", "says"), USAGE, ids=[c[:60] for c, _ in USAGE])
 def test_usage_errors_are_one_line(command: str, says: str, cli: Cli, tmp_path: Path) -> None:
     bad_files(tmp_path)
     before = sorted(tmp_path.rglob("*"))

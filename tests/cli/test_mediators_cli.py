@@ -22,7 +22,7 @@ def test_a_scan_is_piped_in(cli: Cli, tmp_path: Path) -> None:
     rows = RNG.normal(size=(3, 8))
     rows[2] = rows[1] - 3 * rows[0]
     file = save(tmp_path, "decoder.npy", rows)
-    scanned = cli("scan", file, "--triple", "0,1,2", "-q").stdout
+    scanned = cli("scan", file, "-q").stdout
     done = cli("mediators", file, "--scan", "-", "-q", input=scanned)
     assert done.returncode == 0, done.stderr
     records = [json.loads(line) for line in done.stdout.splitlines()]

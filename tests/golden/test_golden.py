@@ -17,7 +17,10 @@ from saeaudit.records import dump
 HERE = Path(__file__).parent
 CASES = {
     "sample.jsonl": ("sample", ScanOptions(min_cosine=0.5)),
-    "stitched.jsonl": ("sample/stitched", ScanOptions(triples=((2861, 1299, 1614),))),
+    "stitched.jsonl": (
+        "sample/stitched",
+        ScanOptions(triples=((692, 3925, 554), (9, 114, 2280)), pairs=((2861, 1614),)),
+    ),
 }
 
 

@@ -14,8 +14,9 @@ from saeaudit.formats.reading import read_records
 from saeaudit.policy.baseline import make_baseline, read_baseline
 from saeaudit.policy.config import load_config
 from saeaudit.policy.rules import Rule, names, parse_rule, value_of
-from saeaudit.policy.verdict import Policy, judge
+from saeaudit.policy.verdict import COUNTED, Policy, judge
 from saeaudit.records import (
+    ClaimRecord,
     ErrorRecord,
     PairRecord,
     Record,
@@ -71,7 +72,7 @@ def test_rules(scanned: list[Record], rule: str, passed: bool) -> None:
 def test_every_name_has_a_value(scanned: list[Record]) -> None:
     (summary,) = (r for r in scanned if isinstance(r, ScanSummary))
     for name in names("scan"):
-        value = value_of(name, summary, 1, 2)
+        value = value_of(name, summary, dict.fromkeys(COUNTED, 1))
         assert isinstance(value, (int, float)), name
     assert len(names("score")) > 30 and "incoherence" in names("score")
     assert "disagreements.mean" in names("score") and "bits_interval.low" in names("score")
@@ -143,14 +144,21 @@ def test_a_baseline_knows_findings_whose_numbers_drift(scanned: list[Record]) ->
     assert list(make_baseline(made, "b", "0.1.0")) == made
 
 
-def test_a_named_triple_is_no_finding(scanned: list[Record]) -> None:
-    options = saeaudit.ScanOptions(triples=((1, 2, 3),))
+def test_a_claim_is_no_finding_and_rules_can_name_the_answers(scanned: list[Record]) -> None:
+    options = saeaudit.ScanOptions(
+        triples=((1, 2, 3), (114, 9, 2280), (692, 3925, 554)), pairs=((1, 2), (114, 2280))
+    )
     records = list(saeaudit.scan(saeaudit.open("sample/stitched"), options))
+    answers = [r.holds for r in records if isinstance(r, ClaimRecord)]
+    assert answers == ["no", "no", "pair", "yes", "yes"]
     known = read_baseline(make_baseline(scanned, "", "0"), "b")
-    judged = list(judge([*records, Verdict(True, (), 0, 0)], Policy((), known)))
-    (named,) = (r for r in judged if isinstance(r, TripleRecord) and r.requested)
-    assert named.known is False
-    assert judged[-1].new_findings == 0
+    texts = {"claims_that_hold>2": True, "claims_that_fail==3": False, "claims_that_fail>3": True}
+    rules = tuple(parse_rule(text, "scan") for text in texts)
+    *_, end = judge([*records, Verdict(True, (), 0, 0)], Policy(rules, known))
+    assert end.new_findings == 0 and end.known_findings == 21
+    assert [result.passed for result in end.rules] == list(texts.values())
+    *_, without = judge([*scanned], Policy(rules))
+    assert [result.value for result in without.rules] == [0, 0, 0], "where nothing is claimed"
 
 
 @pytest.mark.parametrize(

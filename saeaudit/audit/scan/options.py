@@ -27,7 +27,9 @@ class ScanOptions:
     min_gain: float = MIN_GAIN.default
     """Least ratio of single residual to residual of a genuine triple, at least 1."""
     triples: tuple[tuple[int, int, int], ...] = ()
-    """Triples to report whatever the thresholds."""
+    """Claims to answer: that f3 is beta (f2 - alpha f1), for each (f1, f2, f3)."""
+    pairs: tuple[tuple[int, int], ...] = ()
+    """Claims to answer: that f1 and f2 are duplicates, for each (f1, f2)."""
     include_collapsed: bool = False
     """Whether collapsed rows take part."""
     max_findings: int = MAX_FINDINGS
@@ -50,3 +52,20 @@ class ScanOptions:
                 raise AuditError(
                     f"{value} is out of range", where=name, hint=f"allowed: {threshold.allowed}"
                 )
+        for claim in self.claims:
+            if len(set(claim)) < len(claim):
+                raise AuditError("each feature must be another", where=claim_option(claim))
+
+    @property
+    def claims(self) -> tuple[tuple[int, ...], ...]:
+        """All claims to answer, each once, in ascending order of what they name."""
+        return tuple(sorted({*self.triples, *self.pairs}))
+
+
+def claim_option(features: tuple[int, ...]) -> str:
+    """A claim as it is made on the command line.
+
+    Example: ``claim_option((3, 14))`` is "--pair 3,14".
+    """
+    name = "--pair" if len(features) == 2 else "--triple"
+    return f"{name} {','.join(map(str, features))}"

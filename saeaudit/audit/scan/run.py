@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -13,19 +12,22 @@ from saeaudit.audit.annotations import Annotations, AnnotationSources
 from saeaudit.audit.describe import describe_dictionary
 from saeaudit.audit.many import audit_all
 from saeaudit.audit.observer import SILENT, Observer
+from saeaudit.audit.scan.claims import answer_claims
+from saeaudit.audit.scan.directions import encoder_cosines
 from saeaudit.audit.scan.options import ScanOptions
 from saeaudit.audit.scan.search import SearchResult, search
 from saeaudit.core.cosines.chance import random_row_max, welch_bound
-from saeaudit.core.cosines.genuine import Triples, describe, strong_cosine
+from saeaudit.core.cosines.genuine import Triples, strong_cosine
 from saeaudit.core.cosines.maxima import order_statistic, unique_below
 from saeaudit.core.cosines.pairs import Pairs
 from saeaudit.core.cosines.screen import SLACK_LIMIT, calibrate
 from saeaudit.core.exchange import exchange_classes, sign_pattern
-from saeaudit.core.rows import UnitRows, fold, round9, spans
+from saeaudit.core.rows import UnitRows, round9
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 from saeaudit.records import (
     Certificate,
+    ClaimRecord,
     ClosestPair,
     DictionaryRecord,
     GroupRecord,
@@ -46,7 +48,7 @@ QUANTILES = {
     "max": 1.0,
 }  # fmt: skip
 
-ScanRecord = DictionaryRecord | PairRecord | GroupRecord | TripleRecord | ScanSummary
+ScanRecord = DictionaryRecord | ClaimRecord | PairRecord | GroupRecord | TripleRecord | ScanSummary
 
 
 def choose_screen(options: ScanOptions, *, large: bool) -> ScreenName:
@@ -98,10 +100,11 @@ def scan(
         annotations: what is known of its features; its pages on Neuronpedia where None.
 
     Yields:
-        The dictionary record; groups, pairs and triples, each sorted by features; the summary.
+        The dictionary record; answers to claims, groups, pairs and triples, each sorted by
+        features; the summary.
 
     Raises:
-        AuditError: fewer than two usable rows, a requested triple that is not there, or more
+        AuditError: fewer than two usable rows, a claim about a feature that is not live, or more
             strongly correlated rows than can be searched.
     """
     options = options or ScanOptions()
@@ -121,45 +124,17 @@ def scan(
             hint="--include-collapsed keeps rows of very small norm",
         )
     units = UnitRows(dictionary.weights.decoder, live, dictionary.norms[live])
-    requested = _requested(dictionary, units, options)
+    yield from answer_claims(dictionary, units, options, annotations)
     name = screen or choose_screen(options, large=dictionary.weights.decoder.numel() > SMALL)
     result = search(dictionary.sae, units, options, name, observer)
     yield from map(annotations.on, _groups(dictionary.sae, units, result.pairs))
     pairs, pairs_cut = _pairs(dictionary, units, result.pairs, options.max_findings)
     yield from map(annotations.on, pairs)
-    findings = result.triples
-    kept = findings.features[: options.max_findings]
-    triples = _triples(dictionary.sae, units, findings, len(kept), requested)
+    triples = _triples(dictionary.sae, units, result.triples, options.max_findings)
     yield from map(annotations.on, triples)
-    cut = pairs_cut or len(kept) < len(findings.features)
+    cut = pairs_cut or len(result.triples.features) > options.max_findings
     summary = _summary(dictionary, units, result, options, complete=not cut)
     yield replace(summary, closest_pair=annotations.on(summary.closest_pair))
-
-
-def _requested(dictionary: Dictionary, units: UnitRows, options: ScanOptions) -> Tensor:
-    """Row numbers ``[m, 3]`` of the triples named with --triple, each set once, ascending."""
-    position = (
-        {int(feature): row for row, feature in enumerate(units.live)} if options.triples else {}
-    )
-    rows = set()
-    for triple in options.triples:
-        where = "--triple " + ",".join(map(str, triple))
-        if len(set(triple)) != 3:
-            raise AuditError("three different features are needed", where=where)
-        for feature in triple:
-            if not 0 <= feature < dictionary.d_sae:
-                raise AuditError(
-                    f"there is no feature {feature}",
-                    where=where,
-                    hint=f"{dictionary.sae} has features 0 to {dictionary.d_sae - 1}",
-                )
-            if feature not in position:
-                raise AuditError(
-                    f"feature {feature} is zero, not finite or collapsed in {dictionary.sae}",
-                    where=where,
-                )
-        rows.add(tuple(sorted(position[feature] for feature in triple)))
-    return torch.tensor(sorted(rows), dtype=torch.int64).view(-1, 3)
 
 
 def _groups(sae: str, units: UnitRows, pairs: Pairs) -> Iterator[GroupRecord]:
@@ -202,7 +177,7 @@ def _pair_records(
 ) -> Iterator[PairRecord]:
     first, second = units.live[i], units.live[j]
     ratio = (units.norms[i] / units.norms[j]).tolist()
-    encoder = _encoder_cosines(dictionary, first, second)
+    encoder = encoder_cosines(dictionary, first, second)
     columns = zip(first.tolist(), second.tolist(), cosine.tolist(), ratio, encoder, strict=True)
     for a, b, c, norm_ratio, encoder_cosine in columns:
         yield PairRecord(
@@ -217,7 +192,7 @@ def _pair_records(
 
 def _closest_pair(dictionary: Dictionary, units: UnitRows, i: Tensor, j: Tensor) -> ClosestPair:
     first, second = units.live[i], units.live[j]
-    (encoder_cosine,) = _encoder_cosines(dictionary, first, second)
+    (encoder_cosine,) = encoder_cosines(dictionary, first, second)
     return ClosestPair(
         features=(int(first), int(second)),
         cosine=float(round9(units.cosines(i, j))),
@@ -225,58 +200,27 @@ def _closest_pair(dictionary: Dictionary, units: UnitRows, i: Tensor, j: Tensor)
     )
 
 
-def _encoder_cosines(dictionary: Dictionary, i: Tensor, j: Tensor) -> list[float | None]:
-    """Cosines of encoder directions (columns of W_enc) of pairs of features, None if undefined."""
-    if dictionary.encoder is None or not len(i):
-        return [None] * len(i)
-    used, back = torch.unique(torch.cat([i, j]), return_inverse=True)
-    directions = dictionary.encoder[:, used].T.contiguous()
-    a, b = back[: len(i)], back[len(i) :]
-    cosines: list[float | None] = []
-    for start, stop in spans(len(i), 256):
-        x, y = directions[a[start:stop]].double(), directions[b[start:stop]].double()
-        norms = fold(x * x).sqrt() * fold(y * y).sqrt()
-        cosine = round9((fold(x * y) / norms).clamp(-1, 1))
-        cosines += [float(c) if c == c else None for c in cosine.tolist()]
-    return cosines
-
-
-def _triples(
-    sae: str, units: UnitRows, dependent: Triples, kept: int, requested: Tensor
-) -> Iterator[TripleRecord]:
-    """Triple records sorted by features: the first `kept` findings, and the requested ones."""
-    first = Triples(*(column[:kept] for column in dependent))
-    done = {tuple(rows) for rows in first.features.sort(dim=1).values.tolist()}
-    named = {tuple(rows) for rows in requested.tolist()}
-    unlisted = torch.tensor(sorted(named - done), dtype=torch.int64).view(-1, 3)
-    records = list(_triple_records(sae, units, first, named))
-    records += _triple_records(sae, units, describe(units, unlisted), named)
-    yield from sorted(records, key=lambda record: record.features)
-
-
-def _triple_records(
-    sae: str, units: UnitRows, dependent: Triples, named: set[tuple[int, ...]]
-) -> Iterator[TripleRecord]:
-    columns = (column.tolist() for column in dependent)
-    live = units.live[dependent.features].tolist()
-    for rows, a, b, residual, single, cosines, features in zip(*columns, live, strict=True):
-        defined = math.isfinite(a) and math.isfinite(b)
-        pattern = sign_pattern(a, b) if defined else None
-        inner = pattern.inner if pattern else None
+def _triples(sae: str, units: UnitRows, dependent: Triples, limit: int) -> Iterator[TripleRecord]:
+    """Records of the first triples, sorted by features."""
+    columns = (
+        column[:limit].tolist()
+        for column in dependent._replace(features=units.live[dependent.features])
+    )
+    for features, a, b, residual, single, cosines in sorted(zip(*columns, strict=True)):
+        name, inner = sign_pattern(a, b)
         outer = sorted(f for p, f in enumerate(features) if p != inner) if inner is not None else []
         yield TripleRecord(
             sae=sae,
             features=tuple(features),
-            coefficients=(a, b) if defined else None,
-            alpha=-a / b if defined and b else None,
-            residual=residual if defined else None,
+            coefficients=(a, b),
+            alpha=-a / b,
+            residual=residual,
             single_residual=single,
             cosines=tuple(cosines),
-            pattern=pattern.name if pattern else None,
+            pattern=name,
             inner=features[inner] if inner is not None else None,
             outer=tuple(outer),
-            exchange=exchange_classes(a, b) if defined else None,
-            requested=tuple(sorted(rows)) in named,
+            exchange=exchange_classes(a, b),
         )
 
 

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from saeaudit.escape import escape
-from saeaudit.records import ClosestPair, Finding, GroupRecord, PairRecord, TripleRecord
+from saeaudit.records import (
+    ClaimRecord,
+    ClosestPair,
+    Finding,
+    GroupRecord,
+    PairRecord,
+    TripleRecord,
+)
 
 LABEL = 80
 """Characters of a label in a sentence."""
@@ -33,7 +40,7 @@ class Member:
     """What stands before it in a relation, such as "= 0.884 x"."""
 
 
-def members(finding: Finding | ClosestPair) -> list[Member]:
+def members(finding: Finding | ClosestPair | ClaimRecord) -> list[Member]:
     """The features of a finding: a triple's as its relation has them, a group's first few."""
     listed = [
         Member(
@@ -97,7 +104,7 @@ def sentence(finding: Finding) -> str:
 
     Example: "features 3 and 40: decoder cosine 0.995, encoder cosine 0.25; 3: dogs; 40: cats".
     """
-    return "; ".join([_head(finding), *filter(None, map(_said, members(finding)))])
+    return "; ".join([_head(finding), *filter(None, map(said, members(finding)))])
 
 
 def label_text(text: str, limit: int = LABEL) -> str:
@@ -132,7 +139,7 @@ def _head(finding: Finding) -> str:
     return f"features {', '.join(listed)} are dependent{residual}"
 
 
-def _said(member: Member) -> str:
+def said(member: Member) -> str:
     """What is known of a feature; empty where nothing is."""
     rate = member.firing_rate
     known = [
