@@ -111,8 +111,8 @@ def by_size(figures: Row) -> str:
             like["fvu"][1] < 0 < like["fvu"][2] and like["log2_size"][1] > 2,
             f"At like error, k = 8 on the SAE's rows ({fvu(at['SAE', 8]['fvu'])}) and 32 on random "
             f"ones ({fvu(at['random', 32]['fvu'])}), it has fewer by {number(like['log2_size'])} "
-            "in log2 on the same activations. Two of these could be had from k alone, as four times "
-            "as many features can leave; the others not.",
+            "in log2 on the same activations. Two of these could be had from k alone, as four "
+            "times as many features can leave; the others not.",
         ),
         holds(
             apart(signed[0], signed[1]) and apart(signed[2], signed[3]),
