@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import astuple
 from pathlib import Path
 
 import pytest
@@ -121,25 +120,6 @@ def test_the_records_page_is_up_to_date() -> None:
     assert made["rules"]() == (ROOT / "docs" / "rules.md").read_text()
 
 
-def test_the_figures_of_the_sample_are_up_to_date() -> None:
-    import runpy
-
-    made = runpy.run_path(str(ROOT / "docs" / "generate_figures.py"))
-    assert made["page"]() == (ROOT / "docs" / "mediators.md").read_text()
-
-
-def test_the_figures_of_the_controls_are_up_to_date() -> None:
-    import runpy
-
-    made = runpy.run_path(str(ROOT / "docs" / "generate_controls.py"))
-    figures = made["runs"]()
-    assert made["page"](figures) == (ROOT / "docs" / "controls.md").read_text()
-    readme = " ".join((ROOT / "README.md").read_text().split())
-    encoder, *pursued = figures.values()
-    assert f"{encoder.alternatives:,.0f} alternatives a token" in readme
-    assert all(made["mean"](run) in readme for run in pursued)
-
-
 def test_every_rule_name_is_documented_with_an_example_that_works() -> None:
     """Each example of docs/rules.md is evaluated on the samples."""
     import saeaudit
@@ -173,49 +153,3 @@ def test_every_rule_name_is_documented_with_an_example_that_works() -> None:
         undefined = {r.rule.split(">")[0] for r in verdict.rules if r.value is None}
         assert len(verdict.rules) == len(examples)
         assert undefined <= {"unique_below_k"}
-
-
-def test_the_disagreements_that_the_score_page_quotes(monkeypatch: pytest.MonkeyPatch) -> None:
-    # They are of the exchanges that there are, whichever code is the shortest.
-    monkeypatch.setattr("saeaudit.core.codes.choose.SOLVED", 0)
-    monkeypatch.setattr("saeaudit.audit.score.split.NORMED", 0)
-    import saeaudit
-    from saeaudit.audit.score.inputs import ScoreSources, read_inputs
-    from saeaudit.records import Estimate, ScoreSummary
-
-    def percent(estimate: Estimate) -> str:
-        value, low, high = (f"{100 * number:.1f}" for number in astuple(estimate))
-        return f"{value} ({low} to {high})"
-
-    sample = saeaudit.open("sample")
-    inputs = read_inputs(sample, ScoreSources())
-    *_, summary = saeaudit.score(sample, inputs, saeaudit.ScoreOptions(max_tokens=200))
-    assert isinstance(summary, ScoreSummary) and summary.disagreements
-    page = " ".join((ROOT / "docs" / "score.md").read_text().split())
-    shares = {
-        f"{share.moved:.0%}".replace("%", " %"): share for share in summary.incoherence_by_moved
-    }
-    chance, excess = summary.incoherence_chance, summary.incoherence_excess
-    assert summary.incoherence is not None and chance and excess
-    every = f"{100 * summary.incoherence:.1f} | {percent(chance)} | {percent(excess)} |"
-    assert f"| any | {every}" in page
-    for least in ("5 %", "10 %"):
-        share = shares[least]
-        assert share.excess
-        figures = (
-            f"{100 * share.fraction:.1f} | {percent(share.chance)} | {percent(share.excess)} |"
-        )
-        assert f"| {least} | {figures}" in page
-    words = read_inputs(sample, ScoreSources(similarity="tfidf")).explanations
-    assert words and words.undecidable and words.separation and summary.disagreements.separation
-    for separation in (summary.disagreements.separation, words.separation):
-        value, low, high = astuple(separation)
-        assert f"is {value:.3f} ({low:.3f} to {high:.3f})" in page
-    assert excess.high < 0  # "less often than labels dealt at random would"
-    options = saeaudit.ScoreOptions(max_tokens=200, control="shuffled-labels")
-    *_, null = saeaudit.score(sample, inputs, options)
-    assert isinstance(null, ScoreSummary) and null.incoherence is not None
-    assert null.incoherence_chance and null.incoherence_excess
-    figures = f"{percent(null.incoherence_chance)} | {percent(null.incoherence_excess)} |"
-    assert f"`--control shuffled-labels` | {100 * null.incoherence:.1f} | {figures}" in page
-    assert null.incoherence_excess.low < 0 < null.incoherence_excess.high

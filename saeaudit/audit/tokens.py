@@ -130,7 +130,7 @@ def most_active(features: int, width: int) -> int:
     dimensions take some ``4 k F (d + k) + 16 k^4`` multiplications, of which there are at most
     `MOST_WORK`.
 
-    Example: 192 for the bundled SAE, 2,048 features in 384 dimensions; 725 for 16,384 in 2,304.
+    Example: 192 for the bundled SAE, 2,048 features in 384 dimensions; 718 for 16,384 in 2,304.
 
     Args:
         features: F.

@@ -1,7 +1,6 @@
 """A source with known codes in a dictionary with planted exact triples.
 
-``python -m tests.support.planted`` prints how often each way of choosing finds the true code
-(docs/score.md has its table).
+docs/findings.md says how often each way of choosing finds the true code, docs/score.md in short.
 
 Rows f3 = (f2 - a f1) / n are exact, so (z1, z2, 0) and (z1 + a z2, 0, n z2) decode alike. In half
 of the triples the source uses f1 and f2, in the other half f1 and f3; in each the third fires one
@@ -110,15 +109,3 @@ def hits(made: Source, measured: int) -> dict[str, np.ndarray]:
             right[way][n] = taken == truth
         start += sizes[n]
     return right
-
-
-def main() -> None:
-    runs = [found(seed) for seed in range(10)]
-    print("| way of choosing | true code found |\n|---|---|")
-    for way in WAYS:
-        shares = [run[way] for run in runs]
-        print(f"| {way} | {np.mean(shares):.1%} ± {np.std(shares):.1%} |")
-
-
-if __name__ == "__main__":
-    main()
