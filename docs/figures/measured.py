@@ -76,7 +76,7 @@ def least_norms(count: int) -> dict[str, list[tuple[int, float | None]]]:
     tokens = torch.tensor(first_tokens(count)).sort().values
     window = make_window(coder, x, tokens)
     solved: dict[int, dict[str, tuple[int, float | None]]] = {}
-    for group_tokens, fit, group in window.groups(coder.units, tokens):
+    for group_tokens, fit, group in window.groups(tokens):
         for name, cost in NORMS.items():
             measure = Norms(coder.thresholds, cost)
             reference = group.codes, group.error
