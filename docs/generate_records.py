@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
-from saeaudit.policy.rules import DERIVED, SUMMARIES, names
+from saeaudit.policy.rules import SUMMARIES, example_of, meaning_of, names
 from saeaudit.records import json_schema
 
 INTRO = """# The records
@@ -75,37 +75,14 @@ RULES = """# The numbers that rules can name
 
 def rules() -> str:
     """The page of rule names, each with an example."""
-    schema = json_schema()["$defs"]
     out = [RULES]
     for command in SUMMARIES:
         out.append(f"## {command}\n\n| name | meaning | example |\n|---|---|---|")
         for name in names(command):
-            meaning = DERIVED[command].get(name) or described(SUMMARIES[command], name, schema)
-            example = f"{name}>{0.5 if kind_of(SUMMARIES[command], name) is float else 100:g}"
-            out.append(f"| `{name}` | {meaning} | `--fail-on '{example}'` |".replace("\n", " "))
+            meaning = meaning_of(name, command).replace("|", "\\|")
+            out.append(f"| `{name}` | {meaning} | `--fail-on '{example_of(name, command)}'` |")
         out.append("")
     return "\n".join(out)
-
-
-def kind_of(record: type, name: str) -> type:
-    """Whether a number is an int or a float."""
-    for part in name.split("."):
-        hint = get_type_hints(record).get(part, int)
-        record = next((k for k in get_args(hint) if k is not type(None)), hint)
-    return record
-
-
-def described(record: type, name: str, schema: dict[str, Any]) -> str:
-    """What a record's class says of a number."""
-    definition = schema[record.__name__]
-    found = []
-    for part in name.split("."):
-        inner = definition["properties"][part]
-        found.append(" ".join(inner.get("description", "").split()).rstrip("."))
-        for option in (inner, *inner.get("anyOf", ())):
-            if "$ref" in option:
-                definition = schema[option["$ref"].rsplit("/", 1)[1]]
-    return ": ".join(text for text in found if text).replace("|", "\\|")
 
 
 if __name__ == "__main__":

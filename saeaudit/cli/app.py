@@ -18,11 +18,13 @@ from saeaudit import __version__
 from saeaudit.cli.baseline import baseline
 from saeaudit.cli.config import config_app
 from saeaudit.cli.exits import CLOSED_PIPE, FAILED, INTERRUPTED
+from saeaudit.cli.explain import explain
 from saeaudit.cli.fetch import fetch, releases
 from saeaudit.cli.mediators import mediators
 from saeaudit.cli.scan import scan
 from saeaudit.cli.schema import schema
 from saeaudit.cli.score import score
+from saeaudit.cli.show import show
 from saeaudit.cli.streams import Terminated, standard_streams
 from saeaudit.errors import AuditError
 from saeaudit.escape import LINE, escape
@@ -141,6 +143,8 @@ app.command()(releases)
 app.command()(scan)
 app.command()(mediators)
 app.command()(score)
+app.command()(show)
+app.command()(explain)
 app.command()(baseline)
 app.add_typer(config_app, name="config")
 app.command()(schema)

@@ -26,16 +26,6 @@ from saeaudit.records import (
 )
 
 Kind = Literal["duplicate", "antipodal", "group", "triple", "claim", "choice", "policy", "error"]
-KINDS: dict[Kind, str] = {
-    "duplicate": "Two features whose decoder rows point the same way",
-    "antipodal": "Two features whose decoder rows point opposite ways",
-    "group": "A connected component of duplicate features",
-    "triple": "Three features of which one lies in the plane of the other two",
-    "claim": "The answer to a claim about features that were named",
-    "choice": "Two codes as accurate as each other, with explanations that disagree",
-    "policy": "A rule of the policy that does not hold",
-    "error": "Something that could not be audited",
-}
 CHOICES = 10
 """Choices told of an SAE: those whose explanations disagree most."""
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import quote
 
 from saeaudit.escape import LINE, NAME, escape, json_line
-from saeaudit.formats.items import KINDS, Item, sort_out
+from saeaudit.formats.items import Item, Kind, sort_out
+from saeaudit.formats.meanings import MEANINGS
 from saeaudit.records import Record
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -19,7 +20,7 @@ LEVELS = {"error": "error", "warning": "warning", "notice": "note"}
 def render(records: Iterable[Record]) -> str:
     """One log with one run."""
     outcome = sort_out(records)
-    rules = [kind for kind in KINDS if kind != "error"]
+    rules: list[Kind] = [kind for kind in get_args(Kind) if kind != "error"]
     results = [
         _result(item, rules.index(item.kind), outcome.sources.get(item.sae, item.sae))
         for item in outcome.items
@@ -36,7 +37,7 @@ def render(records: Iterable[Record]) -> str:
                 "name": "saeaudit",
                 "version": outcome.run.version if outcome.run else "0",
                 "rules": [
-                    {"id": kind, "name": kind, "shortDescription": {"text": KINDS[kind]}}
+                    {"id": kind, "name": kind, "shortDescription": {"text": MEANINGS[kind].title}}
                     for kind in rules
                 ],
             }

@@ -46,7 +46,7 @@ class ScanTable:
             if lines is not None and len(lines) < SHOWN:
                 lines.append(_line(record))
         elif isinstance(record, ScanSummary):
-            self._rows.append(_row(record, self._shape[record.sae]))
+            self._rows.append(_row(record, self._shape.get(record.sae, "")))
         elif isinstance(record, ErrorRecord):
             self._rows.append((escape(record.sae, NAME), "error", "", "", "", "", "", ""))
 

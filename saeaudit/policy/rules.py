@@ -12,7 +12,13 @@ from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from saeaudit.errors import AuditError
-from saeaudit.records import MediatorsSummary, ScanSummary, ScoreSummary, Summary
+from saeaudit.records import (
+    MediatorsSummary,
+    ScanSummary,
+    ScoreSummary,
+    Summary,
+    json_schema,
+)
 from saeaudit.vocabulary import Audit
 
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
@@ -137,3 +143,42 @@ def value_of(name: str, summary: Summary, counts: Mapping[str, int]) -> float | 
     for part in name.split("."):
         value = getattr(value, part, None)
     return None if value is None else float(value)
+
+
+def meaning_of(name: str, command: Audit) -> str:
+    """What a number is: what the record's class says of it, and of the records it is in.
+
+    Args:
+        name: one of `names`.
+        command: whose summary it is of.
+    """
+    if name in DERIVED[command]:
+        return DERIVED[command][name]
+    schema = _definitions()
+    definition = schema[SUMMARIES[command].__name__]
+    said = []
+    for part in name.split("."):
+        inner = definition["properties"][part]
+        said.append(" ".join(inner.get("description", "").split()).rstrip("."))
+        for option in (inner, *inner.get("anyOf", ())):
+            if "$ref" in option:
+                definition = schema[option["$ref"].rsplit("/", 1)[1]]
+    return ": ".join(text for text in said if text)
+
+
+@cache
+def _definitions() -> dict[str, Any]:
+    definitions: dict[str, Any] = json_schema()["$defs"]
+    return definitions
+
+
+def example_of(name: str, command: Audit) -> str:
+    """A rule that names a number.
+
+    Example: ``example_of("pairs", "scan")`` is "pairs>100".
+    """
+    kind: Any = SUMMARIES[command]
+    for part in name.split("."):
+        hint = get_type_hints(kind).get(part, int)
+        kind = next((option for option in get_args(hint) if option is not type(None)), hint)
+    return f"{name}>{0.5 if kind is float else 100:g}"

@@ -1,0 +1,79 @@
+"""``saeaudit show``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from saeaudit.cli import options
+from saeaudit.errors import AuditError
+from saeaudit.vocabulary import Format
+
+
+def show(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="Records of any commands; - for standard input.")
+    ],
+    form: Annotated[
+        Format, typer.Option("--format", help="What to write: the screen, or another form.")
+    ] = "table",
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--type",
+            metavar="T",
+            help="Only records of this type, or kind of pair (duplicate, antipodal); repeatable.",
+        ),
+    ] = None,
+    sae: options.Sae = None,
+    feature: Annotated[
+        int | None,
+        typer.Option(metavar="I", help="One feature's card; with --format what it is in."),
+    ] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K",
+            help="`worst` first, or by a number of the records, largest first; -K smallest first.",
+        ),
+    ] = None,
+    top: Annotated[
+        int | None, typer.Option(metavar="N", help="At most N of each kind of each SAE.")
+    ] = None,
+    output: options.Output = None,
+    debug: options.Debug = False,
+) -> None:
+    """Show records that were saved: screens, other forms, the worst of them, one feature's card.
+
+    Example: saeaudit scan sample | saeaudit show - --type antipodal --format jsonl
+    """
+    from saeaudit.formats.interface import opened
+    from saeaudit.formats.output import destination
+    from saeaudit.formats.reading import read_records
+    from saeaudit.formats.screen.card import cards
+    from saeaudit.formats.screen.runs import RunsScreen
+    from saeaudit.formats.selection import Selection, select
+
+    for option, number, least in (("--feature", feature, 0), ("--top", top, 1)):
+        if number is not None and number < least:
+            raise AuditError(
+                f"{number} is out of range", where=option, hint=f"allowed: {least} or more"
+            )
+    as_card = feature is not None and form == "table"
+    chosen = Selection(
+        types=frozenset(kind or ()), saes=tuple(sae or ()), sort=sort, top=top,
+        feature=feature, frames=form != "jsonl",
+    )  # fmt: skip
+    place = destination(output)
+    place.spare([file])
+    records = chosen.checked(read_records(file, "", "what saeaudit writes"), file)
+    if as_card:
+        assert feature is not None
+        lines = cards(select(records, chosen), feature, top, file)
+        with place.opened() as writer:
+            writer.text("".join(f"{line}\n" for line in lines))
+        return
+    with opened(place, form, RunsScreen) as writer:
+        for record in select(records, chosen):
+            writer.record(record)
