@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from figures.words import percent
+from figures.words import ends, percent
 from findings.markdown import holds, prose, table
 
 import saeaudit
 from saeaudit.audit.mediators.inputs import MediatorSources, read_inputs
-from saeaudit.records import MediatorsSummary
+from saeaudit.records import Interval, MediatorsSummary
 
 TOKENS = 200
 
@@ -29,18 +29,31 @@ def figures() -> dict[str, str]:
     rows = {(row.mode, row.epsilon): row for row in of.non_unique}
     lines = []
     for (mode, epsilon), row in rows.items():
-        share = {step.change: step.fraction for step in row.by_change}
+        share = {step.change: step for step in row.by_change}
         lines.append([
-            mode, f"{epsilon:g}", percent(row.non_unique_fraction), percent(share[0.0]),
-            percent(row.attainable_fraction), *(percent(share[step]) for step in (0.1, 0.2, 0.33)),
-            f"{row.mean_alternatives:,.0f}", f"{row.mean_droppable:.1f}",
+            mode, f"{epsilon:g}", with_ends(row.non_unique_fraction, row.non_unique_interval),
+            percent(share[0.0].fraction),
+            with_ends(row.attainable_fraction, row.attainable_interval),
+            *(with_ends(share[step].fraction, share[step].interval) for step in (0.1, 0.2, 0.33)),
+            f"{row.mean_alternatives:,.0f} ({ends(row.alternatives_interval, 0)})",
+            f"{row.mean_droppable:.1f}",
         ])  # fmt: skip
     head = (
         "mode", "ε", "tokens with another code", "of k features", "… attainable",
         "… changing ≥ 10 %", "… ≥ 20 %", "… ≥ 33 %", "alternatives a token", "droppable features",
     )  # fmt: skip
-    opening = f"`saeaudit mediators sample --max-tokens {TOKENS}` (mean L0 {of.mean_l0:.1f}) says:"
+    opening = prose(
+        f"`saeaudit mediators sample --max-tokens {TOKENS}` (mean L0 {of.mean_l0:.1f}; intervals "
+        "of 95 % over documents) says:"
+    )
     return {"sample": "\n\n".join((opening, table(head, lines), sentences(of)))}
+
+
+def with_ends(share: float | None, interval: Interval | None) -> str:
+    """A share in per cent, with its interval where that has a width."""
+    if interval is None or interval.low == interval.high:
+        return percent(share)
+    return f"{percent(share)} ({ends(interval, 0, 100)})"
 
 
 def sentences(of: MediatorsSummary) -> str:

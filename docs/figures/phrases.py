@@ -10,9 +10,9 @@ import math
 from collections.abc import Sequence
 
 from saeaudit.audit import codes, disagreement, misfit, tokens
-from saeaudit.audit.score import incoherence, prices, shares, split
+from saeaudit.audit.score import incoherence, prices, split
 from saeaudit.cli import exits
-from saeaudit.core import similarity
+from saeaudit.core import calibration, similarity
 from saeaudit.core.codes import cheapest, choose, codelength, resamples, tolerances
 from saeaudit.records import CHANGED, MOVED
 from saeaudit.sources import explanations
@@ -85,7 +85,7 @@ SCORE = (
     f"The {cheapest.LISTED} shortest codes (all within {NEAR:g} bits,",
     f"{NEAR:g} means {NEAR:g} or more", f"in at least {100 * choose.SURE:.0f} % of the resamples",
     f"fewer than {prices.LEAST_PARTS} documents or blocks",
-    f"fewer than {shares.LEAST_UNITS} of them, or fewer than {shares.LEAST_VALUES} tokens",
+    f"fewer than {calibration.LEAST_UNITS} of them, or fewer than {calibration.LEAST_VALUES}",
     "10 sources, 400 tokens each", "a perfect prior finds 87.5 %", "a triple on 30 % of the tokens",
     f"words in over {100 * similarity.COMMON:.0f} % of the texts",
     f"the share of {disagreement.RANDOM_PAIRS:,} random pairs",
@@ -106,6 +106,8 @@ CONTROLS = (
 )  # fmt: skip
 MEDIATORS = (
     *OPTIONS,
+    "have intervals of 95 %",
+    f"fewer than {calibration.LEAST_UNITS} of them, or fewer than {calibration.LEAST_VALUES}",
     # The post's example, and what a figure is by its definition.
     "is 1 on the features", "z = (1, 1, 0)", "z' = (1 + α, 0, 1)", "f1 from 1 to 1 + α",
     "has a change of 2", "At ε = 0", "exit status 2", "0 for all",

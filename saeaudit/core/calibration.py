@@ -9,6 +9,10 @@ from torch import Tensor
 
 RESAMPLES = 1000
 """Bootstrap samples."""
+LEAST_VALUES = 20
+"""With fewer values there is no interval,"""
+LEAST_UNITS = 10
+"""nor with fewer documents (or blocks of neighbours): they are what is drawn anew."""
 ENDS = (0.025, 0.975)
 """Quantiles between which 95 % of a distribution lie."""
 
@@ -67,6 +71,24 @@ def resampled_sums(values: Tensor) -> Tensor:
         drawn = torch.randint(rows, (rows,), generator=generator)
         sample[:] = drawn.bincount(minlength=rows).to(torch.float64) @ values
     return sums
+
+
+def mean_intervals(sums: Tensor, counts: Tensor) -> Tensor | None:
+    """Ends of the 95 % intervals of m means: a bootstrap over units, always the same draws.
+
+    Args:
+        sums: ``[u, m]`` float64: of each unit's values.
+        counts: ``[u]`` float64: how many values each has.
+
+    Returns:
+        ``[m, 2]``; None with fewer than `LEAST_VALUES` values or `LEAST_UNITS` units that have any.
+    """
+    known = counts > 0
+    if float(counts.sum()) < LEAST_VALUES or int(known.sum()) < LEAST_UNITS:
+        return None
+    resampled = resampled_sums(torch.cat([sums[known], counts[known, None]], dim=1))
+    means = resampled[:, :-1] / resampled[:, -1:]
+    return torch.quantile(means, torch.tensor(ENDS, dtype=torch.float64), dim=0).T
 
 
 def separation(same: Tensor, other: Tensor) -> tuple[float, float, float]:

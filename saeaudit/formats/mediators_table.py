@@ -11,7 +11,14 @@ from rich.text import Text
 from saeaudit.escape import NAME, escape
 from saeaudit.formats.side_by_side import codes_table
 from saeaudit.formats.table import control_lines
-from saeaudit.records import DictionaryRecord, Involved, MediatorRecord, MediatorsSummary, Record
+from saeaudit.records import (
+    DictionaryRecord,
+    Interval,
+    Involved,
+    MediatorRecord,
+    MediatorsSummary,
+    Record,
+)
 
 SHOWN = 8
 """Exchanges shown below the table."""
@@ -79,11 +86,12 @@ class MediatorsTable:
             table.add_column(name, justify="left" if name == "mode" else "right")
         for row in summary.non_unique:
             share = {c.change: c.fraction for c in row.by_change}
-            attainable = row.attainable_fraction
             table.add_row(
-                row.mode, f"{row.epsilon:g}", f"{row.non_unique_fraction:.1%}",
-                "-" if attainable is None else f"{attainable:.1%}",
-                *(f"{share[step]:.1%}" for step in STEPS), f"{row.mean_alternatives:,.0f}",
+                row.mode, f"{row.epsilon:g}",
+                _percent(row.non_unique_fraction, row.non_unique_interval),
+                _percent(row.attainable_fraction, row.attainable_interval),
+                *(f"{share[step]:.1%}" for step in STEPS),
+                f"{row.mean_alternatives:,.0f}" + _ends(row.alternatives_interval, ",.0f"),
                 f"{row.mean_droppable:.1f}",
             )  # fmt: skip
         self._console.print(table)
@@ -126,6 +134,14 @@ class MediatorsTable:
             return ""
         removed, added = (escape(texts.get(f, "?"), NAME) for f in (pair.removed, pair.added))
         return f": {removed} | {added}"
+
+
+def _percent(share: float | None, interval: Interval | None) -> str:
+    return "-" if share is None else f"{share:.1%}" + _ends(interval, ".0%")
+
+
+def _ends(interval: Interval | None, form: str) -> str:
+    return "" if interval is None else f" ({interval.low:{form}}-{interval.high:{form}})"
 
 
 def _share(fvu: float | None) -> str:

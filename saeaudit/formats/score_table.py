@@ -24,7 +24,7 @@ from saeaudit.vocabulary import NEAR
 COLUMNS = (
     "bits/token\n(95 %)", "error\n(quantised)", "L0", "bin", "non-\nunique",
     "shortest: encoder,\nits features, other", "excess\nbits", "resolved\n(95 %)",
-    "MDL = \nL1, L2", "disagreement\n(random)", "incoherent\n(chance)",
+    "same enters\nby L1, L2", "disagreement\n(random)", "incoherent\n(chance)",
 )  # fmt: skip
 
 

@@ -14,6 +14,18 @@ STRICT = {"extra": "forbid", "strict": True, "use_attribute_docstrings": True}
 
 
 @dataclass(frozen=True)
+class Interval:
+    """A bootstrap confidence interval of 95 %."""
+
+    __pydantic_config__ = STRICT
+
+    low: float
+    """Lower end."""
+    high: float
+    """Upper end."""
+
+
+@dataclass(frozen=True)
 class Run:
     """How this run was made: the only record that may differ between runs on the same input."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from saeaudit.records.common import STRICT
+from saeaudit.records.common import STRICT, Interval
 from saeaudit.vocabulary import Control, Mode, Parts, SkipReason
 
 MOVED = (0.01, 0.05, 0.1, 0.2, 0.33)
@@ -173,6 +173,8 @@ class ChangeShare:
     """Least change of the code."""
     fraction: float
     """Share of tokens with such an alternative, of as many features as the encoder's code."""
+    interval: Interval | None
+    """Its interval, as that of `non_unique_fraction`."""
 
 
 @dataclass(frozen=True)
@@ -187,9 +189,14 @@ class NonUnique:
     """Tolerance on the unsquared error."""
     non_unique_fraction: float
     """Share of tokens with at least one alternative."""
+    non_unique_interval: Interval | None
+    """Its interval, by taking documents (or blocks of neighbours) anew; null with fewer than 10 of
+    them, or fewer than 20 tokens, as the others here are."""
     attainable_fraction: float | None
     """Share of tokens with at least one whose codes are all above their features' thresholds: what
     the SAE's encoder could have output; null where it has none."""
+    attainable_interval: Interval | None
+    """Its interval."""
     by_change: tuple[ChangeShare, ...]
     """Shares of tokens with an alternative of as many features as the encoder's code that differs
     from the refit by at least so much; by at least 0, that has one at all. Where the refit leaves
@@ -202,6 +209,8 @@ class NonUnique:
     """Share of tokens with at least one alternative, signs of codes ignored."""
     mean_alternatives: float
     """Mean number of one-swap alternatives."""
+    alternatives_interval: Interval | None
+    """Its interval."""
     mean_log2_size: float
     """Mean lower bound on log2 of the number of different sets of features, the encoder's own
     included (a larger set with --swaps)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from saeaudit.records.common import STRICT
+from saeaudit.records.common import STRICT, Interval
 from saeaudit.records.mediators import Code, Skipped
 from saeaudit.vocabulary import Choice, Control, Parts, WidthBy
 
@@ -161,18 +161,6 @@ class ChoiceRecord:
     """Share of the features that change which have an explanation."""
     type: Literal["choice"] = "choice"
     """Always "choice"."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A bootstrap confidence interval of 95 %."""
-
-    __pydantic_config__ = STRICT
-
-    low: float
-    """Lower end."""
-    high: float
-    """Upper end."""
 
 
 @dataclass(frozen=True)

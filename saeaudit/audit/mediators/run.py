@@ -120,13 +120,15 @@ def _list(
         if (example.change or 0.0) >= options.min_change:
             examples += 1
             yield example
-    tally = Tally(dictionary, options.epsilons, examples)
+    draw = None
+    if inputs.activations is not None:
+        draw = draw_tokens(len(inputs.activations), inputs.documents, options.seed)
+    tally = Tally(dictionary, options.epsilons, examples, draw.part if draw else None)
     drawn_by: Parts | None = None
     skipped: tuple[Skipped, ...] = ()
-    if inputs.activations is not None:
+    if inputs.activations is not None and draw is not None:
         coder = Coder(dictionary, options.device, options.budget)
         tell_better_reading(dictionary, inputs.activations, options.device, observer)
-        draw = draw_tokens(len(inputs.activations), inputs.documents, options.seed)
         sieve = Sieve(coder, inputs.activations, draw, options, observer)
         looked_at = sieve.take(draw.order, options.max_tokens).sort().values
         sieve.tell(len(looked_at))

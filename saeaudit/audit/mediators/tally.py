@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from saeaudit.audit.mediators.batch import Batch, Comparison, ModeSwaps
 from saeaudit.audit.spread import Spread
+from saeaudit.core.calibration import mean_intervals
 from saeaudit.dictionary import Dictionary
 from saeaudit.records import (
     CHANGED,
     ChangeShare,
     EncoderSummary,
+    Interval,
     Involved,
     MediatorsSummary,
     NonUnique,
@@ -25,14 +28,40 @@ INVOLVED = 20
 """Most exchanges in the summary."""
 
 
+def _changed(least: float) -> str:
+    return f"changed {least:g}"
+
+
+COLUMNS = (
+    "any", "unsigned", "attainable", "any droppable", "droppable", "count", "log2",
+    *map(_changed, CHANGED),
+)  # fmt: skip
+"""What is added up of each token, for each mode and tolerance."""
+
+
 class Tally:
     """Adds up tokens."""
 
-    def __init__(self, dictionary: Dictionary, epsilons: tuple[float, ...], examples: int) -> None:
+    def __init__(
+        self, dictionary: Dictionary, epsilons: tuple[float, ...], examples: int,
+        part: Tensor | None,
+    ) -> None:  # fmt: skip
+        """Begin.
+
+        Args:
+            dictionary: the SAE.
+            epsilons: tolerances.
+            examples: unit examples written.
+            part: ``[N]`` int64: the document or block of each activation, where there are any.
+        """
+        self._part = torch.zeros(0, dtype=torch.int64) if part is None else part
+        self._parts = int(self._part.max()) + 1 if len(self._part) else 0
+        self._counts = torch.zeros(self._parts, dtype=torch.float64)
         self._dictionary, self._epsilons, self._examples = dictionary, epsilons, examples
         self._tokens = 0
         self._spread = Spread()
-        self._modes: dict[Mode, dict[str, Tensor]] = {}
+        self._modes: dict[Mode, Tensor] = {}
+        """Sums ``[P, E, c]`` over the tokens of each part, a column for each of `COLUMNS`."""
         self._encoders: dict[str, dict[str, float]] = {}
         self._involved: Counter[tuple[int, int]] = Counter()
         self._gap = 0.0
@@ -58,28 +87,18 @@ class Tally:
         self._refit_change += float(known.sum())
         self._refit_changes += len(known)
         self._has_thresholds = batch.coder.has_thresholds
+        part = self._part[batch.numbers]
+        self._counts += torch.bincount(part, minlength=self._parts)
         for mode, swaps in batch.modes.items():
             log2 = torch.log2(1 + swaps.distinct.to(torch.float64))
             if mode == "accuracy":
                 log2[:, 0] = batch.log2_sizes
-            self._add_mode(mode, swaps, log2)
+            columns = _columns(swaps, log2).cpu()
+            sums = self._modes.setdefault(
+                mode, torch.zeros(self._parts, *columns.shape[1:], dtype=torch.float64)
+            )
+            sums.index_add_(0, part, columns)
         self._involved.update(zip(*batch.best_exchanges(), strict=True))
-
-    def _add_mode(self, mode: Mode, swaps: ModeSwaps, log2: Tensor) -> None:
-        """Add counts, and ``[B, E]`` sizes in log2."""
-        steps = torch.tensor(CHANGED, dtype=log2.dtype, device=log2.device)
-        new = {
-            "any": (swaps.count > 0).sum(0),
-            "unsigned": (swaps.unsigned > 0).sum(0),
-            "attainable": swaps.attainable.sum(0),
-            "changed": (swaps.change[:, :, None] >= steps).sum(0),
-            "any_droppable": (swaps.droppable > 0).sum(0),
-            "droppable": swaps.droppable.sum(0).to(torch.float64),
-            "count": swaps.count.sum(0).to(torch.float64),
-            "log2": log2.sum(0),
-        }
-        sums = self._modes.get(mode)
-        self._modes[mode] = {key: new[key] + sums[key] for key in new} if sums else new
 
     def add_comparison(self, name: str, comparison: Comparison) -> None:
         """Add one encoder's codes for some tokens."""
@@ -123,26 +142,55 @@ class Tally:
             if self._refit_changes
             else None,
             non_unique=tuple(
-                NonUnique(
-                    mode=mode,
-                    epsilon=epsilon,
-                    non_unique_fraction=float(sums["any"][e]) / n,
-                    attainable_fraction=float(sums["attainable"][e]) / n
-                    if self._has_thresholds
-                    else None,
-                    by_change=tuple(
-                        ChangeShare(least, float(sums["changed"][e, m]) / n)
-                        for m, least in enumerate(CHANGED)
-                    ),
-                    unsigned_fraction=float(sums["unsigned"][e]) / n,
-                    droppable_fraction=float(sums["any_droppable"][e]) / n,
-                    mean_droppable=float(sums["droppable"][e]) / n,
-                    mean_alternatives=float(sums["count"][e]) / n,
-                    mean_log2_size=float(sums["log2"][e]) / n,
-                )
-                for mode, sums in self._modes.items()
-                for e, epsilon in enumerate(self._epsilons)
+                row for mode, sums in self._modes.items() for row in self._rows(mode, sums)
             ),
             most_involved=tuple(Involved(*pair, count) for pair, count in ordered[:INVOLVED]),
             encoders=encoders,
         )
+
+    def _rows(self, mode: Mode, sums: Tensor) -> Iterator[NonUnique]:
+        """Figures of one mode, by tolerance."""
+        means = sums.sum(0) / self._tokens
+        ends = mean_intervals(sums.flatten(1), self._counts)
+        ends = None if ends is None else ends.view(*means.shape, 2)
+        for e, epsilon in enumerate(self._epsilons):
+            figures = dict(zip(COLUMNS, means[e].tolist(), strict=True))
+            intervals: dict[str, Interval | None] = dict.fromkeys(COLUMNS)
+            if ends is not None:
+                both = zip(COLUMNS, ends[e].tolist(), strict=True)
+                intervals = {name: Interval(low, high) for name, (low, high) in both}
+            attains = self._has_thresholds
+            yield NonUnique(
+                mode=mode,
+                epsilon=epsilon,
+                non_unique_fraction=figures["any"],
+                non_unique_interval=intervals["any"],
+                attainable_fraction=figures["attainable"] if attains else None,
+                attainable_interval=intervals["attainable"] if attains else None,
+                by_change=tuple(
+                    ChangeShare(least, figures[_changed(least)], intervals[_changed(least)])
+                    for least in CHANGED
+                ),
+                unsigned_fraction=figures["unsigned"],
+                droppable_fraction=figures["any droppable"],
+                mean_droppable=figures["droppable"],
+                mean_alternatives=figures["count"],
+                alternatives_interval=intervals["count"],
+                mean_log2_size=figures["log2"],
+            )
+
+
+def _columns(swaps: ModeSwaps, log2: Tensor) -> Tensor:
+    """``[B, E, c]`` float64: what is added up of each token, in the order of `COLUMNS`.
+
+    Args:
+        swaps: in one mode.
+        log2: ``[B, E]`` sizes.
+    """
+    steps = log2.new_tensor(CHANGED)
+    columns = (
+        swaps.count > 0, swaps.unsigned > 0, swaps.attainable, swaps.droppable > 0,
+        swaps.droppable, swaps.count, log2,
+        *(swaps.change[:, :, None] >= steps).unbind(2),
+    )  # fmt: skip
+    return torch.stack([column.double() for column in columns], dim=2)

@@ -7,13 +7,8 @@ from collections import defaultdict
 import torch
 from torch import Tensor
 
-from saeaudit.core.calibration import interval, resampled_sums
+from saeaudit.core.calibration import mean_intervals
 from saeaudit.records import Estimate, Interval
-
-LEAST_VALUES = 20
-"""With fewer values there is no interval,"""
-LEAST_UNITS = 10
-"""nor with fewer documents (or blocks of neighbours): they are what is drawn anew."""
 
 
 def mean_interval(values: Tensor, units: Tensor) -> Interval | None:
@@ -24,12 +19,9 @@ def mean_interval(values: Tensor, units: Tensor) -> Interval | None:
         units: ``[n]`` int64: what each value is of.
     """
     known, unit = torch.unique(units, return_inverse=True)
-    if len(values) < LEAST_VALUES or len(known) < LEAST_UNITS:
-        return None
-    sums = torch.zeros(len(known), 2, dtype=torch.float64)
-    sums.index_add_(0, unit, torch.stack([values, torch.ones_like(values)], dim=1))
-    total, count = resampled_sums(sums).unbind(1)
-    return Interval(*interval(total / count))
+    sums = torch.zeros(len(known), 1, dtype=torch.float64).index_add_(0, unit, values[:, None])
+    ends = mean_intervals(sums, torch.bincount(unit, minlength=len(known)).double())
+    return None if ends is None else Interval(*ends[0].tolist())
 
 
 class Shares:
