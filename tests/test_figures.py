@@ -16,7 +16,7 @@ from saeaudit.records import ChoiceRecord, ScoreSummary
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PROVENANCE = "saeaudit/sample/PROVENANCE.md"
-AGAIN = 8
+AGAIN = 5
 """Tokens of a kept run whose choices are made again."""
 PAGES = {
     "README.md": "README", "docs/score.md": "SCORE", "docs/controls.md": "CONTROLS",
