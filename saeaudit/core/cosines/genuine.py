@@ -83,21 +83,42 @@ def _cosine_at(single: float) -> float:
     return math.sqrt(max(1 - single * single, 0.0))
 
 
-def no_sets(device: torch.device) -> Tensor:
-    """An empty collection of sets, ``[0]`` int64."""
-    return torch.empty(0, dtype=torch.int64, device=device)
+class CandidateSets:
+    """Collects sets of three rows that may be genuine triples, each once."""
 
+    def __init__(self, units: UnitRows) -> None:
+        self._units = units
+        self._parts: list[Tensor] = []
+        self._total = self._merged = 0
 
-def add_sets(sets: Tensor, triples: Tensor, units: UnitRows) -> Tensor:
-    """Add ``[m, 3]`` triples of row numbers to a collection of sets, ``[n]`` int64 ascending.
+    def add(self, triples: Tensor) -> None:
+        """Add ``[m, 3]`` triples of row numbers.
 
-    Raises:
-        TooDenseError: more sets than the budget.
-    """
-    sets = torch.unique(torch.cat([sets, set_keys(triples.sort(dim=1).values, units.count)]))
-    if len(sets) > units.budget.candidates:
-        raise TooDenseError(f"more than {units.budget.candidates} candidate triples")
-    return sets
+        Raises:
+            TooDenseError: more sets than the budget.
+        """
+        self.add_keys(set_keys(triples.sort(dim=1).values, self._units.count))
+
+    def add_keys(self, keys: Tensor) -> None:
+        """Add ``[m]`` keys of sets, as `add`."""
+        self._parts.append(keys)
+        self._total += len(keys)
+        if self._total > 2 * self._merged + self._units.budget.entries:
+            self.finish()
+
+    def finish(self) -> Tensor:
+        """Keys of the sets so far, ``[n]`` int64 ascending; see `set_keys`.
+
+        Raises:
+            TooDenseError: more sets than the budget.
+        """
+        none = torch.empty(0, dtype=torch.int64, device=self._units.device)
+        self._parts = [torch.unique(torch.cat([none, *self._parts]))]
+        self._total = self._merged = len(self._parts[0])
+        most = self._units.budget.candidates
+        if self._merged > most:
+            raise TooDenseError(f"more than {most} candidate triples")
+        return self._parts[0]
 
 
 def set_keys(triple: Tensor, count: int) -> Tensor:
@@ -113,11 +134,16 @@ def rows_of_sets(sets: Tensor, count: int) -> Tensor:
 
 def genuine(units: UnitRows, sets: Tensor, rho: float, gamma: float) -> Triples:
     """Describe the genuine triples among ``[m, 3]`` sets of row numbers, in the order given."""
-    triples = describe(units, sets)
-    single, of_target = triples.single, triples.cosines[:, 1:]
+    fits = _fits(units, sets)
+    of_target = fits.cosines[:, 1:]
     opposite = -of_target.amin(1) > of_target.amax(1)  # of equally good rows the positive counts
-    keep = (single > rho) | (opposite & (single >= LEAST_SINGLE))
-    keep &= (triples.residual <= rho) & (single >= round9(gamma * triples.residual))
+    keep = (fits.single > rho) | (opposite & (fits.single >= LEAST_SINGLE))
+    # From the rows themselves only the residuals that their cosines cannot rule out.
+    most = (fits.single / gamma).clamp(max=rho) * (1 + MARGIN)
+    keep &= fits.determinant <= most * most * fits.square + MARGIN**2
+    triples = _described(units, _Fits(*(column[keep] for column in fits)))
+    keep = triples.residual <= rho
+    keep &= triples.single >= round9(gamma * triples.residual)
     return Triples(*(column[keep] for column in triples))
 
 
@@ -139,6 +165,29 @@ def describe(units: UnitRows, sets: Tensor) -> Triples:
     Returns:
         m triples in the order given; every number is rounded to 9 significant digits.
     """
+    return _described(units, _fits(units, sets))
+
+
+class _Fits(NamedTuple):
+    """Triples in their roles, as far as their three cosines tell."""
+
+    features: Tensor
+    """As of `Triples`."""
+    a: Tensor
+    """``[m]`` float64."""
+    b: Tensor
+    """``[m]`` float64."""
+    single: Tensor
+    """``[m]`` float64, rounded."""
+    cosines: Tensor
+    """``[m, 3]`` float64, rounded."""
+    square: Tensor
+    """``[m]`` float64: ``1 - c_ij^2``."""
+    determinant: Tensor
+    """``[m]`` float64: ``det(G)``, the squared residual times `square`; within 1e-13."""
+
+
+def _fits(units: UnitRows, sets: Tensor) -> _Fits:
     sets = sets.sort(dim=1).values
     corners = ((1, 2), (0, 2), (0, 1))  # the pair opposite each row
     pairs = torch.cat([sets[:, corner] for corner in corners])
@@ -154,18 +203,26 @@ def describe(units: UnitRows, sets: Tensor) -> Triples:
     c_ik, c_jk = _at(opposite, second), _at(opposite, first)
     square = 1 - c_ij * c_ij
     a, b = (c_ik - c_ij * c_jk) / square, (c_jk - c_ij * c_ik) / square
+    determinant = square - c_ik * c_ik - c_jk * c_jk + 2 * c_ij * c_ik * c_jk
     swap = round9(a.abs()) > round9(b.abs())
     first, second = torch.where(swap, second, first), torch.where(swap, first, second)
     a, b = torch.where(swap, b, a), torch.where(swap, a, b)
     c_ik, c_jk = torch.where(swap, c_jk, c_ik), torch.where(swap, c_ik, c_jk)
-    features = torch.stack([_at(sets, first), _at(sets, second), _at(sets, target)], 1)
-    return Triples(
-        features,
-        round9(a),
-        round9(b),
-        round9(_residual(units, features, a, b)),
+    return _Fits(
+        torch.stack([_at(sets, first), _at(sets, second), _at(sets, target)], 1),
+        a,
+        b,
         round9(torch.minimum(1 - c_ik * c_ik, 1 - c_jk * c_jk).clamp(min=0).sqrt()),
         round9(torch.stack([c_ij, c_ik, c_jk], 1)),
+        square,
+        determinant,
+    )
+
+
+def _described(units: UnitRows, fits: _Fits) -> Triples:
+    residual = round9(_residual(units, fits.features, fits.a, fits.b))
+    return Triples(
+        fits.features, round9(fits.a), round9(fits.b), residual, fits.single, fits.cosines
     )
 
 

@@ -3,7 +3,8 @@
 The largest of a triple's three |cosines| is above `strong_cosine`: its *strong edge* is among the
 edges that a sweep lists. The second largest is at least `second_cosine`: its third row is a
 neighbour of one of that edge's ends (see `saeaudit.core.cosines.genuine`). Where the strong edge is
-a nearly opposite pair, third rows are looked for in whole rows of cosines.
+a nearly parallel pair, that bound is low, and third rows are looked for among all rows (see
+`saeaudit.core.cosines.parallel`).
 """
 
 from __future__ import annotations
@@ -16,21 +17,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from saeaudit.core.budget import Budget
 from saeaudit.core.cosines.edges import Edges, TooDenseError, sorted_in_place
 from saeaudit.core.cosines.genuine import (
+    CandidateSets,
     Triples,
-    add_sets,
     genuine,
-    no_sets,
     rows_of_sets,
     set_keys,
     strong_cosine,
     strong_floor,
     useful_cosines,
 )
-from saeaudit.core.cosines.opposite import sets_beside
+from saeaudit.core.cosines.parallel import sets_beside
 from saeaudit.core.cosines.screen import Screens, estimates, pair_estimates
-from saeaudit.core.rows import MARGIN, UnitRows, spans
+from saeaudit.core.rows import MARGIN, spans
 
 LISTED_FROM = 0.25
 """Least |cosine| of a listed edge: few pairs lie above it at widths of 1000 and more."""
@@ -66,11 +67,12 @@ def find_triples(screens: Screens, edges: Edges, rho: float, gamma: float) -> Tr
     units = screens.units
     edges = _useful(edges, edge_floor(units.width, rho, gamma), screens.quick.slack)
     strong, (i, j) = _strong_edges(screens, edges, rho, gamma)
-    sets = sets_beside(units, i, j, rho, gamma)
+    sets = CandidateSets(units)
+    sets.add_keys(sets_beside(screens.fine, i, j, rho, gamma))
     if len(strong.i):
         neighbours = _neighbours(screens, edges, strong)
-        sets = torch.unique(torch.cat([sets, _candidates(units, neighbours, strong, rho)]))
-    candidates = rows_of_sets(sets, units.count)
+        _add_candidates(sets, units.budget, neighbours, strong)
+    candidates = rows_of_sets(sets.finish(), units.count)
     parts = [
         genuine(units, candidates[start:stop], rho, gamma)
         for start, stop in spans(max(len(candidates), 1), units.budget.decided)
@@ -90,7 +92,7 @@ def _useful(edges: Edges, floor: float, slack: float) -> Edges:
 
 
 class _Strong(NamedTuple):
-    """Edges that can be the largest cosine of a genuine triple, but for nearly opposite pairs."""
+    """Edges that can be the largest cosine of a genuine triple, but for nearly parallel pairs."""
 
     i: Tensor
     j: Tensor
@@ -98,6 +100,8 @@ class _Strong(NamedTuple):
     """float64 estimates."""
     second: Tensor
     """Least |second largest cosine| of a triple with this edge, float64, loosened."""
+    residual: Tensor
+    """Largest squared residual of such a triple, float64, loosened."""
     slack: float
     """Bound on the error of `cosine`."""
 
@@ -105,31 +109,36 @@ class _Strong(NamedTuple):
 def _strong_edges(
     screens: Screens, edges: Edges, rho: float, gamma: float
 ) -> tuple[_Strong, tuple[Tensor, Tensor]]:
-    """Strong edges, and apart from them nearly opposite pairs ``([m] int64, [m] int64)``."""
+    """Strong edges, and apart from them nearly parallel pairs ``([m] int64, [m] int64)``."""
     low = strong_floor(rho, gamma)
     least, most = useful_cosines(rho)
     rho, gamma = rho * (1 + MARGIN), gamma * (1 - MARGIN)
 
-    def strong(cosine: Tensor, slack: float) -> Tensor:
-        useful = (cosine >= least - MARGIN - slack) & (cosine <= most + MARGIN + slack)
-        return useful & (cosine.abs() >= low - slack)
+    def useful(cosine: Tensor, slack: float) -> Tensor:
+        inside = (cosine >= least - MARGIN - slack) & (cosine <= most + MARGIN + slack)
+        return inside & (cosine.abs() >= low - slack)
 
     slack = screens.quick.slack
-    keep = strong(edges.cosine, slack)
+    keep = useful(edges.cosine, slack)
     i, j, cosine = edges.i[keep].long(), edges.j[keep].long(), edges.cosine[keep]
     if screens.refines:  # a wide slack lets many weak edges through
         slack, cosine = screens.fine.slack, pair_estimates(screens.fine, i, j)
-        keep = strong(cosine, slack)
+        keep = useful(cosine, slack)
         i, j, cosine = i[keep], j[keep], cosine[keep]
-    opposite = cosine < -(most + MARGIN + slack)
-    apart = i[opposite], j[opposite]
-    i, j, cosine = i[~opposite], j[~opposite], cosine[~opposite].double()
+    magnitude = cosine.abs().double()
     # The bound falls as the largest cosine rises: take the largest that the estimate allows.
-    largest = (cosine.abs() + slack).clamp(max=1.0)
+    largest = (magnitude + slack).clamp(max=1.0)
     square = 1 - largest * largest
     tight = (square / gamma**2).clamp(max=rho * rho)
     second = ((square - tight).clamp_(min=0) / (2 * (1 + largest) - tight)).sqrt() - MARGIN
-    return _Strong(i, j, cosine, second, slack), apart
+    # The residual may be the larger, the smaller that cosine is.
+    square = 1 - (magnitude - slack).clamp(min=0.0) ** 2
+    residual = (square / gamma**2).clamp(max=rho * rho)
+    parallel = (second < min(edges.floor, LISTED_FROM)) | (cosine < -(most + MARGIN + slack))
+    apart = i[parallel], j[parallel]
+    rest = ~parallel
+    i, j, cosine, second, residual = (x[rest] for x in (i, j, cosine.double(), second, residual))
+    return _Strong(i, j, cosine, second, residual, slack), apart
 
 
 class _Neighbours(NamedTuple):
@@ -206,22 +215,19 @@ class _Packing:
         return (level.to(torch.float64) / self._steps - 1).to(torch.float32)
 
 
-def _candidates(units: UnitRows, near: _Neighbours, strong: _Strong, rho: float) -> Tensor:
-    """Sets of three rows that interval arithmetic on the estimates cannot rule out.
-
-    Returns:
-        ``[n]`` int64 keys of sets, ascending; see `add_sets`.
-    """
-    budget = units.budget
+def _add_candidates(
+    sets: CandidateSets, budget: Budget, near: _Neighbours, strong: _Strong
+) -> None:
+    """Add the sets of three rows that interval arithmetic on the estimates cannot rule out."""
     end = torch.cat([strong.i, strong.j])
     other = torch.cat([strong.j, strong.i])
     hi = strong.cosine.repeat(2)
     least = strong.second.repeat(2) - near.slack
+    residual = strong.residual.repeat(2)
     degree = near.start[end + 1] - near.start[end]
     total = int(degree.sum())
     if total > budget.combinations:
         raise TooDenseError(f"{total} combinations of strong edges and neighbours")
-    sets = no_sets(units.device)
     for start, stop in _batches(degree, budget.entries):
         edge = torch.arange(start, stop, device=degree.device)
         edge = torch.repeat_interleave(edge, degree[start:stop])
@@ -235,13 +241,11 @@ def _candidates(units: UnitRows, near: _Neighbours, strong: _Strong, rho: float)
         keep &= third != other[edge]
         edge, third, side = edge[keep], third[keep], side[keep]
         back, spread = _lookup(near, other[edge], third)
-        keep = (
-            _least_gram((hi[edge], strong.slack), (side, near.slack), (back, spread))
-            <= (rho + MARGIN) ** 2
-        )
+        lo = torch.minimum(side.abs() - near.slack, back.abs() - spread).clamp_(min=0)
+        gram = _least_gram((hi[edge], strong.slack), (side, near.slack), (back, spread))
+        keep = gram <= residual[edge] * (1 - lo * lo) + MARGIN**2
         edge, third = edge[keep], third[keep]
-        sets = add_sets(sets, torch.stack([end[edge], other[edge], third], 1), units)
-    return sets
+        sets.add(torch.stack([end[edge], other[edge], third], 1))
 
 
 def _lookup(near: _Neighbours, row: Tensor, partner: Tensor) -> tuple[Tensor, Tensor]:

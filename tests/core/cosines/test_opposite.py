@@ -12,7 +12,8 @@ from saeaudit.audit.scan.options import ScanOptions
 from saeaudit.audit.scan.run import scan
 from saeaudit.core.budget import Budget, Size
 from saeaudit.core.cosines.genuine import genuine
-from saeaudit.core.cosines.opposite import sets_beside
+from saeaudit.core.cosines.parallel import sets_beside
+from saeaudit.core.cosines.screen import make_screen
 from saeaudit.core.rows import UnitRows, row_norms
 from saeaudit.records import TripleRecord, dump
 from tests.support import oracle
@@ -154,17 +155,20 @@ def test_thousands_of_opposite_pairs_are_looked_at_in_batches() -> None:
 def test_opposite_pairs_take_no_more_memory_than_the_budget_says() -> None:
     rows = torch.from_numpy(facing_crowds(48))
     units = UnitRows(rows, torch.arange(200), row_norms(rows), SMALL)
+    fine = make_screen(units, "fp32", torch.device("cpu"))
     i, j = (axis.reshape(-1) for axis in torch.meshgrid(
         torch.arange(64), torch.arange(64, 128), indexing="ij"))  # fmt: skip
     with Largest() as largest:
-        sets_beside(units, i, j, 0.2, 2.0)
+        sets_beside(fine, i, j, 0.2, 2.0)
     # Both rows of every pair; 200 cosines for each of the 128 rows would be 25,600 numbers.
     assert largest.size <= 2 * len(i)
 
 
 def test_too_many_opposite_pairs_are_said_to_be_too_many() -> None:
-    budget = Budget(combinations=200 * 4095)
-    with pytest.raises(AuditError, match="combinations of antipodal pairs and third features"):
+    budget = Budget(combinations=64 * 64)
+    with pytest.raises(
+        AuditError, match="combinations of nearly parallel pairs and third features"
+    ):
         triples(facing_crowds(48), budget=budget)
 
 
