@@ -91,6 +91,8 @@ class Budget:
     swap_cells: Size = Size(1 << 18, 1 << 24)
     """Entries (token, removed, added) looked at in one step: a few arrays of them fit in a CPU's
     cache."""
+    marked_bytes: Size = Size(16 << 20, 256 << 20)
+    """Float64 rows of several tokens, each token's own, held at once."""
     solved_cells: int = 1 << 20
     """Entries (swap, feature of its support) of swaps solved in closed form at once."""
     system_bytes: Size = Size(64 << 20, 1 << 30)
@@ -117,6 +119,10 @@ class Budget:
     def swap_columns(self, places: int, device: torch.device) -> int:
         """Return how many entering rows are looked at in one step (at least 64)."""
         return max(64, self.swap_cells.on(device) // max(places, 1))
+
+    def marked_columns(self, tokens: int, width: int, device: torch.device) -> int:
+        """Return how many float64 rows of each of some tokens are held at once (at least 16)."""
+        return max(16, self.marked_bytes.on(device) // (8 * max(width, 1) * max(tokens, 1)))
 
     def systems(self, size: int, device: torch.device) -> int:
         """Return how many systems of `size` equations are solved at once (at least one)."""

@@ -30,11 +30,12 @@ SURELY = 1 - 1e-9
 
 
 class Entering(NamedTuple):
-    """Rows ``start:start + c`` as they would enter the supports."""
+    """Rows as they would enter the supports: the same for all, or some of each support's own."""
 
-    start: int
+    rows: Tensor
+    """``[B, c]`` or ``[1, c]`` int64 row numbers, ascending; any at barred places."""
     vectors: Tensor
-    """``[c, d]`` unit rows, float64."""
+    """``[B, c, d]`` or ``[1, c, d]`` unit rows, float64."""
     cross: Tensor
     """``[B, k, c]``, G_sj: cosines with the support's rows."""
     weight: Tensor
@@ -44,22 +45,46 @@ class Entering(NamedTuple):
     barred: Tensor
     """``[B, 1, c]``: infinite where a row may not enter, else zero."""
 
+    @classmethod
+    def of(cls, supports: Supports, rows: Tensor, barred: Tensor) -> Entering:
+        """Measure rows ``[B, c]`` or ``[1, c]``; ``barred [B, c]`` bool says which may not."""
+        units = supports.units
+        index = rows.reshape(-1)
+        vectors = (units.raw(index) / units.norms[index, None]).view(*rows.shape, units.width)
+        inside = _inner(supports.basis, vectors)
+        return cls(
+            rows=rows,
+            vectors=vectors,
+            cross=supports.upper.mT @ inside,
+            weight=supports.upper_inverse @ inside,
+            apart=(1 - inside.square().sum(1)).clamp_(min=0),
+            barred=torch.where(barred, torch.inf, 0.0)[:, None, :],
+        )
+
+    def along(self, vector: Tensor) -> Tensor:
+        """``[B, c]``: inner products of the rows with a vector ``[B, d]`` of each token."""
+        return _inner(vector[:, None, :], self.vectors).squeeze(1)
+
+    def vector(self, token: Tensor, column: Tensor) -> Tensor:
+        """Unit rows ``[m, d]`` at columns of tokens."""
+        return self.vectors[token if len(self.vectors) > 1 else 0, column]
+
+    def row(self, token: Tensor, column: Tensor) -> Tensor:
+        """Row numbers ``[m]`` at columns of tokens."""
+        return self.rows.expand(len(self.apart), -1)[token, column]
+
+
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    """``[B, m, c]``: of ``a [B, m, d]`` with ``b [B, c, d]``, or with ``[1, c, d]`` all at once."""
+    if len(b) == len(a):
+        return a @ b.mT
+    return (a.flatten(0, 1) @ b[0].T).view(*a.shape[:2], b.shape[1])
+
 
 def enter_rows(supports: Supports, enter: Tensor, start: int, stop: int) -> Entering:
     """Rows ``start:stop`` as they would enter, but for those that ``enter [n]`` bool leaves out."""
-    units, (batch, k) = supports.units, supports.rows.shape
-    index = torch.arange(start, stop, device=supports.rows.device)
-    vectors = units.raw(index) / units.norms[start:stop, None]
-    basis = supports.basis.reshape(batch * k, units.width)
-    inside = (basis @ vectors.T).view(batch, k, stop - start)
-    cross = supports.upper.mT @ inside
-    weight = supports.upper_inverse @ inside
-    apart = (1 - inside.square().sum(1)).clamp_(min=0)
-    allowed = enter[start:stop].expand(batch, -1).clone()
-    token, place = ((supports.rows >= start) & (supports.rows < stop)).nonzero().unbind(1)
-    allowed[token, supports.rows[token, place] - start] = False
-    barred = torch.where(allowed, 0.0, torch.inf)[:, None, :]
-    return Entering(start, vectors, cross, weight, apart, barred)
+    rows = torch.arange(start, stop, device=supports.rows.device)[None]
+    return Entering.of(supports, rows, supports.barred(enter, start, stop))
 
 
 def every_row(fit: Fit, enter: Tensor) -> Iterator[Entering]:
@@ -69,6 +94,23 @@ def every_row(fit: Fit, enter: Tensor) -> Iterator[Entering]:
     columns = supports.units.budget.swap_columns(batch * k, supports.rows.device)
     for start, stop in spans(supports.units.count if k else 0, columns):
         yield enter_rows(supports, enter, start, stop)
+
+
+def marked_rows(supports: Supports, marked: Tensor) -> Iterator[Entering]:
+    """The rows that ``marked [B, n]`` bool says for each support, as they would enter."""
+    count = marked.sum(1)
+    most = int(count.max()) if len(count) else 0
+    token, row = marked.nonzero().unbind(1)
+    first = count.cumsum(0) - count
+    place = torch.arange(len(token), device=token.device) - first[token]
+    rows = row.new_zeros(len(marked), most)
+    rows[token, place] = row
+    barred = torch.ones_like(rows, dtype=torch.bool)
+    barred[token, place] = False
+    units = supports.units
+    columns = units.budget.marked_columns(len(marked), units.width, rows.device)
+    for start, stop in spans(most, columns):
+        yield Entering.of(supports, rows[:, start:stop], barred[:, start:stop])
 
 
 class Unsigned(NamedTuple):
@@ -87,7 +129,7 @@ def least_squares(fit: Fit, entering: Entering) -> Unsigned:
     weight = entering.weight
     scaled = weight / fit.diagonal[:, :, None]
     distance = torch.addcmul(entering.apart[:, None, :], scaled, weight)
-    beside = (fit.residual @ entering.vectors.T)[:, None, :]
+    beside = entering.along(fit.residual)[:, None, :]
     along = torch.addcmul(beside, scaled, fit.codes[:, :, None])
     # What brings no direction of its own gains nothing. (One pass each: on a CPU these are
     # several times as fast as filling by a mask.)
@@ -116,7 +158,7 @@ class AgainstPositive(NamedTuple):
         inner = positive.inverse @ cross
         beyond = cross - fit.supports.gram @ inner
         apart = 1 - (cross * inner).sum(1)
-        return cls(inner, beyond, apart, positive.residual @ entering.vectors.T)
+        return cls(inner, beyond, apart, entering.along(positive.residual))
 
 
 def positive_exchanges(

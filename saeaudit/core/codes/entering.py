@@ -86,7 +86,7 @@ class EnteringBounds:
         """
         fit, price = self._fit, self._price[:, None]
         apart = entering.apart.clamp(min=DEPENDENT)
-        along = fit.residual @ entering.vectors.T
+        along = entering.along(fit.residual)
         room = (self._limit - fit.error)[:, None] + along.square() / apart
         most = along / apart + (room.clamp(min=0) / apart).sqrt()
         never = (room < 0) | (most < floor)
@@ -94,7 +94,7 @@ class EnteringBounds:
         ends = floor.expand_as(most), torch.maximum(most, floor + short)
         first, second = self._concave(entering, ends)
         slant = (second - first) / (ends[1] - ends[0])
-        moment = fit.target @ entering.vectors.T
+        moment = entering.along(fit.target)
         centre = moment - slant / (2 * price)
         _, total = cost.on(centre.T, price.T)
         bound = total.T - price * centre.square() + first - slant * ends[0]

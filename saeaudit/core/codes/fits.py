@@ -57,6 +57,14 @@ class Supports:
             out[of_token] = added[of_token] @ self.vectors[b].T
         return out
 
+    def barred(self, enter: Tensor, start: int, stop: int) -> Tensor:
+        """``[B, stop - start]`` bool: rows ``start:stop`` that are in the support, or that
+        ``enter [n]`` bool leaves out."""
+        barred = (~enter[start:stop]).expand(len(self.rows), -1).clone()
+        token, place = ((self.rows >= start) & (self.rows < stop)).nonzero().unbind(1)
+        barred[token, self.rows[token, place] - start] = True
+        return barred
+
     @cached_property
     def gram(self) -> Tensor:
         """``[B, k, k]``, with the identity where a place is not taken."""

@@ -61,7 +61,7 @@ def full_swaps(fit: Fit, limit: Tensor, enter: Tensor) -> FullSwaps:
             full = ((codes > fit.floor[index[0], None]) | empty[index[0]]).all(1)
             token, place, column = (numbers[full] for numbers in index)
             error = swaps.error[token, place, column]
-            parts.append(FullSwaps(token, place, column + entering.start, error))
+            parts.append(FullSwaps(token, place, entering.row(token, column), error))
     return FullSwaps(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
 
 
@@ -108,7 +108,10 @@ class Farthest:
             thresholds: ``[n]`` codes of each row that an encoder's are above; None where it has
                 no thresholds.
         """
-        self._fit, self._thresholds = fit, thresholds
+        self.fit = fit
+        """Targets on their supports."""
+        self.thresholds = thresholds
+        """``[n]`` codes that an encoder's are above; None where it has no thresholds."""
         self._limits = limits + TOLERANCE * fit.size[:, None]
         self.change = torch.full_like(limits, -1.0)
         """``[B, T]``: the largest change within each limit; -1 where there is no full swap."""
@@ -119,29 +122,33 @@ class Farthest:
         self.attainable = torch.zeros_like(limits, dtype=torch.bool)
         """``[B, T]`` bool: whether some full swap has all codes above their thresholds."""
         refit, active = fit.positive.codes, fit.supports.active
-        self._total = refit.sum(1)
+        self.total = refit.sum(1)
+        """``[B]``: sums of the supports' codes."""
         drift = (fit.codes - refit).abs().sum(1, keepdim=True)
-        self._leaves = refit + drift
+        self.leaves = refit + drift
+        """``[B, k]``: no change is further from a bound on that of least squares than this."""
         share = fit.supports.inverse / fit.diagonal[:, :, None]
-        self._share = share - torch.diag_embed(share.diagonal(dim1=1, dim2=2))
-        self._others = (active.sum(1) - 1).clamp(min=0)
+        self.share = share - torch.diag_embed(share.diagonal(dim1=1, dim2=2))
+        """``[B, k, k]``: by how much codes fall for each unit of one that leaves (middle axis)."""
+        self.others = (active.sum(1) - 1).clamp(min=0)
+        """``[B]``: features beside the one that leaves."""
         rows = fit.supports.rows.clamp(min=0)
         floor = fit.floor[:, None].expand_as(refit)
         self._weakest = self._lowest(floor)
         if thresholds is not None:
-            self._weakest_above = self._lowest(thresholds[rows])
+            self.weakest_above = self._lowest(thresholds[rows])
 
     def _lowest(self, least: Tensor) -> tuple[Tensor, Tensor]:
         """Place ``[B]`` of the code that is least over ``least [B, k]``, and that least code."""
-        active = self._fit.supports.active
+        active = self.fit.supports.active
         if not active.shape[1]:
             return self.place.new_zeros(len(active)), least.new_zeros(len(active))
-        place = torch.where(active, self._fit.codes - least, torch.inf).argmin(1)
+        place = torch.where(active, self.fit.codes - least, torch.inf).argmin(1)
         return place, least.gather(1, place[:, None]).squeeze(1)
 
     def take(self, entering: Entering, swaps: Unsigned) -> None:
         """Take the swaps that bring in some rows."""
-        fit, start = self._fit, entering.start
+        fit = self.fit
         reach = self._limits.amax(1)[:, None]
         if not bool((swaps.error.amin(2) <= reach).any()):
             return
@@ -153,26 +160,26 @@ class Farthest:
         wanted = self._open(swaps, bound[:, None] > self.change[:, :, None, None])
         index = self._kept(entering, swaps, wanted.nonzero(), self._weakest)
         self._measure(entering, swaps, index)
-        if self._thresholds is None:
+        if self.thresholds is None:
             return
-        tall = able & (amount > self._thresholds[start : start + able.shape[2]])
+        tall = able & (amount > self.thresholds[entering.rows][:, None, :])
         wanted = self._open(swaps, tall[:, None] & ~self.attainable[:, :, None, None])
-        index = self._kept(entering, swaps, wanted.nonzero(), self._weakest_above)
+        index = self._kept(entering, swaps, wanted.nonzero(), self.weakest_above)
         self._measure(entering, swaps, index)
 
     def _bounds(self, entering: Entering, amount: Tensor) -> Tensor:
         """Upper bounds ``[B, k, c]`` on changes, for codes ``amount`` of the rows that enter."""
-        weight, share = entering.weight, self._share
-        stays = torch.addcmul(self._fit.codes[:, :, None], amount, weight, value=-1)
+        weight, share = entering.weight, self.share
+        stays = torch.addcmul(self.fit.codes[:, :, None], amount, weight, value=-1)
         magnitude, square = weight.abs(), weight.square()
         sums = (magnitude.sum(1, keepdim=True) - magnitude) * amount
         sums += stays.abs() * share.abs().sum(2)[:, :, None]
         squares = (square.sum(1, keepdim=True) - square).mul_(amount).mul_(amount)
         squares += stays * amount * (2 * share @ weight)
         squares += stays.square_() * share.square().sum(2)[:, :, None]
-        roots = squares.clamp_(min=0).mul_(self._others[:, None, None]).sqrt_()
-        bound = torch.minimum(sums, roots).add_(amount).add_(self._leaves[:, :, None])
-        return bound.div_(self._total[:, None, None])
+        roots = squares.clamp_(min=0).mul_(self.others[:, None, None]).sqrt_()
+        bound = torch.minimum(sums, roots).add_(amount).add_(self.leaves[:, :, None])
+        return bound.div_(self.total[:, None, None])
 
     def _open(self, swaps: Unsigned, wanted: Tensor) -> Tensor:
         """Bool ``[B, k, c]``: wanted (``[B, T, k, c]``) at a limit that the swap is within."""
@@ -204,23 +211,23 @@ class Farthest:
         it: one code is quicker to know than all."""
         b, i, c = index.unbind(1)
         place, least = (of_token[b] for of_token in weakest)
-        share = self._share[b, i, place]
+        share = self.share[b, i, place]
         amount = swaps.along[b, i, c] / swaps.distance[b, i, c]
-        stays = self._fit.codes[b, i] - amount * entering.weight[b, i, c]
-        codes = self._fit.codes[b, place] - stays * share - amount * entering.weight[b, place, c]
+        stays = self.fit.codes[b, i] - amount * entering.weight[b, i, c]
+        codes = self.fit.codes[b, place] - stays * share - amount * entering.weight[b, place, c]
         kept = (codes > least) | (i == place)
         return b[kept], i[kept], c[kept]
 
     def _measure(self, entering: Entering, swaps: Unsigned, index: Index) -> None:
         """Compare the codes of some swaps with the support's own."""
-        places = max(1, self._share.shape[1])
-        at_once = max(1, self._fit.supports.units.budget.solved_cells // places)
+        places = max(1, self.share.shape[1])
+        at_once = max(1, self.fit.supports.units.budget.solved_cells // places)
         for start, stop in spans(len(index[0]), at_once):
             b, i, c = (numbers[start:stop] for numbers in index)
             self._compare(entering, swaps, (b, i, c))
 
     def _compare(self, entering: Entering, swaps: Unsigned, index: Index) -> None:
-        fit = self._fit
+        fit = self.fit
         codes = swapped_codes(fit, entering, swaps, index)
         full = ((codes > fit.floor[index[0], None]) | ~fit.supports.active[index[0]]).all(1)
         b, i, c = (numbers[full] for numbers in index)
@@ -228,8 +235,8 @@ class Farthest:
         every = torch.arange(len(b), device=b.device)
         new, old = codes[every, i], before[every, i]
         change = (codes - before).abs().sum(1) - (new - old).abs() + new + old
-        change /= self._total[b]
-        row = c + entering.start
+        change /= self.total[b]
+        row = entering.row(b, c)
         error = swaps.error[b, i, c]
         attains = self._attains(codes, b, i, row)
         for t in range(self._limits.shape[1]):
@@ -239,18 +246,18 @@ class Farthest:
 
     def _attains(self, codes: Tensor, b: Tensor, i: Tensor, row: Tensor) -> Tensor:
         """Bool ``[m]``: codes ``[m, k]`` are all above their thresholds."""
-        if self._thresholds is None:
+        if self.thresholds is None:
             return torch.zeros_like(b, dtype=torch.bool)
-        rows = self._fit.supports.rows[b]
+        rows = self.fit.supports.rows[b]
         rows[torch.arange(len(b), device=b.device), i] = row
-        return ((codes > self._thresholds[rows.clamp(min=0)]) | (rows < 0)).all(1)
+        return ((codes > self.thresholds[rows.clamp(min=0)]) | (rows < 0)).all(1)
 
     def _improve(self, t: int, b: Tensor, i: Tensor, row: Tensor, change: Tensor) -> None:
         """Keep the largest change; of equal ones the first by place, then row."""
         before = self.change[:, t]
         most = before.clone().scatter_reduce_(0, b, change, "amax")
         won = (change == most[b]) & (change > before[b])
-        count = self._fit.supports.units.count
+        count = self.fit.supports.units.count
         first = torch.full_like(self.place[:, t], torch.iinfo(torch.int64).max)
         first.scatter_reduce_(0, b[won], i[won] * count + row[won], "amin")
         self.place[b[won], t] = first[b[won]] // count

@@ -7,7 +7,9 @@ the others at their best, has the slope -2 `slope` at zero and a curvature betwe
 2, so the code lies between `slope` and ``slope / distance``. No swap needs a solve but those whose
 least-squares codes have a negative entry, and whose lower bound on the error still passes.
 
-All k (F - k) swaps of a token cost one k x F product over d and a few k x F products over k.
+All k (F - k) swaps of a token cost one k x F product over d and a few k x F products over k, in
+float32: `saeaudit.core.codes.screening` counts what these estimates are sure of. What follows in
+float64 is for the rows that they leave open, and for those that may hold a best swap.
 """
 
 from __future__ import annotations
@@ -23,15 +25,22 @@ from torch import Tensor
 from saeaudit.core.codes.algebra import (
     AgainstPositive,
     Entering,
+    Index,
     Unsigned,
-    every_row,
     least_squares,
     lower_bounds,
+    marked_rows,
     positive_exchanges,
 )
+from saeaudit.core.codes.bars import Bars
+from saeaudit.core.codes.brackets import bracket
+from saeaudit.core.codes.estimates import Estimator
 from saeaudit.core.codes.fits import Fit, Systems
 from saeaudit.core.codes.full import Farthest
-from saeaudit.core.codes.tolerances import CURVATURE, DEPENDENT, ROUNDING, TOLERANCE
+from saeaudit.core.codes.reach import Reach
+from saeaudit.core.codes.screening import Screened
+from saeaudit.core.codes.tolerances import CURVATURE, DEPENDENT, ROUNDING
+from saeaudit.core.float32 import exact_float32
 from saeaudit.core.rows import spans
 
 
@@ -78,59 +87,77 @@ def one_swaps(
     Returns:
         One `Swaps` for each of `fits`.
     """
-    counts = [_Counts(fit, limit) for fit, limit in zip(fits, limits, strict=True)]
-    for entering in every_row(fits[0], enter):
-        for count, far in zip_longest(counts, farthest):
+    bars = [Bars.of(fit, limit) for fit, limit in zip(fits, limits, strict=True)]
+    with exact_float32():
+        screened, reached = _screen(fits, bars, enter, farthest)
+    counts = [_Counts(fit, bar) for fit, bar in zip(fits, bars, strict=True)]
+    for count, quick in zip(counts, screened, strict=True):
+        for entering in marked_rows(count.fit.supports, quick.open | quick.best()):
             swaps = least_squares(count.fit, entering)
-            count.take(entering, swaps)
-            if far is not None:
-                far.take(entering, swaps)
-    return [count.result() for count in counts]
+            count.take(entering, swaps, quick.open.gather(1, entering.rows))
+    for far, rows in zip(farthest, reached, strict=True):
+        for entering in marked_rows(far.fit.supports, rows):
+            far.take(entering, least_squares(far.fit, entering))
+    return [count.result(quick) for count, quick in zip(counts, screened, strict=True)]
+
+
+def _screen(
+    fits: list[Fit], bars: list[Bars], enter: Tensor, farthest: Sequence[Farthest]
+) -> tuple[list[Screened], list[Tensor]]:
+    """Count what estimates are sure of.
+
+    Returns:
+        The counts of each of `fits`, and for each of `farthest` bool ``[B, n]``: rows that may
+        bring it.
+    """
+    beside = [residual for fit in fits for residual in (fit.residual, fit.positive.residual)]
+    estimator = Estimator(fits[0].supports, torch.stack(beside, 1))
+    screened = [
+        Screened(*pair, estimator, 2 * n) for n, pair in enumerate(zip(fits, bars, strict=True))
+    ]
+    reaches = [Reach(far, quick, estimator) for far, quick in zip(farthest, screened, strict=False)]
+    for rows in estimator.all_rows(enter):
+        for quick, reach in zip_longest(screened, reaches):
+            signed = quick.take(rows)
+            if reach is not None:
+                reach.take(rows, signed)
+    for far, reach in zip(farthest, reaches, strict=True):
+        far.attainable |= reach.attainable
+    return screened, [reach.rows() for reach in reaches]
 
 
 class _Counts:
     """Running counts and minima of one target."""
 
-    def __init__(self, fit: Fit, limits: Tensor) -> None:
+    def __init__(self, fit: Fit, bars: Bars) -> None:
         self.fit = fit
         batch, k = fit.supports.rows.shape
         device = fit.supports.rows.device
         active = fit.supports.active
-        self.limits = limits + TOLERANCE * fit.size[:, None]
+        self.limits, self.droppable, self.widest, self.free = bars
         every_limit = self.limits[:, :, None]
-        self.droppable = (fit.without_nonnegative[:, None, :] <= every_limit) & active[:, None, :]
         self.limits_unsigned = torch.where(active[:, None, :], every_limit, -torch.inf)
-        # The widest limit at which a feature cannot simply go: beyond it no best swap is sought.
-        open_limits = torch.where(self.droppable, -torch.inf, every_limit)
-        self.widest = open_limits.amax(1).masked_fill(~active, -torch.inf)
-        self.count = torch.zeros(limits.shape, dtype=torch.int64, device=device)
+        self.count = torch.zeros(self.limits.shape, dtype=torch.int64, device=device)
         self.distinct, self.unsigned = self.count.clone(), self.count.clone()
         self.passing = torch.zeros_like(self.droppable)
         self.error = torch.full((batch, k), torch.inf, dtype=torch.float64, device=device)
         self.feature = torch.full((batch, k), -1, dtype=torch.int64, device=device)
         self.best = self.error.clone()
         # Where a feature can go at every limit, the best replacement by a lower bound.
-        self.free = active & torch.isneginf(self.widest)
-        self.any_droppable = self.droppable.any()
         self.free_error = self.error.clone()
         self.free_feature = self.feature.clone()
 
-    def take(self, entering: Entering, swaps: Unsigned) -> None:
-        """Take the swaps that bring in some rows.
+    def take(self, entering: Entering, swaps: Unsigned, uncounted: Tensor) -> None:
+        """Take the swaps that bring in some rows, and count those ``uncounted [B, c]`` bool.
 
         Least squares decide the unsigned counts. With codes >= 0 the error is between
         ``without - slope^2 / distance`` and ``without - slope^2``.
         """
         fit, barred = self.fit, entering.barred
-        dependent = (swaps.distance + barred).amin() < DEPENDENT
-        # Codes >= 0 fit no better than least squares do: often nothing here is within a limit.
-        near = (swaps.error.amin(2) <= self.limits_unsigned.amax(1)).any()
-        if not bool(near | self.any_droppable | dependent):
-            return
         for t in range(self.limits.shape[1]):
             within = swaps.error <= self.limits_unsigned[:, t, :, None]
-            self.unsigned[:, t] += within.flatten(1).sum(1)
-        moment = fit.target @ entering.vectors.T
+            self.unsigned[:, t] += (within & uncounted[:, None, :]).flatten(1).sum(1)
+        moment = entering.along(fit.target)
         slope = moment[:, None, :] - fit.codes_without_nonnegative @ entering.cross
         slope.clamp_(min=0)
         # What a row brings at least is its slope, at most the slope over the distance.
@@ -144,10 +171,11 @@ class _Counts:
         rows = AgainstPositive.of(fit, entering)
         by_row, undecided = self._undecided(least, most)
         self._solve(entering, swaps, rows, _Open(undecided.nonzero(), moment, most, by_row))
+        by_row *= uncounted[:, None, :]
         self.count += by_row.sum(2)
         self.distinct += self._distinct(by_row, rows)
         if bool(self.free.any()):
-            self._replace_free(entering.start, least)
+            self._replace_free(entering, least)
 
     def _distinct(self, by_row: Tensor, rows: AgainstPositive) -> Tensor:
         """Least number ``[B, T]`` of different codes among counts ``[B, T, c]`` of each row's.
@@ -186,24 +214,40 @@ class _Counts:
             least = lower_bounds(fit, entering, swaps, (b_, i_, c_))
             between = least[:, None] <= self.limits[b_]
             between &= self.limits[b_] < work.most[b_, i_, c_][:, None]
-            hard = unknown[between.any(1) | (least <= self._close()[b_, i_])]
-            for low, high in spans(len(hard), fit.supports.systems_at_once):
-                part = hard[low:high]
+            unknown = unknown[between.any(1) | (least <= self._close()[b_, i_])]
+            index = b[unknown], i[unknown], c[unknown]
+            low, high = bracket(fit, entering, swaps, index, codes[unknown])
+            hard = unknown[self._hard(work, index, (low, high))]
+            error[unknown] = high
+            for first_hard, last_hard in spans(len(hard), fit.supports.systems_at_once):
+                part = hard[first_hard:last_hard]
                 token, place, column = b[part], i[part], c[part]
                 moment = work.moment[token, column]
                 system = fit.exchange(token, place, cross[token, :, column], moment)
                 error[part] = _entered(fit, system, codes[part] > 0, token, place)
             self._count(work, (b, i, c), error)
-            self._improve(b, i, error, c + entering.start)
+            self._improve(b, i, error, entering.row(b, c))
 
-    def _replace_free(self, start: int, least: Tensor) -> None:
+    def _hard(self, work: _Open, index: Index, bounds: tuple[Tensor, Tensor]) -> Tensor:
+        """Bool ``[m]``: swaps of which bounds on the error do not tell which limits it is within,
+        or that there is a better one."""
+        b, i, _ = index
+        low, high = bounds
+        most = work.most[index]
+        between = (low[:, None] <= self.limits[b]) & (self.limits[b] < high[:, None])
+        between &= self.limits[b] < most[:, None]
+        best = self.error.clone().view(-1)
+        best.scatter_reduce_(0, b * self.error.shape[1] + i, high, "amin")
+        return between.any(1) | (low <= best.view_as(self.error)[b, i]) | most.isinf()
+
+    def _replace_free(self, entering: Entering, least: Tensor) -> None:
         """Note better replacements, by lower bounds ``[B, k, c]``, of features that can go."""
         b, i = self.free.nonzero().unbind(1)
         bound, at = least[b, i].min(1)
         better = bound < torch.minimum(self.free_error[b, i], self.fit.without_nonnegative[b, i])
         b, i = b[better], i[better]
         self.free_error[b, i] = bound[better]
-        self.free_feature[b, i] = at[better] + start
+        self.free_feature[b, i] = entering.row(b, at[better])
 
     def _undecided(self, least: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
         """Count the swaps that bounds decide; which of the rest need their exact error.
@@ -255,8 +299,9 @@ class _Counts:
         self.feature.view(-1)[place] = entering[place]
         self.error.copy_(least.view_as(self.error))
 
-    def result(self) -> Swaps:
-        """Settle the best replacements of features that can simply go."""
+    def result(self, screened: Screened) -> Swaps:
+        """Settle the best replacements of features that can simply go, and add what estimates
+        have counted."""
         fit = self.fit
         units = fit.supports.units
         b, i = (self.free & (self.free_feature >= 0)).nonzero().unbind(1)
@@ -271,8 +316,9 @@ class _Counts:
             error = _entered(fit, system, guess, token, place)
             self._improve(token, place, error, feature)
         return Swaps(
-            self.count, self.distinct, self.unsigned, self.passing, self.droppable, self.error,
-            self.feature,
+            self.count + screened.count.long(), self.distinct + screened.distinct.long(),
+            self.unsigned + screened.unsigned.long(), self.passing | screened.passing,
+            self.droppable, self.error, self.feature,
         )  # fmt: skip
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -75,24 +73,6 @@ def int_product(a: Tensor, b: Tensor) -> Tensor:
     if n % 8:
         b = torch.nn.functional.pad(b, (0, 0, 0, -n % 8))
     return torch._int_mm(a, b.T)[:m, :n]
-
-
-@contextmanager
-def exact_float32() -> Iterator[None]:
-    """Products in float32: no TF32, and sums of bfloat16 and float16 products in float32."""
-    precision = torch.get_float32_matmul_precision()
-    matmul = torch.backends.cuda.matmul
-    bfloat16 = matmul.allow_bf16_reduced_precision_reduction
-    float16 = matmul.allow_fp16_reduced_precision_reduction
-    torch.set_float32_matmul_precision("highest")
-    matmul.allow_bf16_reduced_precision_reduction = False
-    matmul.allow_fp16_reduced_precision_reduction = False
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(precision)
-        matmul.allow_bf16_reduced_precision_reduction = bfloat16
-        matmul.allow_fp16_reduced_precision_reduction = float16
 
 
 def sampled_products(rows: Tensor, i: Tensor, j: Tensor, step: Size) -> Tensor:

@@ -21,9 +21,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from saeaudit.core.cosines.products import exact_float32, int_product, product, sampled_products
+from saeaudit.core.cosines.products import int_product, product, sampled_products
 from saeaudit.core.cosines.rotation import Rotation
 from saeaudit.core.cosines.stream import unit_blocks
+from saeaudit.core.float32 import UNIT_ERROR, exact_float32
 from saeaudit.core.rows import MARGIN, UnitRows, spans
 from saeaudit.vocabulary import ScreenName
 
@@ -46,8 +47,6 @@ SECOND_HANDICAP = 1.3
 WORTH_A_LOOK = 10
 """Estimates are looked at again where that divides their slack by more than this: float32 has a
 fiftieth of the other screens' slack at usual widths, and itself otherwise."""
-UNIT_ERROR = 3e-7
-"""Relative error of a float32 unit row (see `UnitRows.block`)."""
 ROTATION_ERROR = 4e-5
 """Bound on what float32 rotation by two orthogonal factors does to a cosine of two unit rows."""
 INT8_ERROR = ROTATION_ERROR + 2.0**-23

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from saeaudit.core.cosines.products import Tile, exact_float32
+from saeaudit.core.cosines.products import Tile
 from saeaudit.core.cosines.screen import Screen
+from saeaudit.core.float32 import exact_float32
 from saeaudit.core.rows import spans
 
 PANEL = 4
