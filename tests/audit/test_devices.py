@@ -141,15 +141,21 @@ def test_a_driver_error_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class WrongProducts(TorchFunctionMode):
-    """A processor whose float32 products of matrices are a hundredth too large."""
+    """A processor whose float32 products of matrices are off by a factor."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self._factor = factor
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
-        return result.mul_(1.01) if func is torch.mm else result
+        return result.mul_(self._factor) if func is torch.mm else result
 
 
-def test_arithmetic_that_is_off_is_noticed() -> None:
-    with WrongProducts(), pytest.raises(AuditError, match="not to be trusted"):
+@pytest.mark.parametrize("factor", [1.01, 0.1])
+def test_arithmetic_that_is_off_is_noticed(factor: float) -> None:
+    """Products so small that no pair is proposed hide no finding either."""
+    with WrongProducts(factor), pytest.raises(AuditError, match="not to be trusted"):
         lines(opened(wide(4)), screen="fp32")
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from saeaudit.core.cosines.edges import Edges, Ranked
-from saeaudit.core.cosines.products import entries_above, sampled_products
+from saeaudit.core.cosines.products import entries_above, largest, sampled_products
 from saeaudit.core.cosines.screen import Screens, pair_estimates, products_with_all
 from saeaudit.core.rows import MARGIN, UnitRows, round9, spans
 
@@ -37,7 +37,7 @@ def row_maxima(screens: Screens, edges: Edges, ranked: Ranked, estimate: Tensor)
         screens: the rows; `edges` came from the quick one.
         edges: every pair with |cosine| >= ``edges.floor``, but for crowded rows.
         ranked: the same edges by row.
-        estimate: ``[n]`` float32, the largest |estimate| of every row in the sweep.
+        estimate: ``[n]`` float32, the largest |estimate| of every row among the pairs proposed.
 
     Returns:
         ``[n]`` float64, rounded to 9 significant digits (zero where there is one row only).
@@ -148,7 +148,7 @@ def whole_rivals(screens: Screens, rows: Tensor, best: Tensor, estimate: Tensor)
     least = torch.maximum(best[rows], estimate[rows].double() - screens.quick.slack - MARGIN)
     parts = []
     for start, value in products_with_all(second, rows):
-        most = value.abs_().amax(1).to(best.device, torch.float64)
+        most = largest(value.abs_()).to(best.device, torch.float64)
         least = torch.maximum(least, most * (1 - share) - margin)
         need = ((least - margin) / (1 + share)).clamp(min=0) * (1 - torch.finfo(value.dtype).eps)
         at, column, entry = entries_above(value, need)

@@ -11,28 +11,53 @@ from torch import Tensor
 from saeaudit.core.budget import Size
 from saeaudit.core.rows import spans
 
+HALVES = (torch.bfloat16, torch.float16)
+LOOKED_AT = 128
+"""Rows of a product that a CPU looks at together: their magnitudes stay in its nearest caches."""
+
 
 class Tile:
     """Products of blocks of packed rows, in buffers that are used again for every tile."""
 
     def __init__(self, side: int, like: Tensor) -> None:
-        exact = like.dtype == torch.int8
-        self._product = torch.empty(
-            side * side, dtype=torch.int32 if exact else torch.float32, device=like.device
+        self._exact = like.dtype == torch.int8
+        kind = torch.int32 if self._exact else like.dtype
+        self._looked = LOOKED_AT if like.device.type == "cpu" else side * side
+        self._product = torch.empty(side * side, dtype=kind, device=like.device)
+        self._magnitude = torch.empty(
+            min(self._looked, side) * side, dtype=kind, device=like.device
         )
-        self._magnitude = torch.empty_like(self._product)
+        self._passing = torch.empty(side * side, dtype=torch.bool, device=like.device)
 
-    def __call__(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """``a @ b.T`` and its magnitude, ``[len(a), len(b)]``, int32 from int8, else float32."""
-        size = len(a) * len(b)
-        product = self._product[:size].view(len(a), len(b))
-        if a.dtype == torch.float32:
+    def __call__(self, a: Tensor, b: Tensor, least: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Entries of ``a @ b.T`` whose magnitude reaches a least value, or nearly does.
+
+        The product keeps the dtype that it is made in, and is looked at once.
+
+        Args:
+            a: ``[m, d]``, as `like`.
+            b: ``[c, d]``, as `like`.
+            least: ``[m]`` float64, not negative.
+
+        Returns:
+            Row numbers, column numbers (int64) and products (float32), ``[e]`` each.
+        """
+        size, columns = len(a) * len(b), len(b)
+        product = self._product[:size].view(len(a), columns)
+        if not self._exact:
             torch.mm(a, b.T, out=product)
-        elif a.dtype == torch.int8:
-            product = int_product(a, b)
+        elif a.device.type == "cpu":
+            torch._int_mm(a, b.T, out=product)
         else:
-            product.copy_(a @ b.T)
-        return product, torch.abs(product, out=self._magnitude[:size].view(len(a), len(b)))
+            product = int_product(a, b)
+        passing = self._passing[:size].view(len(a), columns)
+        for start, stop in spans(len(a), self._looked):
+            magnitude = self._magnitude[: (stop - start) * columns].view(-1, columns)
+            torch.abs(product[start:stop], out=magnitude)
+            # One bound for all these rows: as many again would take twice the time to compare with.
+            _reach(magnitude, least[start:stop].amin(0, keepdim=True), passing[start:stop])
+        flat = _positions(passing)
+        return *_places(flat, columns), product.reshape(-1)[flat].to(torch.float32)
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
@@ -52,14 +77,47 @@ def entries_above(values: Tensor, least: Tensor) -> tuple[Tensor, Tensor, Tensor
     Returns:
         Row numbers, column numbers (int64) and values (float32), ``[e]`` each where `least` is.
     """
-    passing = values >= least.to(values.device, values.dtype)[:, None]
-    if values.device.type == "cpu":  # several times as fast as the same in torch
-        flat = torch.from_numpy(np.flatnonzero(passing.numpy()))
-    else:
-        flat = passing.reshape(-1).nonzero().squeeze(1)
+    passing = torch.empty(values.shape, dtype=torch.bool, device=values.device)
+    _reach(values, least.to(values.device), passing)
+    flat = _positions(passing)
     entry = values.reshape(-1)[flat].to(least.device, torch.float32)
-    flat = flat.to(least.device)
-    return torch.div(flat, values.shape[1], rounding_mode="floor"), flat % values.shape[1], entry
+    return *_places(flat.to(least.device), values.shape[1]), entry
+
+
+def largest(values: Tensor) -> Tensor:
+    """Largest entry of each row of ``[m, c]``, not negative: ``[m]`` of the same dtype."""
+    return _ordered(values).amax(1).view(values.dtype)
+
+
+def _places(flat: Tensor, columns: int) -> tuple[Tensor, Tensor]:
+    return torch.div(flat, columns, rounding_mode="floor"), flat % columns
+
+
+def _ordered(values: Tensor) -> Tensor:
+    """Values that are not negative as numbers of the same order that are quick to compare.
+
+    Those of 16 bits are compared as the integers that they are made of, eight times as fast.
+    """
+    return values.view(torch.int16) if values.dtype in HALVES else values
+
+
+def _reach(values: Tensor, least: Tensor, passing: Tensor) -> None:
+    """Tell which of ``[m, c]`` `values` reach ``[m]`` or ``[1]`` least values, in ``[m, c]`` bool.
+
+    Rounded to the values' dtype these float64 pass over no value that reaches them.
+    """
+    values, bound = _ordered(values), _ordered(least.to(values.dtype))[:, None]
+    if values.device.type == "cpu":  # several times as fast as the same in torch
+        np.greater_equal(values.numpy(), bound.numpy(), out=passing.numpy())
+    else:
+        torch.ge(values, bound, out=passing)
+
+
+def _positions(passing: Tensor) -> Tensor:
+    """Where a bool matrix, flattened, is true: ``[e]`` int64, ascending."""
+    if passing.device.type == "cpu":  # several times as fast as the same in torch
+        return torch.from_numpy(np.flatnonzero(passing.numpy()))
+    return passing.reshape(-1).nonzero().squeeze(1)
 
 
 def int_product(a: Tensor, b: Tensor) -> Tensor:

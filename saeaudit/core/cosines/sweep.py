@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,7 +44,7 @@ def sweep(
         screen: the prepared rows, n of them.
         floor: threshold on |cosine|; pairs are proposed from ``floor - slack`` upwards.
         row_max: ``[n]`` float32 where the rows are, raised in place to each row's largest
-            |estimate| over all other rows; start it at zero.
+            |estimate| over the pairs proposed, or over all other rows; start it at zero.
         progress: called with the share of the work done, 0 to 1.
 
     Yields:
@@ -94,33 +93,34 @@ def _tiled(screen: Screen, floor: float, best: Tensor, progress: Progress | None
     """Sweep with the library's matrix products, a tile at a time."""
     count = screen.units.count
     size = min(screen.units.budget.tile_side(screen.device), count)
-    least = screen.least(floor)
-    # What a tile's largest product must reach to be looked at: the widest margins, off twice.
-    look = least if screen.margin is None else least - 2 * int(screen.margin.max())
+    least = torch.tensor([screen.least(floor)], dtype=torch.float64, device=screen.device)
+    margin = screen.margin
     done, total = 0, count * (count + 1) / 2
     multiply: Tile | None = None
     for top, start, rows, columns in _tiles(screen, size):
         multiply = multiply or Tile(size, rows)
-        product, magnitude = multiply(rows, columns)
+        look = least.expand(len(rows))
+        if margin is not None:  # the columns' widest for all of them, until few entries are left
+            widest = margin[start : start + len(columns)].max()
+            look = (least - (margin[top : top + len(rows)] + widest)).clamp_(min=0)
+        i, j, value = multiply(rows, columns, look)
+        i, j = i + top, j + start
         if start == top:  # a pair once, and no row with itself
-            magnitude.triu_(1)
-        across = magnitude.amax(1)
-        most = float(across.max())
-        across = across.to(torch.float32) * screen.scale
-        down = magnitude.amax(0).to(torch.float32) * screen.scale
-        for at, of in ((top, across), (start, down)):
-            best[at : at + len(of)] = torch.maximum(best[at : at + len(of)], of)
-        if most >= look:
-            i, j, value = _compact(product, magnitude, look, diagonal=start == top)
-            i, j = i + top, j + start
-            if screen.margin is not None:
-                keep = value.abs() + (screen.margin[i] + screen.margin[j]) >= least
-                i, j, value = i[keep], j[keep], value[keep]
-            if len(i):
-                yield i, j, value
+            i, j, value = _where(i < j, i, j, value)
+        if margin is not None:
+            i, j, value = _where(value.abs() + (margin[i] + margin[j]) >= least, i, j, value)
+        if len(i):
+            estimate = value.abs() * screen.scale
+            best.scatter_reduce_(0, i, estimate, "amax").scatter_reduce_(0, j, estimate, "amax")
+            yield i, j, value
         done += len(rows) * len(columns)
         if progress:
             progress(min(1.0, done / total))
+
+
+def _where(keep: Tensor, *columns: Tensor) -> Iterator[Tensor]:
+    at = keep.nonzero().squeeze(1)
+    return (column[at] for column in columns)
 
 
 def _tiles(screen: Screen, size: int) -> Iterator[tuple[int, int, Tensor, Tensor]]:
@@ -145,23 +145,3 @@ def _tiles(screen: Screen, size: int) -> Iterator[tuple[int, int, Tensor, Tensor
                 if len(second):
                     yield low + start, low + start + half, first, second
                     yield low + start + half, low + start + half, second, second
-
-
-def _compact(
-    product: Tensor, magnitude: Tensor, least: float, *, diagonal: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Entries of a tile whose magnitude is at least `least`: row, column, product as float32."""
-    if product.device.type == "cpu":  # four times as fast as the same in torch
-        kind = np.int32 if product.dtype == torch.int32 else np.float32
-        mask = magnitude.numpy() >= kind(max(least, 0))
-        if diagonal:
-            mask = np.triu(mask, 1)
-        flat = torch.from_numpy(np.flatnonzero(mask))
-    else:
-        passing = magnitude >= max(least, 0)
-        if diagonal:
-            passing = passing.triu_(1)
-        flat = passing.reshape(-1).nonzero().squeeze(1)
-    columns = product.shape[1]
-    values = product.reshape(-1)[flat].to(torch.float32)
-    return torch.div(flat, columns, rounding_mode="floor"), flat % columns, values
