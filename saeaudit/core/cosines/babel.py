@@ -11,10 +11,12 @@ from torch import Tensor
 
 from saeaudit.core.cosines.edges import RANK_ERROR, Ranked
 from saeaudit.core.cosines.screen import Screen, Screens, estimates, pair_estimates
-from saeaudit.core.rows import MARGIN, UnitRows, fold, round9
+from saeaudit.core.rows import MARGIN, UnitRows, fold, round9, spans
 
 FIRST_ROWS = 8
 """Rows that are summed first: their sums rule out most of the others."""
+MOST_ROWS = 4096
+"""Rows whose listed entries are looked at closer together."""
 
 
 def babel(screens: Screens, ranked: Ranked, best: Tensor, k: int) -> float:
@@ -44,10 +46,45 @@ def babel(screens: Screens, ranked: Ranked, best: Tensor, k: int) -> float:
     while len(order) and float(bound[order[0]]) > largest:
         rows, order = order[:size], order[size:]
         rows = rows[bound[rows] > largest]
+        if size > FIRST_ROWS and screens.refines:
+            tight = _tight_bounds(screens, ranked, rows, listed, best, k)
+            bound[rows] = torch.minimum(bound[rows], tight)
+            rows = rows[bound[rows] > largest]
         largest = _listed_sums(screens, ranked, rows[listed[rows]], kth, k, largest)
-        largest = _whole_sums(screens.fine, rows[~listed[rows]], best, k, largest)
-        size = screens.units.budget.whole_rows(count)
+        for start, stop in spans(len(rows), screens.units.budget.whole_rows(count)):
+            part = rows[start:stop]
+            part = part[~listed[part] & (bound[part] > largest)]
+            largest = _whole_sums(screens.fine, part, best, k, largest)
+        size = min(max(2 * size, screens.units.budget.whole_rows(count)), MOST_ROWS)
     return largest
+
+
+def _entries_of(ranked: Ranked, rows: Tensor, count: int) -> Tensor:
+    """Positions of the listed entries of some rows, ``[e]`` int64 ascending."""
+    asked = torch.zeros(count, dtype=torch.bool, device=rows.device)
+    asked[rows] = True
+    return asked[ranked.row].nonzero().squeeze(1)
+
+
+def _tight_bounds(
+    screens: Screens, ranked: Ranked, rows: Tensor, listed: Tensor, best: Tensor, k: int
+) -> Tensor:
+    """Upper bounds on sums of k from a closer look at what is listed, ``[len(rows)]`` float64.
+
+    What is not listed lies below the floor.
+    """
+    units, fine = screens.units, screens.fine
+    keep = _entries_of(ranked, rows, units.count)
+    keep = keep[~ranked.crowded[ranked.row[keep].long()]]
+    row, partner = ranked.row[keep].long(), ranked.partner[keep].long()
+    near = pair_estimates(fine, row, partner).abs().double() + fine.slack
+    near = near.minimum(best[row])
+    below = best.clamp(max=ranked.floor)
+    lifted = torch.where(listed[row], near, near.maximum(below[row]))
+    sums = _top_sums(row, lifted, units.count, k)
+    sums += torch.where(listed, 0.0, (k - ranked.sizes).clamp(min=0) * below)
+    sums += MARGIN
+    return torch.where(ranked.crowded[rows], k * best[rows], sums[rows])
 
 
 def _listed_sums(
@@ -55,9 +92,7 @@ def _listed_sums(
 ) -> float:
     """Largest exact sum of k over rows whose k largest are listed, or `largest` if that is more."""
     units, fine = screens.units, screens.fine
-    asked = torch.zeros(units.count, dtype=torch.bool, device=rows.device)
-    asked[rows] = True
-    keep = asked[ranked.row].nonzero().squeeze(1)
+    keep = _entries_of(ranked, rows, units.count)
     row, partner = ranked.row[keep].long(), ranked.partner[keep].long()
     large = ranked.magnitude[keep] >= kth[row] - 2 * (screens.quick.slack + RANK_ERROR) - MARGIN
     row, partner = row[large], partner[large]

@@ -89,7 +89,7 @@ class Work(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
-        if name == "mm":
+        if name in ("mm", "matmul"):  # the latter in inference mode
             self.entries += out.numel()
         if name == "sparse_sampled_addmm":
             self.pairs += out._nnz()
