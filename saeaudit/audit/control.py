@@ -18,7 +18,8 @@ from saeaudit.audit.codes import Coder
 from saeaudit.audit.mediators.inputs import MediatorInputs
 from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.audit.score.inputs import ScoreInputs
-from saeaudit.audit.tokens import PILOT, Sieve, TokenOptions, draw_tokens
+from saeaudit.audit.token_options import TokenOptions
+from saeaudit.audit.tokens import PILOT, Sieve, draw_tokens
 from saeaudit.core.null import permuted_along_axes, random_rows
 from saeaudit.core.rows import row_norms
 from saeaudit.dictionary import Dictionary, validate

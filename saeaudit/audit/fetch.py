@@ -1,11 +1,13 @@
-"""Fetch: bring SAEs from the hub into the cache, and open them to see that they are whole."""
+"""Fetch: bring SAEs from the hub into the cache, and see from their headers that they are whole.
+
+Only decoder-only copies are opened, since no hash covers them: PyTorch is not imported otherwise.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from saeaudit.audit.describe import tell_notes
 from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.audit.open import open_layers
 from saeaudit.errors import AuditError
@@ -16,6 +18,7 @@ from saeaudit.sources.partial import fetch_decoder
 from saeaudit.sources.sae import Remote, Sae
 from saeaudit.sources.segments import UnsuitableError
 from saeaudit.weights.families import family_of
+from saeaudit.weights.find import check_header
 
 
 def list_all(saes: Sequence[Sae]) -> Iterator[ListingRecord]:
@@ -42,7 +45,7 @@ def fetch_all(
         observer: is told of bytes that arrive, and what a user should read.
 
     Yields:
-        A listing record for each SAE that is now here and opens; an error record for the others.
+        A listing record for each SAE that is now here and whole; an error record for the others.
     """
     for sae in saes:
         try:
@@ -80,7 +83,7 @@ def _fetch_decoder(sae: Sae, remote: Remote, observer: Observer) -> ListingRecor
 def _fetch_whole(sae: Sae, observer: Observer) -> ListingRecord:
     if sae.remote is not None:
         sae.remote.repo.fetch(sae.remote.files, observer.arrived)
-    tell_notes(open_layers(sae)[0], observer)
+    check_header(sae.file)
     return _listing(sae, sae.remote)
 
 

@@ -7,10 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from saeaudit.core.rows import row_norms
 from saeaudit.dictionary import Dictionary, FileRead, Source, Weights, validate
 from saeaudit.errors import TargetError, WeightsError
 from saeaudit.sources.digests import sha256_of
@@ -22,6 +20,9 @@ from saeaudit.weights.assumptions import assume
 from saeaudit.weights.families import family_of
 from saeaudit.weights.find import read_weights
 from saeaudit.weights.layers import take_layer
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def open_sae(sae: Sae) -> Dictionary:
@@ -51,6 +52,8 @@ def open_layers(sae: Sae) -> list[Dictionary]:
         WeightsError: not weights, damaged, or nothing usable in it.
     """
     sae = sae.bring()
+    from saeaudit.core.rows import row_norms  # with torch, which fetching does without
+
     weights, paths = read_weights(sae.file, sae.contents, copy_of=sae.copy_of)
     if sae.assumptions is not None:
         weights = assume(weights, sae.assumptions, str(sae.file))

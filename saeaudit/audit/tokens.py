@@ -7,7 +7,6 @@ come first, so that those are what `mediators` looks at too.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -16,10 +15,11 @@ from torch import Tensor
 from saeaudit.audit.codes import WINDOW, Coder
 from saeaudit.audit.misfit import tell_misfit
 from saeaudit.audit.observer import Observer
+from saeaudit.audit.token_options import TokenOptions
 from saeaudit.core.rows import spans
 from saeaudit.errors import AuditError
 from saeaudit.records import Skipped
-from saeaudit.vocabulary import MAX_TOKENS, SEED, Parts, SkipReason
+from saeaudit.vocabulary import Parts, SkipReason
 
 MEASURED = 0.2
 """Share of the activations that is measured; prices are fitted on the others."""
@@ -39,26 +39,6 @@ LISTED = 100
 """Most positions recorded of those left out for one reason."""
 SHOWN = 8
 """Most of these shown to people."""
-
-
-@dataclass(frozen=True)
-class TokenOptions:
-    """Which activations are looked at."""
-
-    max_tokens: int = MAX_TOKENS
-    """Most activations whose alternatives are looked at; 0 for all."""
-    seed: int = SEED
-    """Of the draw."""
-    keep_outliers: bool = False
-    """Whether to look at activations of outlying norms too."""
-
-    def __post_init__(self) -> None:
-        for name, value, high in (
-            ("--max-tokens", self.max_tokens, math.inf),
-            ("--seed", self.seed, (1 << 63) - 1),
-        ):
-            if not 0 <= value <= high:
-                raise AuditError(f"{value} is not in 0 to {high:g}", where=name)
 
 
 class Draw(NamedTuple):

@@ -7,8 +7,10 @@ a small one, and a search whose device is short of memory goes on with a smaller
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)

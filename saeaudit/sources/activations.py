@@ -14,11 +14,12 @@ from torch import Tensor
 from saeaudit.errors import AuditError
 from saeaudit.sample import SAMPLES, sample_root
 from saeaudit.untrusted import parse_json, read_bytes, text_lines
+from saeaudit.weights.dtypes import DTYPES
 from saeaudit.weights.tensors import FLOATS, Stored, Tensors, read_tensors
 
 TOKENS = 256 << 20
 """Bytes of a file of tokens."""
-INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+INTEGERS = tuple(DTYPES[name] for name in ("int64", "int32", "int16", "int8", "uint8"))
 MOST_TOKENS = 10_000_000
 """Tokens in a JSON list."""
 Rows = Callable[[Tensor], Tensor]

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeGuard
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from saeaudit.dictionary import Architecture, Weights
 from saeaudit.errors import WeightsError
 from saeaudit.untrusted import finite, whole
+from saeaudit.weights.dtypes import DTYPES
 from saeaudit.weights.orient import Layout, orient
 from saeaudit.weights.tensors import Stored, Tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Names(NamedTuple):
@@ -142,6 +144,17 @@ def vector(tensors: Tensors, names: tuple[str, ...]) -> Tensor | None:
 def exponential(logarithms: Stored) -> Stored:
     """Thresholds that are stored as logarithms."""
     return Stored(logarithms.shape, logarithms.dtype, lambda: logarithms.load().exp())
+
+
+def constant(number: float) -> Stored:
+    """A number from a configuration, as if it were stored beside the weights."""
+
+    def load() -> Tensor:
+        import torch
+
+        return torch.tensor(number)
+
+    return Stored((), DTYPES["float32"], load)
 
 
 def _is_per_feature(value: Tensor | None) -> TypeGuard[Tensor]:

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from saeaudit.errors import AuditError, TargetError, WeightsError
 from saeaudit.weights.families import family_of
 from saeaudit.weights.interface import Loaded
-from saeaudit.weights.plain import Plain, decoder_name, is_named_decoder
+from saeaudit.weights.plain import Plain, decoder_name, is_named_decoder, obvious_decoder
 from saeaudit.weights.tensors import READERS, Contents, read_tensors
 
 SKIPPED = ("examples.safetensors", "sparsity.safetensors", "activation_whitening.safetensors")
@@ -188,6 +188,19 @@ def read_weights(
         raise WeightsError(f"cannot be read: {error.strerror or error}", where=str(file)) from error
     except MemoryError as error:
         raise WeightsError("does not fit into memory", where=str(file)) from error
+
+
+def check_header(file: Path) -> None:
+    """See from a file's header that it is whole and may hold an SAE; no tensor is loaded.
+
+    Raises:
+        WeightsError: not weights, damaged or truncated, or a plain file without a decoder.
+    """
+    if file.is_dir():
+        raise WeightsError("a folder that cannot be listed", where=str(file))
+    contents = read_tensors(file)
+    if family_of(file).name == Plain.name:
+        obvious_decoder(contents.tensors, str(file))
 
 
 def natural(text: str) -> list[tuple[int, int, str]]:

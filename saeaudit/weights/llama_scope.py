@@ -14,6 +14,7 @@ from saeaudit.weights.assemble import (
     LINEAR,
     Names,
     assemble,
+    constant,
     exponential,
     multiplied,
     number_of,
@@ -47,8 +48,6 @@ class LlamaScope:
 
     def read(self, file: Path, contents: Contents) -> Loaded:
         """Read the weights and fold the threshold of the json in."""
-        import torch
-
         config_file = Path(_hyperparams(file))
         config, where = read_json(config_file), str(config_file)
         tensors = dict(contents.tensors)
@@ -61,7 +60,7 @@ class LlamaScope:
             raise WeightsError("no d_model or no d_sae", where=where)
         scale = math.sqrt(width) / number_of(norms, "in", where)
         threshold = number_of(config, "jump_relu_threshold", where)
-        tensors["threshold"] = Stored((), torch.float32, lambda: torch.tensor(threshold))
+        tensors["threshold"] = constant(threshold)
         transcoder = config.get("hook_point_in") != config.get("hook_point_out")
         weights = assemble(
             self.name,

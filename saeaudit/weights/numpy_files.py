@@ -8,17 +8,19 @@ import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.lib import format as npy
-from torch import Tensor
 
 from saeaudit.errors import WeightsError
+from saeaudit.weights.dtypes import BOOL, DTYPES, Dtype
 from saeaudit.weights.limits import Limits
-from saeaudit.weights.stored import Read, Stored, check_size, over
+from saeaudit.weights.stored import Read, Stored, check_size, mapped, over
 from saeaudit.weights.zips import PIECE, Archive, data_offset, open_archive
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MOST_BRACKETS = 64
 """Brackets of a header: a plain array's has two, one of many named fields some more; at 200 within
@@ -144,13 +146,13 @@ def _member(
 def _placed(path: Path, header: Header, offset: int) -> Stored:
     def load() -> Tensor:
         if header.size == 0:
-            return torch.empty(header.shape, dtype=_torch_dtype(header.dtype))
+            return mapped(path, 0, 0, _dtype(header.dtype)).view(header.shape)
         array: np.ndarray[Any, Any] = np.memmap(
             path, header.dtype, "r", offset, header.shape, header.order
         )
         return _tensor(np.asarray(array))
 
-    return Stored(header.shape, _torch_dtype(header.dtype), load)
+    return Stored(header.shape, _dtype(header.dtype), load)
 
 
 def _deflated(path: Path, info: zipfile.ZipInfo, header: Header, where: str) -> Stored:
@@ -168,12 +170,12 @@ def _deflated(path: Path, info: zipfile.ZipInfo, header: Header, where: str) -> 
                 done += len(piece)
         return _tensor(flat.reshape(header.shape, order=header.order))
 
-    return Stored(header.shape, _torch_dtype(header.dtype), load)
+    return Stored(header.shape, _dtype(header.dtype), load)
 
 
 def _tensor(array: np.ndarray[Any, Any]) -> Tensor:
     if _is_bfloat16(array.dtype):
-        return over(array.view(np.int16)).view(torch.bfloat16)
+        return over(array.view(np.int16)).view(DTYPES["bfloat16"].in_torch())
     if array.dtype.byteorder == ">":
         array = array.astype(array.dtype.newbyteorder("="))
     return over(array)
@@ -184,11 +186,6 @@ def _is_bfloat16(dtype: np.dtype[Any]) -> bool:
     return dtype.kind == "V" and dtype.itemsize == 2 and dtype.names is None
 
 
-def _torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
-    if _is_bfloat16(dtype):
-        return torch.bfloat16
-    try:
-        plain = dtype.names is None and dtype.subdtype is None
-        return torch.from_numpy(np.empty(0, dtype.newbyteorder("="))).dtype if plain else torch.bool
-    except TypeError:
-        return torch.bool  # strings, dates, records: present, never a decoder
+def _dtype(dtype: np.dtype[Any]) -> Dtype:
+    """The same for a tensor; strings, dates and records are present, but never a decoder."""
+    return DTYPES["bfloat16"] if _is_bfloat16(dtype) else DTYPES.get(dtype.name, BOOL)

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
-
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple
 
 from saeaudit.errors import WeightsError
 from saeaudit.weights.tensors import FLOATS, Stored
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ASSUMED_LAYERS = "assumed: {} {} is [layers, features, d], as there are more features than layers"
 ASSUMED_ENCODER = (
@@ -78,7 +79,7 @@ def matrix(stored: Stored, name: str, where: str) -> tuple[int, int]:
 def _check_floats(stored: Stored, name: str, where: str) -> None:
     if stored.dtype not in FLOATS:
         raise WeightsError(
-            f"{name} has dtype {str(stored.dtype).removeprefix('torch.')}",
+            f"{name} has dtype {stored.dtype.name}",
             where=where,
             hint="known: float32, float16, bfloat16, float64",
         )

@@ -9,8 +9,7 @@ library has folded when it is in evaluation mode.
 from __future__ import annotations
 
 import math
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from saeaudit.dictionary import Weights
 from saeaudit.errors import WeightsError
@@ -18,6 +17,9 @@ from saeaudit.weights.assemble import Names, assemble, exponential
 from saeaudit.weights.assumptions import assumed_note
 from saeaudit.weights.orient import Layout, matrix
 from saeaudit.weights.tensors import FLOATS, Stored, Tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PLAIN_ROWS, RELAXATION = "dictionary._weights", "dictionary.Relax"
 FACTORS = ("dictionary.W", "dictionary.C")
@@ -72,7 +74,7 @@ def _decoder(tensors: Tensors, where: str) -> Stored:
     if multiplier and (math.prod(multiplier.shape) != 1 or multiplier.dtype not in FLOATS):
         raise WeightsError(
             f"{MULTIPLIER} has shape {list(multiplier.shape)} and type "
-            f"{str(multiplier.dtype).removeprefix('torch.')}; one real number was expected",
+            f"{multiplier.dtype.name}; one real number was expected",
             where=where,
         )
 

@@ -15,36 +15,30 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, Any, NamedTuple
 
-import torch
-
 from saeaudit.errors import WeightsError
+from saeaudit.weights.dtypes import ALIASES, DTYPES, Dtype
 from saeaudit.weights.limits import Limits
 
 STORAGES = {
-    "Double": torch.float64, "Float": torch.float32, "Half": torch.float16,
-    "BFloat16": torch.bfloat16, "Long": torch.int64, "Int": torch.int32, "Short": torch.int16,
-    "Char": torch.int8, "Byte": torch.uint8, "Bool": torch.bool, "Untyped": torch.uint8,
-    "ComplexFloat": torch.complex64, "ComplexDouble": torch.complex128,
-    "QInt8": torch.qint8, "QUInt8": torch.quint8, "QInt32": torch.qint32,
+    "Double": "float64", "Float": "float32", "Half": "float16", "BFloat16": "bfloat16",
+    "Long": "int64", "Int": "int32", "Short": "int16", "Char": "int8", "Byte": "uint8",
+    "Bool": "bool", "Untyped": "uint8", "ComplexFloat": "complex64",
+    "ComplexDouble": "complex128", "QInt8": "qint8", "QUInt8": "quint8", "QInt32": "qint32",
 }  # fmt: skip
 """Element types by the names of storage classes."""
-
-
-DTYPES = {name: value for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
-"""Element types by their names in PyTorch."""
 
 
 class StorageType(NamedTuple):
     """A storage class."""
 
-    dtype: torch.dtype
+    dtype: Dtype
 
 
 class Storage(NamedTuple):
     """A block of elements that lies elsewhere in the file."""
 
     key: str
-    dtype: torch.dtype
+    dtype: Dtype
     first: int
     """Its first element, for views of another storage."""
 
@@ -56,7 +50,7 @@ class Sketch(NamedTuple):
     offset: Any
     shape: Any
     stride: Any
-    dtype: torch.dtype
+    dtype: Dtype
 
 
 @dataclass
@@ -162,9 +156,10 @@ class _Machine:
         module, _, name = argument.partition(" ")
         storage = name.removesuffix("Storage")
         if module in ("torch", "torch.cuda", "torch.storage") and storage in STORAGES:
-            return StorageType(STORAGES[storage])
-        if module == "torch" and name in DTYPES:
-            return DTYPES[name]
+            return StorageType(DTYPES[STORAGES[storage]])
+        name_of_type = ALIASES.get(name, name)
+        if module == "torch" and name_of_type in DTYPES:
+            return DTYPES[name_of_type]
         if argument not in CALLS:
             raise WeightsError(
                 f"holds Python objects ({module}.{name}), which could run code; refused",
@@ -210,7 +205,7 @@ def _tensor(arguments: tuple[Any, ...]) -> Sketch:
 
 def _typed_tensor(arguments: tuple[Any, ...]) -> Sketch:
     dtype = arguments[6]
-    if not isinstance(dtype, torch.dtype):
+    if not isinstance(dtype, Dtype):
         raise TypeError("no element type")
     return _tensor(arguments)._replace(dtype=dtype)
 

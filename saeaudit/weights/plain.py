@@ -11,10 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePath
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from saeaudit.dictionary import Architecture, Weights
 from saeaudit.errors import WeightsError
@@ -24,6 +21,9 @@ from saeaudit.weights.assumptions import assumed_note
 from saeaudit.weights.interface import Loaded, Present
 from saeaudit.weights.orient import Layout, matrix
 from saeaudit.weights.tensors import FLOATS, Contents, Stored, Tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _LINEAR = r"(?:\d+\.)?weight"
 DECODERS = (
@@ -60,6 +60,25 @@ def decoder_name(tensors: Tensors) -> str | None:
     return None
 
 
+def obvious_decoder(tensors: Tensors, where: str) -> str:
+    """Name of the tensor that holds the decoder.
+
+    Raises:
+        WeightsError: none is obvious.
+    """
+    name = decoder_name(tensors)
+    if name is not None:
+        return name
+    if len(tensors) == 1:
+        ((only, stored),) = tensors.items()
+        matrix(stored, only or "the array", where)
+    raise WeightsError(
+        f"no obvious decoder among {_listing(tensors)}",
+        where=where,
+        hint="name it W_dec [F, d] or decoder.weight [d, F]",
+    )
+
+
 def is_named_decoder(name: str) -> bool:
     """Whether a tensor's name says that it is a decoder; a lone matrix may be anything."""
     return any(pattern.search(name) for pattern, _ in DECODERS)
@@ -86,16 +105,7 @@ class Plain:
         """Read a state dictionary or a lone matrix."""
         tensors, scalars = contents.tensors, contents.scalars
         where = str(file)
-        name = decoder_name(tensors)
-        if name is None:
-            if len(tensors) == 1:
-                ((only, stored),) = tensors.items()
-                matrix(stored, only or "the array", where)
-            raise WeightsError(
-                f"no obvious decoder among {_listing(tensors)}",
-                where=where,
-                hint="name it W_dec [F, d] or decoder.weight [d, F]",
-            )
+        name = obvious_decoder(tensors, where)
         prefix = _prefix(name)
         inside = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
         name = name.removeprefix(prefix)
@@ -196,6 +206,8 @@ def _plain_scale(tensors: Tensors, name: str) -> Stored:
 
 def _same(tensors: Tensors, first: str, second: str) -> bool:
     """Whether two tensors hold the same numbers, but for the rounding of logarithms."""
+    import torch
+
     a, b = (_comparable(_plain_scale(tensors, name).load(), name) for name in (first, second))
     if a.shape != b.shape and a.ndim == b.ndim == 2:  # an encoder whose shape tells how it lies
         b = b.T

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from saeaudit.dictionary import Architecture, Normalise
 from saeaudit.untrusted import finite
@@ -22,6 +20,9 @@ from saeaudit.weights.interface import Loaded, Present
 from saeaudit.weights.orient import Layout
 from saeaudit.weights.published import published_normalisation, published_scale
 from saeaudit.weights.tensors import Contents, Stored, read_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ARCHITECTURES: dict[str, Architecture] = {
     "standard": "standard",

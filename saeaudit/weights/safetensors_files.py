@@ -5,20 +5,22 @@ from __future__ import annotations
 import io
 import math
 from pathlib import Path
-from typing import IO, Any, NamedTuple
-
-import torch
-from torch import Tensor
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from saeaudit.errors import AuditError, WeightsError
 from saeaudit.untrusted import parse_json
+from saeaudit.weights.dtypes import BOOL, Dtype
+from saeaudit.weights.dtypes import DTYPES as BY_NAME
 from saeaudit.weights.limits import Limits
 from saeaudit.weights.stored import Read, Stored, check_size, mapped
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 DTYPES = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
-    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8,
-    "U8": torch.uint8, "BOOL": torch.bool,
+    "F64": BY_NAME["float64"], "F32": BY_NAME["float32"], "F16": BY_NAME["float16"],
+    "BF16": BY_NAME["bfloat16"], "I64": BY_NAME["int64"], "I32": BY_NAME["int32"],
+    "I16": BY_NAME["int16"], "I8": BY_NAME["int8"], "U8": BY_NAME["uint8"], "BOOL": BOOL,
 }  # fmt: skip
 
 
@@ -37,7 +39,7 @@ class Entry(NamedTuple):
 
     name: str
     """Of its element type."""
-    dtype: torch.dtype | None
+    dtype: Dtype | None
     """None where the element type is not known here."""
     shape: tuple[int, ...]
     begin: int
@@ -114,7 +116,7 @@ def _tensor(path: Path, where: str, value: Any, base: int, total: int) -> Stored
     entry = parse_entry(value, where)
     dtype, shape = entry.dtype, entry.shape
     if dtype is None:  # an 8-bit float or the like: present, never a decoder
-        return Stored(shape, torch.bool, lambda: torch.empty(0))
+        return Stored(shape, BOOL, lambda: mapped(path, 0, 0, BOOL))
     count = math.prod(shape)
     size = count * dtype.itemsize
     if entry.end - entry.begin != size:

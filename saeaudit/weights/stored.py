@@ -7,16 +7,15 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from saeaudit.errors import WeightsError
+from saeaudit.weights.dtypes import Dtype
 
-FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-"""Element types that a decoder may have."""
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Stored:
     """A tensor in a file: what it is, and how to get it."""
 
     shape: tuple[int, ...]
-    dtype: torch.dtype
+    dtype: Dtype
     load: Callable[[], Tensor]
     """Returns the tensor, mapped where the file allows."""
 
@@ -86,17 +85,21 @@ def check_size(claimed: int, present: int, where: str) -> None:
 
 def over(array: np.ndarray[Any, Any]) -> Tensor:
     """A tensor over the array's memory, without torch's warning that it is read-only."""
+    import torch
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return torch.from_numpy(array)
 
 
-def mapped(path: Path, offset: int, count: int, dtype: torch.dtype) -> Tensor:
+def mapped(path: Path, offset: int, count: int, dtype: Dtype) -> Tensor:
     """Map `count` elements of a file, ``[count]``, read-only: writing would end the process.
 
     (A private writable mapping looks safer, but some kernels copy its pages as they are read.)
     """
+    import torch
+
     if count == 0:
-        return torch.empty(0, dtype=dtype)
+        return torch.empty(0, dtype=dtype.in_torch())
     data = np.memmap(path, np.uint8, "r", offset, (count * dtype.itemsize,))
-    return over(np.asarray(data)).view(dtype)
+    return over(np.asarray(data)).view(dtype.in_torch())

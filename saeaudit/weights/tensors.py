@@ -12,17 +12,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from saeaudit.errors import AuditError, WeightsError
 from saeaudit.untrusted import parse_json, read_text
+from saeaudit.weights.dtypes import FLOATS
 from saeaudit.weights.limits import LIMITS, Limits
 from saeaudit.weights.numpy_files import read_npy, read_npz
 from saeaudit.weights.safetensors_files import read_safetensors
-from saeaudit.weights.stored import FLOATS, Contents, FileState, Read, Stored, Tensors
+from saeaudit.weights.stored import Contents, FileState, Read, Stored, Tensors
 from saeaudit.weights.torch_files import read_torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["FLOATS", "READERS", "Contents", "Stored", "Tensors", "read_json", "read_tensors"]
 

@@ -11,10 +11,7 @@ import math
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from saeaudit.errors import WeightsError
 from saeaudit.untrusted import DEPTH
@@ -22,6 +19,9 @@ from saeaudit.weights.limits import Limits
 from saeaudit.weights.pickled import Described, Sketch, run
 from saeaudit.weights.stored import Read, Stored, check_size, mapped
 from saeaudit.weights.zips import data_offset, open_archive, read_member
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ZIP = b"PK\x03\x04"
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -157,7 +157,7 @@ def _stored(path: Path, name: str, sketch: Sketch, place: _Place) -> Stored:
 
     def load() -> Tensor:
         whole = mapped(path, place.offset, place.size // itemsize, sketch.dtype)
-        return torch.as_strided(whole, shape, stride, offset)
+        return whole.as_strided(shape, stride, offset)
 
     return Stored(shape, sketch.dtype, load)
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+import saeaudit
 from saeaudit import AuditError
 from saeaudit.audit.scan.options import ScanOptions
 from saeaudit.audit.scan.run import scan_all
@@ -153,19 +154,19 @@ def test_what_vanishes_meanwhile_is_an_error_record(tmp_path: Path) -> None:
 
 
 def test_vanishing_while_it_is_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from saeaudit.audit import open as opening
+    from saeaudit.core import rows as measuring
 
     np.save(tmp_path / "a.npy", ROWS)
-    measure = opening.row_norms
+    measure = measuring.row_norms
 
     def vanish(rows: torch.Tensor) -> torch.Tensor:
         norms = measure(rows)
         (tmp_path / "a.npy").unlink(missing_ok=True)
         return norms
 
-    monkeypatch.setattr(opening, "row_norms", vanish)
+    monkeypatch.setattr(measuring, "row_norms", vanish)
     with pytest.raises(AuditError, match="cannot be read: No such file"):
-        opening.open_target(tmp_path / "a.npy")
+        saeaudit.open(tmp_path / "a.npy")
 
 
 def test_hostile_files_in_a_folder(tmp_path: Path, cli: Cli) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from saeaudit.audit.tokens import TokenOptions
+from saeaudit.audit.token_options import TokenOptions
 from saeaudit.core.budget import DEFAULT, Budget
 from saeaudit.errors import AuditError
 from saeaudit.vocabulary import BEAM, EPSILONS, MAX_ALTERNATIVES, SWAPS, MediatorControl
