@@ -19,7 +19,8 @@ def fetch(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="hf://owner/repo[@revision][/path], a release[/sae_id], or a local path.",
+            help="A release[/sae_id], hf://owner/repo[@revision][/path], the address of its page, "
+            "or a local path.",
         ),
     ],
     sae: options.Sae = None,
@@ -43,18 +44,23 @@ def fetch(
         bool, typer.Option("--dry-run", help="Say what would be fetched, and fetch nothing.")
     ] = False,
     offline: options.Offline = False,
+    yes: options.Yes = False,
     output: options.Output = None,
     quiet: options.Quiet = False,
     no_progress: options.NoProgress = False,
     debug: options.Debug = False,
 ) -> None:
-    """Bring SAEs from the hub into its cache, check every byte, and open them.
+    """Bring SAEs from the hub into its cache, every byte checked.
 
-    Example: saeaudit fetch gemma-scope-2b-pt-res/layer_16/width_16k/canonical --decoder-only
+    \b
+    Examples:
+      saeaudit fetch gemma-scope-2b-pt-res --sae 'layer_16/*' --list
+      saeaudit fetch gemma-2-2b/16-gemmascope-res-16k --decoder-only
     """
     from saeaudit.audit.fetch import fetch_all, list_all
     from saeaudit.audit.open import input_files
     from saeaudit.cli.console import Watcher, console, watching
+    from saeaudit.cli.targets import confirm_fetch
     from saeaudit.formats.output import destination
     from saeaudit.records import ErrorRecord
     from saeaudit.sources.hub import is_offline
@@ -80,6 +86,7 @@ def fetch(
                 writer.record(listing)
             people.print(f"{fetched} SAEs, {size:,} bytes to fetch")
             return
+        confirm_fetch(saes, source, yes=yes)
         total = sum(one.remote.bytes for one in saes if one.remote)
         with watching(people, bar=not no_progress, total=total) as observer:
             records = fetch_all(

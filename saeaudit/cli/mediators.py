@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import chain
 from typing import Annotated
 
@@ -79,6 +80,7 @@ def mediators(
     form: options.Form = "jsonl",
     device: options.Device = "auto",
     offline: options.Offline = False,
+    yes: options.Yes = False,
     output: options.Output = None,
     quiet: options.Quiet = False,
     no_progress: options.NoProgress = False,
@@ -86,14 +88,14 @@ def mediators(
 ) -> None:
     """List every other code of the same L0 that reconstructs an activation as well.
 
-    Example: saeaudit mediators sample | jq -c 'select(.type == "mediator" and .change > 0.3)'
+    \b
+    Examples:
+      saeaudit mediators sample | jq -c 'select(.type == "mediator")'
     """
     arguments = dict(locals())
     from saeaudit.audit.annotations import AnnotationSources
-    from saeaudit.audit.device import pick_device
-    from saeaudit.audit.mediators.inputs import MediatorSources
+    from saeaudit.audit.device import check_device, pick_device
     from saeaudit.audit.mediators.options import MediatorOptions
-    from saeaudit.audit.mediators.run import mediators_all
     from saeaudit.audit.open import input_files
     from saeaudit.cli.console import console
     from saeaudit.formats.mediators_table import MediatorsTable
@@ -106,19 +108,24 @@ def mediators(
     chosen = MediatorOptions(
         epsilons=tuple(epsilon or EPSILONS), min_change=min_change, swaps=swaps, beam=beam,
         max_alternatives=max_alternatives, max_tokens=max_tokens, seed=seed,
-        keep_outliers=keep_outliers, control=control, device=pick_device(device),
+        keep_outliers=keep_outliers, control=control, device=check_device(device),
     )  # fmt: skip
     people = console(quiet=quiet)
-    saes = resolve_targets(targets, sae, people, offline=offline, assume=assume)
+    saes = resolve_targets(targets, sae, people, offline=offline, assume=assume, yes=yes)
     saes = give_source(neuronpedia, saes)
     encoders = {
-        name: resolve_targets([name], None, people, offline=offline) for name in encoder or ()
+        name: resolve_targets([name], None, people, offline=offline, yes=yes)
+        for name in encoder or ()
     }
     place.spare([
         *input_files(saes), *input_files(chain(*encoders.values())), config, scan, activations,
         tokens, explanations, *(codes or ()),
     ])  # fmt: skip
     findings = list(read_records(scan, "--scan", "the output of saeaudit scan")) if scan else None
+    from saeaudit.audit.mediators.inputs import MediatorSources  # with torch: all is checked
+    from saeaudit.audit.mediators.run import mediators_all
+
+    chosen = replace(chosen, device=pick_device(device))
     sources = MediatorSources(activations, tokens, findings, codes or (), encoders)
     labels = AnnotationSources(explanations, neuronpedia=neuronpedia)
     write(

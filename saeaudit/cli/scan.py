@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -85,6 +86,7 @@ def scan(
     exit_zero: options.ExitZero = False,
     form: options.Form = "jsonl",
     offline: options.Offline = False,
+    yes: options.Yes = False,
     output: options.Output = None,
     quiet: options.Quiet = False,
     no_progress: options.NoProgress = False,
@@ -92,14 +94,15 @@ def scan(
 ) -> None:
     """Find every duplicate, antipodal pair and dependent triple of a decoder.
 
-    Example: saeaudit scan sample | jq -c 'select(.type == "pair" or .type == "triple")'
+    \b
+    Examples:
+      saeaudit scan sample | jq -c 'select(.type == "pair" or .type == "triple")'
     """
     arguments = dict(locals())
     from saeaudit.audit.annotations import AnnotationSources
-    from saeaudit.audit.device import pick_device
+    from saeaudit.audit.device import check_device, pick_device
     from saeaudit.audit.open import input_files
     from saeaudit.audit.scan.options import ScanOptions
-    from saeaudit.audit.scan.run import choose_screen, scan_all
     from saeaudit.cli.console import console
     from saeaudit.formats.output import destination
     from saeaudit.formats.table import ScanTable
@@ -118,14 +121,17 @@ def scan(
         include_collapsed=include_collapsed,
         max_findings=max_findings,
         screen=screen,
-        device=pick_device(device),
+        device=check_device(device),
     )
     people = console(quiet=quiet)
-    saes = resolve_targets(targets, sae, people, offline=offline, assume=assume)
+    saes = resolve_targets(targets, sae, people, offline=offline, assume=assume, yes=yes)
     saes = give_source(neuronpedia, saes)
     known = settings.baseline if settings else None
     place.spare([*input_files(saes), config, baseline, known, explanations, features])
     annotated = AnnotationSources(explanations, features, neuronpedia)
+    from saeaudit.audit.scan.run import choose_screen, scan_all  # with torch: all is checked
+
+    chosen = replace(chosen, device=pick_device(device))
     large = any(entry.size > 8 << 20 for entry in saes)
     name = choose_screen(chosen, large=large)
     write(

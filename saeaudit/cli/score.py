@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -82,6 +83,7 @@ def score(
     form: options.Form = "jsonl",
     device: options.Device = "auto",
     offline: options.Offline = False,
+    yes: options.Yes = False,
     output: options.Output = None,
     quiet: options.Quiet = False,
     no_progress: options.NoProgress = False,
@@ -89,14 +91,14 @@ def score(
 ) -> None:
     """Measure description lengths, settle which code is canonical, and compare explanations.
 
-    Example: saeaudit score sample | jq 'select(.type == "summary") | .bits_per_token'
+    \b
+    Examples:
+      saeaudit score sample | jq 'select(.type == "summary") | .bits_per_token'
     """
     arguments = dict(locals())
     from saeaudit.audit.annotations import AnnotationSources
-    from saeaudit.audit.device import pick_device
+    from saeaudit.audit.device import check_device, pick_device
     from saeaudit.audit.open import input_files
-    from saeaudit.audit.score.api import score_all
-    from saeaudit.audit.score.inputs import ScoreSources
     from saeaudit.audit.score.options import ScoreOptions
     from saeaudit.cli.console import console
     from saeaudit.formats.output import destination
@@ -109,7 +111,7 @@ def score(
     chosen = ScoreOptions(
         bin_width=bin_width, distortion=distortion, margin=margin, max_tokens=max_tokens,
         seed=seed, keep_outliers=keep_outliers, canonicalise=canonicalise, explain=explain,
-        control=control, device=pick_device(device),
+        control=control, device=check_device(device),
     )  # fmt: skip
     alternatives = None
     if mediators is not None:
@@ -120,6 +122,16 @@ def score(
         )
         if not any(record.type == "dictionary" for record in alternatives):
             raise AuditError("holds no records of an SAE", where=f"--mediators {mediators}")
+    people = console(quiet=quiet)
+    saes = resolve_targets(targets, sae, people, offline=offline, assume=assume, yes=yes)
+    saes = give_source(neuronpedia, saes)
+    place.spare([
+        *input_files(saes), config, activations, tokens, features, explanations, mediators,
+    ])  # fmt: skip
+    from saeaudit.audit.score.api import score_all  # with torch: all is checked
+    from saeaudit.audit.score.inputs import ScoreSources
+
+    chosen = replace(chosen, device=pick_device(device))
     sources = ScoreSources(
         activations, tokens, features, explanations, similarity, similarity_model, offline,
         alternatives, neuronpedia,
@@ -127,12 +139,6 @@ def score(
     labels = AnnotationSources(
         explanations if explain is not None else NONE, neuronpedia=neuronpedia
     )
-    people = console(quiet=quiet)
-    saes = resolve_targets(targets, sae, people, offline=offline, assume=assume)
-    saes = give_source(neuronpedia, saes)
-    place.spare([
-        *input_files(saes), config, activations, tokens, features, explanations, mediators,
-    ])  # fmt: skip
     write(
         run_record("score", arguments, chosen.device),
         lambda observer: score_all(saes, sources, chosen, observer, check=labels.read),

@@ -1,21 +1,29 @@
-"""From the targets of a command line to SAEs."""
+"""From the targets of a command line to SAEs, and whether they may be fetched."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+import typer
+
+from saeaudit.errors import AuditError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from saeaudit.sources.sae import Sae
 
+LARGE = 20 * 10**9
+"""Bytes that are not fetched without a word."""
+
 
 def resolve_targets(
     targets: Sequence[str], globs: Sequence[str] | None, people: Console, *, offline: bool,
-    assume: str | None = None,
+    assume: str | None = None, yes: bool = False,
 ) -> list[Sae]:  # fmt: skip
-    """Resolve targets, in the order in which they were typed.
+    """Resolve targets, in the order in which they were typed, once all of them can be meant.
 
     Args:
         targets: as typed.
@@ -23,16 +31,64 @@ def resolve_targets(
         people: is told what is waited for.
         offline: open no socket.
         assume: what the user says of plain files.
+        yes: whether much may be fetched without asking.
 
     Raises:
-        AuditError: an assumption that is none; one of them names nothing, or cannot be asked for.
+        AuditError: an assumption that is none; one of them names nothing, cannot be asked for, or
+            is more than may be fetched.
     """
+    from saeaudit.audit.ahead import import_torch_ahead
     from saeaudit.cli.console import Watcher
+    from saeaudit.sources.grammar import parse_target
     from saeaudit.sources.target import resolve
 
+    parsed = [parse_target(target) for target in targets]  # all of them, before any is asked for
+    if any(target.remote for target in parsed):
+        import_torch_ahead()
     note = Watcher(people).note
-    return [
+    saes = [
         sae
         for target in targets
         for sae in resolve(target, globs or (), offline=offline, note=note, assumptions=assume)
     ]
+    confirm_fetch(saes, " ".join(targets), yes=yes)
+    return saes
+
+
+def confirm_fetch(saes: Sequence[Sae], where: str, *, yes: bool) -> None:
+    """Say what is about to be fetched where that is much, and ask on a terminal.
+
+    Args:
+        saes: resolved targets.
+        where: the targets, for messages.
+        yes: whether the user has said so already.
+
+    Raises:
+        AuditError: it is more than `LARGE`, or than the disk has free, and nobody agrees.
+    """
+    from saeaudit.sources.cache import cache_root, free_bytes
+    from saeaudit.sources.sae import missing_bytes
+
+    needed, free = missing_bytes(saes), free_bytes(cache_root())
+    if yes or needed <= min(LARGE, free):
+        return
+    several = "1 SAE" if len(saes) == 1 else f"{len(saes):,} SAEs"
+    what = (
+        f"{_gigabytes(needed)} would be fetched ({several}); {_gigabytes(free)} are free in "
+        f"{cache_root()}"
+    )
+    if sys.stdin.isatty() and sys.stderr.isatty():
+        typer.echo(f"saeaudit: {what}", err=True)
+        if typer.confirm("Go on?", err=True):
+            return
+        raise AuditError("not fetched", where=where)
+    raise AuditError(what, where=where, hint="--yes to go on; --sae GLOB for fewer of them")
+
+
+def _gigabytes(size: int) -> str:
+    """A number of bytes for people.
+
+    >>> _gigabytes(312_345_678_901)
+    '312.3 GB'
+    """
+    return f"{size / 10**9:,.1f} GB"

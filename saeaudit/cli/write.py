@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from saeaudit.records import Record, Run, Verdict
     from saeaudit.vocabulary import Format, ScreenName
 
-NOT_TOLD = ("ctx", "debug", "quiet")
+NOT_TOLD = ("ctx", "debug", "quiet", "yes")
 """Parameters of a command that its run record leaves out: no record depends on them."""
 
 

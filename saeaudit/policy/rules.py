@@ -19,6 +19,7 @@ from saeaudit.records import (
     Summary,
     json_schema,
 )
+from saeaudit.suggest import did_you_mean
 from saeaudit.vocabulary import Audit
 
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
@@ -99,7 +100,7 @@ def check_name(name: str, command: Audit, where: str) -> None:
         raise AuditError(
             f"{name!r} is no number of the summary of {command}",
             where=where,
-            hint=f"known: {', '.join(names(command))}",
+            hint=did_you_mean(name, names(command)) or f"known: {', '.join(names(command))}",
         )
 
 

@@ -34,6 +34,13 @@ def cache_folder() -> Path:
     return base.expanduser()
 
 
+def free_bytes(folder: Path) -> int:
+    """Bytes that are free where a folder lies, or will lie."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
 def decoder_root() -> Path:
     """Where saeaudit keeps decoder-only copies."""
     return cache_folder() / "decoders"

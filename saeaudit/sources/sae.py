@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -69,6 +70,16 @@ class Sae:
             return self.as_copy(decoder)
         self.remote.repo.fetch(self.remote.files, progress)
         return self
+
+
+def missing_bytes(saes: Iterable[Sae]) -> int:
+    """Bytes that `bring` would fetch for these SAEs; each file counts once."""
+    remotes = {sae.file: sae.remote for sae in saes if sae.remote and not sae.file.is_file()}
+    return sum(
+        remote.bytes
+        for remote in remotes.values()
+        if not decoder_path(remote.repo, remote.listed).is_file()
+    )
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,8 @@
-"""The one grammar of targets: what a user types, resolved to SAEs.
-
-- ``sample``, ``sample/stitched``: the bundled dictionaries;
-- a local file or folder;
-- ``hf://owner/repo[@revision][/path/in/repo]``;
-- ``release[/sae_id]``: a name from configs/*.yaml, or SAELens's own where it is installed;
-- any of them with ``#N`` behind it: layer N, from 0, of a decoder that writes to several.
-"""
+"""From a target, as `grammar` tells it, to the SAEs that it names: here, cached or on the hub."""
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
-import itertools
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -21,23 +11,18 @@ from pathlib import Path
 from saeaudit.errors import AuditError, TargetError
 from saeaudit.sample import SAMPLES, sample_root
 from saeaudit.sources.cache import DECODER_SUFFIX, cache_root, decoder_root
+from saeaudit.sources.grammar import URI, Target, parse_target
 from saeaudit.sources.http import Note
 from saeaudit.sources.hub import Repo, is_offline, open_repo
-from saeaudit.sources.registry import registry_file, registry_names, registry_release
-from saeaudit.sources.releases import Release, known_releases
+from saeaudit.sources.releases import Release
 from saeaudit.sources.sae import Remote, Sae
+from saeaudit.suggest import did_you_mean
 from saeaudit.weights.assumptions import parse_assumptions
 from saeaudit.weights.find import Listed, Located, find_listed, find_weights, natural
-from saeaudit.weights.tensors import READERS
 
-URI = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?(?:/(?P<path>.+?))?/?")
-LAYER = re.compile(r"(?P<target>.+)#(?P<layer>\d{1,4})", re.ASCII)
 Opening = Callable[[str, str | None], Repo]
 """Opens a repository at a revision; whether online, and who hears of waits, is settled in it."""
 
-
-REGISTERED = re.compile(r"[A-Za-z0-9.]+([-_]+[A-Za-z0-9.]+)+(/.+)?")
-"""What a name of SAELens's registry looks like: its releases have several words."""
 LONGEST_GLOB = 1_000
 """Characters of a pattern, which becomes a regular expression."""
 
@@ -54,7 +39,7 @@ def resolve(
     """Resolve a target to the SAEs it names, in natural order of id.
 
     Args:
-        target: see the module.
+        target: see `grammar`.
         globs: keep only SAEs whose id, below the target, matches one of these patterns.
         offline: open no socket.
         revision: commit, branch or tag, where the target itself names none.
@@ -68,10 +53,12 @@ def resolve(
     opening = partial(open_repo, offline=is_offline(offline), note=note)
     _check_globs(globs)
     assumed = None if assumptions is None else parse_assumptions(assumptions)
-    whole, layer = _part_layer(target)
-    named = _named(whole, opening, revision, note)
-    if layer is not None:
-        named = [(name, _of_layer(sae, layer)) for name, sae in named]
+    parsed = parse_target(target)
+    if parsed.note and note:
+        note(parsed.note)
+    named = _named(parsed, opening, revision, note)
+    if parsed.layer is not None:
+        named = [(name, _of_layer(sae, parsed.layer)) for name, sae in named]
     kept: dict[Path, Sae] = {}  # a name and the path that it stands for are one SAE
     for name, sae in named:
         if _matches(name, globs):
@@ -86,18 +73,6 @@ def resolve(
     return sorted(kept.values(), key=lambda sae: natural(sae.id))
 
 
-def _part_layer(target: str) -> tuple[str, int | None]:
-    """A target without the layer that it names, and the layer.
-
-    >>> _part_layer("clt/W_dec_2.safetensors#1")
-    ('clt/W_dec_2.safetensors', 1)
-    """
-    match = LAYER.fullmatch(target)
-    if match is None or (not target.startswith("hf://") and _exists(target)):
-        return target, None
-    return match["target"], int(match["layer"])
-
-
 def _of_layer(sae: Sae, layer: int) -> Sae:
     """One layer of an SAE, called as it can be typed."""
     remote = sae.remote and replace(sae.remote, uri=f"{sae.remote.uri}#{layer}")
@@ -105,16 +80,17 @@ def _of_layer(sae: Sae, layer: int) -> Sae:
 
 
 def _named(
-    target: str, opening: Opening, revision: str | None, note: Note | None
+    target: Target, opening: Opening, revision: str | None, note: Note | None
 ) -> list[tuple[str, Sae]]:
     """The SAEs that a target names, by their names for globs."""
-    if target in SAMPLES:
-        return [("", Sae(target, sample_root() / SAMPLES[target], sample_root()))]
-    if target.startswith("hf://"):
-        return _hub(target, opening, revision)
-    if _exists(target):
-        return [_on_disk(target, located) for located in find_weights(Path(target), note, _copied)]
-    return _release(target, opening, revision)
+    typed = target.typed
+    if target.kind == "sample":
+        return [("", Sae(typed, sample_root() / SAMPLES[typed], sample_root()))]
+    if target.kind == "disk":
+        return [_on_disk(typed, located) for located in find_weights(Path(typed), note, _copied)]
+    if target.release is not None:
+        return _from_release(target.release, target.sae, opening, revision)
+    return _hub(target.uri, opening, revision)
 
 
 def _on_disk(target: str, located: Located) -> tuple[str, Sae]:
@@ -137,13 +113,6 @@ def _copied(file: Path) -> Path | None:
         .joinpath(repository, "snapshots", *inside)
         .with_name(file.name.removesuffix(DECODER_SUFFIX))
     )
-
-
-def _exists(target: str) -> bool:
-    try:
-        return Path(target).exists()
-    except OSError as error:  # a folder above it is closed, or the name is too long
-        raise TargetError(f"cannot be read: {error.strerror}", where=target[:200]) from error
 
 
 def _matches(name: str, globs: Sequence[str]) -> bool:
@@ -170,9 +139,8 @@ def _hub(uri: str, opening: Opening, revision: str | None) -> list[tuple[str, Sa
     except TargetError as error:
         if not path or error.hint or repo.offline:
             raise
-        names = [one.name for one in find_listed(repo.files())]
-        close = difflib.get_close_matches(path, names, n=1, cutoff=0.5)
-        hint = f"did you mean {repo.uri(close[0], match['revision'])}?" if close else ""
+        names = [repo.uri(one.name, match["revision"]) for one in find_listed(repo.files())]
+        hint = did_you_mean(repo.uri(path, match["revision"]), names, cutoff=0.5)
         raise TargetError(error.what, where=error.where, hint=hint) from error
 
 
@@ -202,43 +170,6 @@ def _in_repo(
     return named
 
 
-def _release(target: str, opening: Opening, revision: str | None) -> list[tuple[str, Sae]]:
-    releases = known_releases()
-    name = next(
-        (
-            n
-            for n in sorted(releases, key=len, reverse=True)
-            if target == n or target.startswith(f"{n}/")
-        ),
-        target.partition("/")[0],
-    )
-    sae = target[len(name) + 1 :].rstrip("/")
-    release = _with_registry(name, sae, releases.get(name))
-    if release is None:
-        path = target.startswith((".", "/", "~")) or Path(target).suffix.lower() in READERS
-        what = "no such file or folder" if path else "no such file, folder or release"
-        raise TargetError(what, where=target, hint=_nearest(target, path=path))
-    by_name = release.closed or re.search(r"canonical$", sae)
-    if sae and sae not in release.saes and by_name:
-        close = difflib.get_close_matches(sae, release.saes, n=1, cutoff=0.4)
-        raise TargetError(
-            f"release {name} has no SAE {sae!r}",
-            where=target,
-            hint=f"did you mean {name}/{close[0]}?" if close else "",
-        )
-    return _from_release(release, sae, opening, revision)
-
-
-def _with_registry(name: str, sae: str, release: Release | None) -> Release | None:
-    """A release with the names that SAELens's registry has for it, where that is installed."""
-    if release and (not sae or sae in release.saes):
-        return release
-    listed = registry_release(name)
-    if release is None or listed is None or listed.source != release.source:
-        return release or listed
-    return replace(release, saes=listed.saes | release.saes)
-
-
 def _from_release(
     release: Release, name: str, opening: Opening, revision: str | None
 ) -> list[tuple[str, Sae]]:
@@ -247,15 +178,18 @@ def _from_release(
         raise AuditError(f"bad source {release.source!r}", where=release.name)
     repo = opening(match["repo"], revision or match["revision"] or release.revision)
     path = "/".join(filter(None, (match["path"], release.saes.get(name, name))))
+
+    def show(path: str) -> str:  # a closed release has names for its SAEs, and no paths
+        return repo.uri(path, match["revision"]) if release.closed else f"{release.name}/{path}"
+
     try:
-        listed = _in_repo(repo, path, lambda n: f"{release.name}/{n}", release.name)
+        listed = _in_repo(repo, path, show, release.name)
     except TargetError as error:
-        near = difflib.get_close_matches(name, release.saes, n=1, cutoff=0.5)
-        if name and near and not error.hint:
-            raise TargetError(
-                error.what, where=error.where, hint=f"did you mean {release.name}/{near[0]}?"
-            ) from error
-        raise
+        if not name or error.hint:
+            raise
+        names = [f"{release.name}/{sae}" for sae in release.saes]
+        hint = did_you_mean(f"{release.name}/{name}", names, cutoff=0.5)
+        raise TargetError(error.what, where=error.where, hint=hint) from error
     if name in release.saes:  # a name is of one SAE, though checkpoints may lie in its folder
         exact = [sae for _, sae in listed if _path_of(sae) == path] or [sae for _, sae in listed]
         if len(exact) == 1:
@@ -275,18 +209,3 @@ def _from_release(
 
 def _path_of(sae: Sae) -> str:
     return sae.remote.listed.name if sae.remote else ""
-
-
-def _nearest(target: str, *, path: bool) -> str:
-    names = [*SAMPLES, *known_releases(), *registry_names()]
-    parent = Path(target).parent
-    try:
-        beside = [entry.name for entry in itertools.islice(parent.iterdir(), 10_000)]
-    except (OSError, ValueError):  # no such folder, a closed one, or no name of a folder
-        beside = []
-    names += [str(parent / name) if str(parent) != "." else name for name in beside]
-    close = difflib.get_close_matches(target[:300], names, n=1, cutoff=0.6)
-    hints = [f"did you mean {close[0]}?"] if close else []
-    if not path and REGISTERED.fullmatch(target[:300]) and registry_file() is None:
-        hints.append("a name of SAELens's registry is known where sae-lens is installed")
-    return "; ".join(hints)

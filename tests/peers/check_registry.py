@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from saeaudit.errors import AuditError
-from saeaudit.sources import target
+from saeaudit.sources import grammar, target
 from saeaudit.sources.hub import Repo
 from saeaudit.sources.hubapi import RemoteFile
 from saeaudit.sources.neuronpedia import known_sources, source_of
@@ -72,7 +72,7 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> list[Row]:
         return Listing(repo, "0" * 40, True, names=sorted(names[repo]))
 
     monkeypatch.setattr(target, "open_repo", cache(opened))
-    monkeypatch.setattr(target, "registry_release", cache(registry_release))
+    monkeypatch.setattr(grammar, "registry_release", cache(registry_release))
     return found
 
 

@@ -91,9 +91,11 @@ def test_an_undefined_number_cannot_pass(scanned: list[Record]) -> None:
     ("rule", "message"),
     [
         (
-            "pears>3",
+            "zebras>3",
             "no number of the summary of scan .known: antipodal_pairs, babel.k1",
         ),
+        ("pear>3", r"no number of the summary of scan .did you mean pairs\?"),
+        ("pair>3", r"did you mean pairs or pairs_per_1000_features\?"),
         ("pairs", "is no rule"),
         ("pairs=3", "is no rule"),
         ("pairs>many", "'many' in 'pairs>many' is no number"),
