@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-import typer.core
 
 from saeaudit import __version__
 from saeaudit.cli.baseline import baseline
@@ -26,6 +25,7 @@ from saeaudit.cli.schema import schema
 from saeaudit.cli.score import score
 from saeaudit.cli.show import show
 from saeaudit.cli.streams import Terminated, standard_streams
+from saeaudit.cli.usage import Command, Commands, show_help, usage_error
 from saeaudit.errors import AuditError
 from saeaudit.escape import LINE, escape
 
@@ -33,7 +33,7 @@ REFUSED = (errno.EBADF, errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errn
 """What reading and writing open streams ends in, where nobody nearer knows what to say of it."""
 
 
-class Group(typer.core.TyperGroup):
+class Group(Commands):
     """Maps every way in which a command can end to an exit status and at most one line."""
 
     def make_context(self, *args: Any, **more: Any) -> Any:
@@ -91,12 +91,14 @@ def _status(run: Callable[[], Any], *, debug: bool) -> int:
         return INTERRUPTED
     except Terminated as signal:
         return signal.status
+    except SystemExit as end:  # of the shell's completion, which ends with 1 where it fails
+        return FAILED if end.code else 0
     except AuditError as error:
         if debug:
             _trace()
         return _fail(error.line())
     except typer.TyperException as error:
-        return _fail(error.format_message(), "see saeaudit --help")
+        return _fail(usage_error(error).line())
     except MemoryError:
         return _fail("out of memory", "a machine with more memory, or a smaller dictionary")
     except Exception as error:
@@ -132,38 +134,75 @@ def _fail(message: str, hint: str = "") -> int:
 app = typer.Typer(
     cls=Group,
     name="saeaudit",
-    help="Find and settle ambiguous explanations in sparse autoencoders.",
-    no_args_is_help=True,
-    add_completion=False,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command()(fetch)
-app.command()(releases)
-app.command()(scan)
-app.command()(mediators)
-app.command()(score)
-app.command()(show)
-app.command()(explain)
-app.command()(baseline)
-app.add_typer(config_app, name="config")
-app.command()(schema)
+AUDIT, LOOK, GET = "Audit SAEs", "Look at what was found", "Get SAEs"
+JUDGE, REFER = "Judge them in CI", "Look things up"
+
+
+def _add(command: Callable[..., Any], group: str, summary: str) -> None:
+    """Add a command; its summary fits on a line of 80 columns."""
+    name = command.__name__.rstrip("_")
+    app.command(name, cls=Command, rich_help_panel=group, short_help=summary)(command)
+
+
+def help_(
+    ctx: typer.Context,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[COMMAND]", help="A command's name.")
+    ] = None,
+) -> None:
+    """Show what a command does and takes; without one, what commands there are."""
+    typer.echo(show_help(ctx, words or ()))
+
+
+_add(scan, AUDIT, "Find duplicates, antipodal pairs and dependent triples.")
+_add(mediators, AUDIT, "List the other codes that explain activations as well.")
+_add(score, AUDIT, "Measure description lengths; settle which code is canonical.")
+_add(show, LOOK, "Show saved records: screens, other forms, one feature's card.")
+_add(explain, LOOK, "Say what a kind of finding or a rule's number means.")
+_add(fetch, GET, "Bring SAEs from the hub into its cache, every byte checked.")
+_add(releases, GET, "List the releases that can be named as targets.")
+_add(baseline, JUDGE, "Keep a scan's findings as known.")
+app.add_typer(config_app, name="config", cls=Commands, rich_help_panel=JUDGE)
+_add(schema, REFER, "Print the JSON Schema of the records.")
+_add(help_, REFER, "Show what a command does and takes.")
 
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"saeaudit {__version__}")
+        from saeaudit.cli.version import versions
+
+        typer.echo(versions())
         raise typer.Exit
 
 
 @app.callback()
 def main(
+    ctx: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True,
+            help="Print the versions of saeaudit, Python, PyTorch and CUDA.",
+        ),
     ] = False,
-) -> None:
+) -> None:  # fmt: skip
     """Find and settle ambiguous explanations in sparse autoencoders.
+
+    \b
+    Examples:
+      saeaudit scan sample/stitched
+      saeaudit scan gemma-scope-2b-pt-res/layer_16/width_16k/canonical
+      saeaudit scan https://www.neuronpedia.org/gemma-2-2b/0-gemmascope-res-16k
+      saeaudit mediators sample
+      saeaudit help scan
 
     Records go to standard output as JSON Lines; everything for people goes to standard error.
     Exit status: 0 ran, policy holds; 1 policy broken; 2 could not answer.
     """
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())

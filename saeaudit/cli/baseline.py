@@ -19,7 +19,9 @@ def baseline(
 ) -> None:
     """Keep a scan's findings as known: `scan --baseline` then tells what is new.
 
-    Example: saeaudit baseline scan.jsonl -o baseline.jsonl
+    \b
+    Examples:
+      saeaudit baseline scan.jsonl -o baseline.jsonl
     """
     from saeaudit.formats.output import destination
     from saeaudit.formats.reading import read_records

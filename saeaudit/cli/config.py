@@ -8,26 +8,31 @@ from typing import Annotated
 import typer
 
 from saeaudit.cli import options, policy
+from saeaudit.cli.usage import Command
 from saeaudit.escape import NAME, escape
 
-config_app = typer.Typer(help="Check configuration files.", no_args_is_help=True)
+config_app = typer.Typer(short_help="Check configuration files.", invoke_without_command=True)
 
 
 @config_app.callback()
-def _config() -> None:
+def _config(ctx: typer.Context) -> None:
     """Check configuration files."""
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
 
 
-@config_app.command()
+@config_app.command(cls=Command, short_help="Check keys, types, ranges, rules and the baseline.")
 def check(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="Configuration or release files.")
+        list[Path], typer.Argument(metavar="FILE", help="Configuration or release files.")
     ],
     debug: options.Debug = False,
 ) -> None:
     """Check configuration files: keys, types, ranges, rules, and that the baseline is there.
 
-    Example: saeaudit config check saeaudit.yaml
+    \b
+    Examples:
+      saeaudit config check saeaudit.yaml
     """
     from saeaudit.formats.output import destination
 

@@ -30,7 +30,9 @@ def explain(
 ) -> None:
     """Say what a finding or a rule means, how to check it, and what to do.
 
-    Example: saeaudit explain triple
+    \b
+    Examples:
+      saeaudit explain triple
     """
     from saeaudit.formats.meanings import MEANINGS
     from saeaudit.formats.output import destination

@@ -46,7 +46,9 @@ def show(
 ) -> None:
     """Show records that were saved: screens, other forms, the worst of them, one feature's card.
 
-    Example: saeaudit scan sample | saeaudit show - --type antipodal --format jsonl
+    \b
+    Examples:
+      saeaudit scan sample | saeaudit show - --type antipodal --format jsonl
     """
     from saeaudit.formats.interface import opened
     from saeaudit.formats.output import destination

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -80,7 +81,9 @@ def test_output_file(cli: Cli, tmp_path: Path) -> None:
 
 def test_schema_and_version(cli: Cli) -> None:
     assert json.loads(cli("schema").stdout)["title"] == "saeaudit/2 record"
-    assert cli("--version").stdout.decode().strip() == f"saeaudit {saeaudit.__version__}"
+    first, second = cli("--version").stdout.decode().splitlines()
+    assert first == f"saeaudit {saeaudit.__version__}"
+    assert re.fullmatch(r"Python 3\.\d+\.\d+, torch \d\S+, CUDA (none|[\d.]+)", second)
 
 
 def bad_files(folder: Path) -> None:
@@ -107,7 +110,7 @@ USAGE = [
     ("scan good.npy -o empty", "is a folder"),
     ("scan good.npy -o no/where.jsonl", "No such file"),
     ("scan good.npy --min-cosine 2", "out of range"),
-    ("scan good.npy --min-cosine x", "valid number"),
+    ("scan good.npy --min-cosine x", "'x' is no number"),
     ("scan good.npy --screen fp64", "fp64"),
     ("scan good.npy --device tpu", "tpu"),
     ("scan good.npy --triple 1,2", "three feature numbers"),
