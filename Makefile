@@ -4,25 +4,36 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench fuzz peer-test clean
+.PHONY: demo test wheel lint bench fuzz peer-test clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "saeaudit needs Python 3.11 or newer; try: make PYTHON=python3.12 demo" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@echo "Once: pip puts saeaudit, PyTorch and what the tests need into $(VENV)/; what it fetches follows."
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: $(VENV)/.installed  ## the whole pipeline on the bundled SAEs: tables here, records in demo/
-	@mkdir -p demo
-	$(BIN)/saeaudit scan sample -o demo/sample.jsonl
-	$(BIN)/saeaudit scan sample/stitched -o demo/stitched.jsonl
-	$(BIN)/saeaudit mediators sample/stitched --scan demo/stitched.jsonl -o demo/exchanges.jsonl
-	$(BIN)/saeaudit mediators sample --max-tokens 200 -o demo/mediators.jsonl
-	$(BIN)/saeaudit score sample --max-tokens 200 -o demo/score.jsonl
-	$(BIN)/saeaudit score sample --explain 17 -o demo/explained.jsonl
-	@for name in sample stitched exchanges mediators score explained; do \
-		echo "records: $(CURDIR)/demo/$$name.jsonl"; done
+demo: $(VENV)/.installed  ## the whole pipeline on the bundled SAEs: tables here and in demo/
+	@mkdir -p demo && rm -f demo/summary.txt
+	@$(call show,scan sample -o demo/sample.jsonl)
+	@$(call show,scan sample/stitched -o demo/stitched.jsonl)
+	@$(call show,mediators sample/stitched --scan demo/stitched.jsonl -o demo/exchanges.jsonl)
+	@$(call show,mediators sample --max-tokens 200 -o demo/mediators.jsonl)
+	@$(call show,score sample --max-tokens 200 -o demo/score.jsonl)
+	@$(call show,score sample --explain 17 -o demo/explained.jsonl)
+	@echo "Two real SAEs are audited: all of the above is in demo/summary.txt, its records beside it."
+
+# Run a command of saeaudit, and show what it says to people; demo/summary.txt keeps that.
+define show
+echo "$$ saeaudit $(1)" | tee -a demo/summary.txt; \
+$(BIN)/saeaudit $(1) 2> demo/.said || { cat demo/.said >&2; exit 1; }; \
+tee -a demo/summary.txt < demo/.said; rm demo/.said; echo | tee -a demo/summary.txt
+endef
+
+wheel: $(VENV)/.installed  ## a wheel in dist/, to install elsewhere
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	@ls dist/saeaudit-*.whl
 
 test: $(VENV)/.installed  ## run the tests
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal

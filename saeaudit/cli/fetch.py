@@ -8,6 +8,7 @@ import typer
 
 from saeaudit.cli import options
 from saeaudit.cli.exits import FAILED
+from saeaudit.cli.targets import check_targets, confirm_fetch
 from saeaudit.escape import json_line
 
 if TYPE_CHECKING:
@@ -57,10 +58,10 @@ def fetch(
       saeaudit fetch gemma-scope-2b-pt-res --sae 'layer_16/*' --list
       saeaudit fetch gemma-2-2b/16-gemmascope-res-16k --decoder-only
     """
+    check_targets([source])
     from saeaudit.audit.fetch import fetch_all, list_all
     from saeaudit.audit.open import input_files
     from saeaudit.cli.console import Watcher, console, watching
-    from saeaudit.cli.targets import confirm_fetch
     from saeaudit.formats.output import destination
     from saeaudit.records import ErrorRecord
     from saeaudit.sources.hub import is_offline

@@ -10,7 +10,7 @@ import typer
 
 from saeaudit.cli import options
 from saeaudit.cli.policy import make_policy, read_config
-from saeaudit.cli.targets import resolve_targets
+from saeaudit.cli.targets import check_targets, resolve_targets
 from saeaudit.cli.write import Output, run_record, write
 from saeaudit.vocabulary import (
     BEAM,
@@ -93,6 +93,8 @@ def mediators(
       saeaudit mediators sample | jq -c 'select(.type == "mediator")'
     """
     arguments = dict(locals())
+    settings = read_config(config)
+    check_targets(targets)
     from saeaudit.audit.annotations import AnnotationSources
     from saeaudit.audit.device import check_device, pick_device
     from saeaudit.audit.mediators.options import MediatorOptions
@@ -104,7 +106,7 @@ def mediators(
     from saeaudit.sources.neuronpedia import give_source
 
     place = destination(output)
-    policy = make_policy("mediators", read_config(config), fail_on, control=control)
+    policy = make_policy("mediators", settings, fail_on, control=control)
     chosen = MediatorOptions(
         epsilons=tuple(epsilon or EPSILONS), min_change=min_change, swaps=swaps, beam=beam,
         max_alternatives=max_alternatives, max_tokens=max_tokens, seed=seed,

@@ -22,11 +22,11 @@ def read_config(path: Path | None) -> Config | None:
     Raises:
         AuditError: it is not valid.
     """
+    if path is None:
+        return None
     from saeaudit.policy.config import load_config
     from saeaudit.sources.releases import add_release, load_release
 
-    if path is None:
-        return None
     config = load_config(path)
     if config.release:
         add_release(load_release(path))

@@ -11,7 +11,7 @@ import typer
 
 from saeaudit.cli import options
 from saeaudit.cli.policy import make_policy, read_config, thresholds
-from saeaudit.cli.targets import resolve_targets
+from saeaudit.cli.targets import check_targets, resolve_targets
 from saeaudit.cli.write import Output, run_record, write
 from saeaudit.errors import AuditError
 from saeaudit.vocabulary import (
@@ -99,6 +99,8 @@ def scan(
       saeaudit scan sample | jq -c 'select(.type == "pair" or .type == "triple")'
     """
     arguments = dict(locals())
+    settings = read_config(config)
+    check_targets(targets)
     from saeaudit.audit.annotations import AnnotationSources
     from saeaudit.audit.device import check_device, pick_device
     from saeaudit.audit.open import input_files
@@ -109,7 +111,6 @@ def scan(
     from saeaudit.sources.neuronpedia import give_source
 
     place = destination(output)
-    settings = read_config(config)
     policy = make_policy("scan", settings, fail_on, baseline, baseline_any_revision)
     arguments |= (limits := thresholds(ctx, settings))
     chosen = ScanOptions(

@@ -9,7 +9,7 @@ import typer
 
 from saeaudit.cli import options
 from saeaudit.cli.policy import make_policy, read_config
-from saeaudit.cli.targets import resolve_targets
+from saeaudit.cli.targets import check_targets, resolve_targets
 from saeaudit.cli.write import Output, run_record, write
 from saeaudit.errors import AuditError
 from saeaudit.vocabulary import (
@@ -96,6 +96,8 @@ def score(
       saeaudit score sample | jq 'select(.type == "summary") | .bits_per_token'
     """
     arguments = dict(locals())
+    settings = read_config(config)
+    check_targets(targets)
     from saeaudit.audit.annotations import AnnotationSources
     from saeaudit.audit.device import check_device, pick_device
     from saeaudit.audit.open import input_files
@@ -107,7 +109,7 @@ def score(
     from saeaudit.sources.neuronpedia import give_source
 
     place = destination(output)
-    policy = make_policy("score", read_config(config), fail_on, control=control)
+    policy = make_policy("score", settings, fail_on, control=control)
     chosen = ScoreOptions(
         bin_width=bin_width, distortion=distortion, margin=margin, max_tokens=max_tokens,
         seed=seed, keep_outliers=keep_outliers, canonicalise=canonicalise, explain=explain,

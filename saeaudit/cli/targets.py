@@ -19,6 +19,21 @@ LARGE = 20 * 10**9
 """Bytes that are not fetched without a word."""
 
 
+def check_targets(targets: Sequence[str]) -> bool:
+    """Look at all targets before anything slow is imported and before any is asked for.
+
+    Returns:
+        Whether the hub has to be asked for one of them.
+
+    Raises:
+        TargetError: one of them names nothing.
+    """
+    from saeaudit.sources.grammar import parse_target
+
+    remote = [parse_target(target).remote for target in targets]
+    return any(remote)
+
+
 def resolve_targets(
     targets: Sequence[str], globs: Sequence[str] | None, people: Console, *, offline: bool,
     assume: str | None = None, yes: bool = False,
@@ -39,11 +54,9 @@ def resolve_targets(
     """
     from saeaudit.audit.ahead import import_torch_ahead
     from saeaudit.cli.console import Watcher
-    from saeaudit.sources.grammar import parse_target
     from saeaudit.sources.target import resolve
 
-    parsed = [parse_target(target) for target in targets]  # all of them, before any is asked for
-    if any(target.remote for target in parsed):
+    if check_targets(targets):
         import_torch_ahead()
     note = Watcher(people).note
     saes = [

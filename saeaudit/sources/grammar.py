@@ -22,12 +22,12 @@ from typing import Literal, NamedTuple
 from saeaudit.errors import AuditError, TargetError
 from saeaudit.sample import SAMPLES
 from saeaudit.sources.cache import check_name
-from saeaudit.sources.neuronpedia import known_sources
+from saeaudit.sources.known_sources import known_sources
 from saeaudit.sources.pasted import Page, read_page
 from saeaudit.sources.registry import registry_file, registry_names, registry_release
 from saeaudit.sources.releases import Release, known_releases
 from saeaudit.suggest import MOST, did_you_mean, nearest
-from saeaudit.weights.tensors import READERS
+from saeaudit.weights.suffixes import SUFFIXES
 
 URI = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?(?:/(?P<path>.+?))?/?")
 LAYER = re.compile(r"(?P<target>.+)#(?P<layer>\d{1,4})", re.ASCII)
@@ -186,7 +186,7 @@ def _uri_of_repository(typed: str) -> str | None:
         return None
     if match["repo"] in _repositories():
         return _checked(uri)
-    if Path(typed).suffix.lower() in READERS or not REPOSITORY.fullmatch(typed) or _nearby(typed):
+    if Path(typed).suffix.lower() in SUFFIXES or not REPOSITORY.fullmatch(typed) or _nearby(typed):
         return None
     return _checked(uri)
 
@@ -249,7 +249,7 @@ def _with_registry(name: str, sae: str, release: Release | None) -> Release | No
 
 def _unknown(target: str) -> TargetError:
     """The error for what names nothing, with what may have been meant."""
-    path = target.startswith((".", "/", "~")) or Path(target).suffix.lower() in READERS
+    path = target.startswith((".", "/", "~")) or Path(target).suffix.lower() in SUFFIXES
     what = "no such file or folder" if path else "no such file, folder or release"
     hints = [_nearby(target)]
     begins = any(name.startswith(target) for name in known_releases())
@@ -280,11 +280,11 @@ def _beside(path: Path) -> Iterable[str]:
     try:
         entries = itertools.islice(path.parent.iterdir(), NEIGHBOURS)
         visible = [entry for entry in entries if entry != path and not entry.name.startswith(".")]
-        is_file = path.suffix.lower() in READERS
+        is_file = path.suffix.lower() in SUFFIXES
         return [
             str(entry)
             for entry in visible
-            if entry.suffix.lower() in READERS or (not is_file and entry.is_dir())
+            if entry.suffix.lower() in SUFFIXES or (not is_file and entry.is_dir())
         ]
     except (OSError, ValueError):  # no such folder, a closed one, or no name of a folder
         return []

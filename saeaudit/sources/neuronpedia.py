@@ -7,7 +7,6 @@ repeat; a feature has none, one or several explanations.
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 import re
@@ -15,13 +14,13 @@ import sys
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from saeaudit.errors import AuditError, TargetError
 from saeaudit.sources.batches import Allowance, batches_in, read_rows
 from saeaudit.sources.cache import cache_folder, check_name
+from saeaudit.sources.known_sources import known_sources
 from saeaudit.sources.releases import added_releases
 from saeaudit.sources.sae import Sae
 
@@ -37,8 +36,6 @@ MAX_NAME = 100
 MAX_EMBEDDING = 8192
 """Numbers; the longest in use have 4096."""
 MAX_BINS = 10_000
-TABLE = Path(__file__).with_name("neuronpedia.txt.gz")
-"""Repository, path and source of every SAE whose source is known, a line each."""
 BY_HAND = "say it with --neuronpedia MODEL/SOURCE"
 Kind = Literal["explanations", "features"]
 
@@ -118,17 +115,6 @@ def give_source(text: str | None, saes: list[Sae]) -> list[Sae]:
     if len(saes) > 1:
         raise AuditError(f"is of one SAE, not of {len(saes)}", where="--neuronpedia")
     return [replace(sae, neuronpedia=text) for sae in saes]
-
-
-@cache
-def known_sources() -> dict[tuple[str, str], str]:
-    """``model/source`` on Neuronpedia by repository and path of an SAE (its folder or its file).
-
-    The table lists SAEs one by one, because names tell nothing for certain: of two hundred SAEs of
-    a layer Neuronpedia has one, and which it is no path says. tests/peers/registry.py makes it.
-    """
-    lines = gzip.decompress(TABLE.read_bytes()).decode().splitlines()
-    return {(repo, path): source for repo, path, source in (line.split("\t") for line in lines)}
 
 
 def _filled(pattern: str, path: str, where: str) -> str:

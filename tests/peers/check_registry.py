@@ -19,7 +19,8 @@ from saeaudit.errors import AuditError
 from saeaudit.sources import grammar, target
 from saeaudit.sources.hub import Repo
 from saeaudit.sources.hubapi import RemoteFile
-from saeaudit.sources.neuronpedia import known_sources, source_of
+from saeaudit.sources.known_sources import known_sources
+from saeaudit.sources.neuronpedia import source_of
 from saeaudit.sources.registry import registry_listing, registry_release
 from saeaudit.sources.sae import Sae
 from tests.peers.registry import Row, by_rule, read_registry, table_of

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from saeaudit.sources.neuronpedia import TABLE
+from saeaudit.sources.known_sources import TABLE
 from saeaudit.sources.registry import FILES
 
 GEMMA_SCOPE_2 = re.compile(r"google/gemma-scope-2-(\w+)-(pt|it)")

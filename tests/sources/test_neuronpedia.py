@@ -18,8 +18,8 @@ from saeaudit.sources import batches, releases
 from saeaudit.sources.explanations import find_explanations, find_features
 from saeaudit.sources.exports import fetch_export
 from saeaudit.sources.hub import Repo
+from saeaudit.sources.known_sources import known_sources
 from saeaudit.sources.neuronpedia import (
-    known_sources,
     read_explanations,
     read_features,
     source_of,

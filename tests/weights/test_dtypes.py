@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 
 from saeaudit.weights.dtypes import ALIASES, DTYPES, FLOATS
+from saeaudit.weights.suffixes import SUFFIXES
+from saeaudit.weights.tensors import READERS
 
 IN_TORCH = {name: value for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
 
@@ -18,6 +20,10 @@ def test_names_and_sizes_are_those_of_torch() -> None:
     for alias, name in ALIASES.items():
         assert IN_TORCH[alias] is IN_TORCH[name]
     assert all(dtype.in_torch().is_floating_point for dtype in FLOATS)
+
+
+def test_every_kind_of_file_has_a_reader() -> None:
+    assert tuple(READERS) == SUFFIXES
 
 
 def test_what_torch_save_may_name_is_known() -> None:
