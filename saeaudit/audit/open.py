@@ -60,7 +60,7 @@ def open_layers(sae: Sae) -> list[Dictionary]:
     layers = _pick_layers(sae, weights)
     try:
         with ThreadPoolExecutor(1) as pool:
-            digests = pool.map(sha256_of, paths)
+            digests = pool.map(sae.early.of if sae.early else sha256_of, paths)
             norms = {suffix: row_norms(rows.decoder) for suffix, rows in layers.items()}
             files = tuple(
                 FileRead(sae.shown(path), path.stat().st_size, digest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import typer
@@ -54,6 +55,7 @@ def resolve_targets(
     """
     from saeaudit.audit.ahead import import_torch_ahead
     from saeaudit.cli.console import Watcher
+    from saeaudit.sources.digests import EarlyDigest
     from saeaudit.sources.target import resolve
 
     if check_targets(targets):
@@ -65,7 +67,8 @@ def resolve_targets(
         for sae in resolve(target, globs or (), offline=offline, note=note, assumptions=assume)
     ]
     confirm_fetch(saes, " ".join(targets), yes=yes)
-    return saes
+    # Hashed while PyTorch is imported; the others are opened while their predecessors are audited.
+    return [replace(saes[0], early=EarlyDigest.begin(saes[0].file)), *saes[1:]]
 
 
 def confirm_fetch(saes: Sequence[Sae], where: str, *, yes: bool) -> None:

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import stat
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
+
+from saeaudit.weights.stored import FileState
 
 
 def sha256_of(path: Path) -> str:
@@ -26,3 +32,48 @@ def git_sha1_of(path: Path) -> str:
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, lambda: hashlib.sha1(header, usedforsecurity=False))
     return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class EarlyDigest:
+    """A file's SHA-256, begun before whoever needs it can take it.
+
+    >>> early = EarlyDigest.begin(Path("weights.npz"))  # doctest: +SKIP
+    >>> early.of(Path("weights.npz"))  # doctest: +SKIP
+    '9f86d08…'
+    """
+
+    path: Path
+    state: FileState
+    """Of the file when hashing began."""
+    digest: Future[str]
+
+    @classmethod
+    def begin(cls, path: Path) -> EarlyDigest | None:
+        """Hash a file in a thread that ends with the process; None where it is none to read."""
+        try:
+            status = path.stat()
+        except OSError:  # whoever opens it says why
+            return None
+        if not stat.S_ISREG(status.st_mode):  # a FIFO or a device may never end
+            return None
+        digest: Future[str] = Future()
+
+        def work() -> None:
+            try:
+                digest.set_result(sha256_of(path))
+            except BaseException as error:
+                digest.set_exception(error)
+
+        threading.Thread(target=work, daemon=True, name=f"open {path}").start()
+        return cls(path, FileState.of(status), digest)
+
+    def of(self, path: Path) -> str:
+        """The digest of a file: this one's where it has not changed since, else computed now.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        if path != self.path or FileState.of(path.stat()) != self.state:
+            return sha256_of(path)
+        return self.digest.result()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from saeaudit.sources.cache import DECODER_SUFFIX
+from saeaudit.sources.digests import EarlyDigest
 from saeaudit.sources.download import Bytes
 from saeaudit.sources.hub import Repo
 from saeaudit.sources.partial import decoder_path
@@ -39,6 +40,8 @@ class Sae:
     """``model/source`` on Neuronpedia, where the user says it."""
     copy_of: Path | None = None
     """Where the whole file would lie, where `file` is a decoder-only copy."""
+    early: EarlyDigest | None = field(default=None, repr=False, compare=False)
+    """The SHA-256 of its weight file, where hashing has begun."""
 
     def shown(self, file: Path) -> str:
         """Name of a file for records: the same on every machine for samples and repositories."""
