@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from itertools import chain, dropwhile
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,14 +11,23 @@ from saeaudit.cli import options
 from saeaudit.errors import AuditError
 from saeaudit.vocabulary import Format
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 def show(
     file: Annotated[
         str, typer.Argument(metavar="FILE", help="Records of any commands; - for standard input.")
     ],
     form: Annotated[
-        Format, typer.Option("--format", help="What to write: the screen, or another form.")
-    ] = "table",
+        Format | None,
+        typer.Option(
+            "--format",
+            show_default=False,
+            help="As the command would have written it: `table` is its screen. [a line for each "
+            "record]",
+        ),
+    ] = None,
     kind: Annotated[
         list[str] | None,
         typer.Option(
@@ -29,7 +39,7 @@ def show(
     sae: options.Sae = None,
     feature: Annotated[
         int | None,
-        typer.Option(metavar="I", help="One feature's card; with --format what it is in."),
+        typer.Option(metavar="I", help="One feature's card; with --format the records of it."),
     ] = None,
     sort: Annotated[
         str | None,
@@ -44,7 +54,7 @@ def show(
     output: options.Output = None,
     debug: options.Debug = False,
 ) -> None:
-    """Show records that were saved: screens, other forms, the worst of them, one feature's card.
+    """Show saved records of any command: a line each, in another form, or one feature's card.
 
     \b
     Examples:
@@ -54,6 +64,7 @@ def show(
     from saeaudit.formats.output import destination
     from saeaudit.formats.reading import read_records
     from saeaudit.formats.screen.card import cards
+    from saeaudit.formats.screen.lines import lines_of
     from saeaudit.formats.screen.runs import RunsScreen
     from saeaudit.formats.selection import Selection, select
 
@@ -62,7 +73,6 @@ def show(
             raise AuditError(
                 f"{number} is out of range", where=option, hint=f"allowed: {least} or more"
             )
-    as_card = feature is not None and form == "table"
     chosen = Selection(
         types=frozenset(kind or ()), saes=tuple(sae or ()), sort=sort, top=top,
         feature=feature, frames=form != "jsonl",
@@ -70,12 +80,16 @@ def show(
     place = destination(output)
     place.spare([file])
     records = chosen.checked(read_records(file, "", "what saeaudit writes"), file)
-    if as_card:
-        assert feature is not None
-        lines = cards(select(records, chosen), feature, top, file)
-        with place.opened() as writer:
-            writer.text("".join(f"{line}\n" for line in lines))
+    if form is not None:
+        with opened(place, form, RunsScreen) as writer:
+            for record in select(records, chosen):
+                writer.record(record)
         return
-    with opened(place, form, RunsScreen) as writer:
-        for record in select(records, chosen):
-            writer.record(record)
+    lines: Iterator[str]
+    if feature is not None:
+        lines = iter(cards(select(records, chosen), feature, top, file))
+    else:
+        lines = chain.from_iterable(map(lines_of, select(records, chosen)))
+    with place.opened() as writer:
+        for line in dropwhile(lambda line: not line, lines):
+            writer.text(f"{line}\n")

@@ -83,7 +83,7 @@ def sort_out(records: Iterable[Record]) -> Outcome:
         elif isinstance(record, ChoiceRecord):
             choices.append(record)
         elif isinstance(record, Summary):
-            outcome.summaries[record.sae] = _summary(record)
+            outcome.summaries[record.sae] = outcome_line(record)
             said = record.disagreements if isinstance(record, ScoreSummary) else None
             if said and said.level is not None:
                 outcome.items += _choices(choices, said.level)
@@ -130,7 +130,8 @@ def _choices(records: list[ChoiceRecord], level: float) -> list[Item]:
     return items
 
 
-def _summary(record: Summary) -> str:
+def outcome_line(record: Summary) -> str:
+    """An SAE's figures in a line."""
     if isinstance(record, ScanSummary):
         return (
             f"{record.pairs} duplicate pairs, {record.antipodal_pairs} antipodal pairs, "

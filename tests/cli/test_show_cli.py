@@ -17,7 +17,19 @@ from saeaudit.formats import github, junit, sarif
 from saeaudit.formats.meanings import MEANINGS, Topic
 from saeaudit.formats.screen.card import cards
 from saeaudit.policy.rules import SUMMARIES, names
-from saeaudit.records import DictionaryRecord, GroupRecord, PairRecord, Record, Verdict, dump
+from saeaudit.records import (
+    BaselineRecord,
+    DictionaryRecord,
+    ErrorRecord,
+    GroupRecord,
+    ListingRecord,
+    PairRecord,
+    Record,
+    RuleResult,
+    Verdict,
+    dump,
+)
+from saeaudit.sources.activations import read_activations, sample_activations
 from saeaudit.vocabulary import Format
 from tests.conftest import Cli
 from tests.fuzz.oracle import unclean
@@ -43,14 +55,16 @@ def test_records_of_several_commands_in_one_file(
     scored = [replace(RUN, command="score"), choice(), score()]
     sample = list(saeaudit.scan(saeaudit.open("sample")))
     file = saved(tmp_path, RUN, *scanned, *scored, replace(RUN, started="later"), *sample)
-    text = call(tmp_path, "show", str(file))
+    text = call(tmp_path, "show", str(file), "--format", "table")
     places = [
         text.index(part) for part in ("sample/stitched", "claim about", "1.0", "796 and 1512")
     ]
     assert places == sorted(places)
-    assert cli("show", "-", input=file.read_bytes()).stdout.decode() == text
+    assert cli("show", "-", "--format", "table", input=file.read_bytes()).stdout.decode() == text
     bare = saved(tmp_path, *scanned, *scored[1:], *sample)
-    assert call(tmp_path, "show", str(bare)) == text, "runs are told by what their records are"
+    assert call(tmp_path, "show", str(bare), "--format", "table") == text, (
+        "runs are told by what their records are"
+    )
     assert call(tmp_path, "show", str(file), "--sae", "sample", "-o", "out.txt") == ""
     assert "stitched" not in (tmp_path / "out.txt").read_text()
 
@@ -63,6 +77,41 @@ def test_every_format_as_the_scan_would_have_written_it(
     assert call(tmp_path, "show", str(file), "--format", "jsonl") == file.read_text()
     for form, render in (("github", github), ("junit", junit), ("sarif", sarif)):
         assert call(tmp_path, "show", str(file), "--format", form) == render.render(records), form
+
+
+def test_a_line_for_each_record(scanned: list[Record], tmp_path: Path) -> None:
+    known = [replace(r, known=True) if r.type == "triple" else r for r in scanned]
+    rule = RuleResult("pairs>1", 1.0, 17.0, "sample/stitched", False)
+    others = [
+        ErrorRecord("broken.npz", "damaged", "fetch it again"),
+        ListingRecord("a/b", "hf://o/r", ("x",), 1234, "plain", False), BaselineRecord("0.1.0", 21),
+    ]  # fmt: skip
+    records = [RUN, *known, Verdict(False, (rule,), 21, 0), *others, *sample_tokens()]
+    lines = call(tmp_path, "show", str(saved(tmp_path, *records))).splitlines()
+    assert lines[:3] == [
+        "saeaudit scan, 2026-11-23T18:00:00+00:00", "",
+        "sample/stitched: 4,096 features of width 384",
+    ]  # fmt: skip
+    assert lines[3] == "  claim about sample/stitched: 2280 = beta (114 - alpha 9)"
+    kinds = [line.split()[0] for line in lines if line.startswith("  ") and line[2] != " "]
+    assert [kinds.count(kind) for kind in ("duplicate", "antipodal", "triple")] == [17, 1, 3]
+    assert all(line.endswith(" (known)") for line in lines if line.startswith("  triple"))
+    for line in (
+        "  summary    17 duplicate pairs, 1 antipodal pairs, 3 triples, 0.42% redundant",
+        "verdict: not passed", "  sample/stitched: pairs>1: the value is 17",
+        "  error      broken.npz: damaged (fetch it again)",
+        "  listing    a/b: 1,234 bytes, not here", "a baseline of 21 findings",
+    ):  # fmt: skip
+        assert line in lines
+    assert set(kinds) >= {"token", "mediator", "choice", "summary"}
+
+
+def sample_tokens() -> list[Record]:
+    sample = saeaudit.open("sample")
+    path, _ = sample_activations("sample") or (None, None)
+    assert path is not None
+    inputs = saeaudit.MediatorInputs(read_activations(path, 384)[:300])
+    return [*saeaudit.mediators(sample, inputs, saeaudit.MediatorOptions(max_tokens=2)), choice()]
 
 
 def test_selected_records(scanned: list[Record], tmp_path: Path) -> None:
@@ -132,7 +181,8 @@ def test_hostile_texts_stay_text(scanned: list[Record], tmp_path: Path) -> None:
         texts = {"sentence": EVIL, "similarity_method": EVIL} if record.type == "claim" else {}
         made.append(replace(record, sae=EVIL, **labels, **texts))
     file = saved(tmp_path, *made, choice(), score())
-    for options in (*(("--format", form) for form in get_args(Format)), ("--feature", "2280")):
+    forms = [("--format", form) for form in get_args(Format)]
+    for options in (*forms, ("--feature", "2280"), ("--sort", "worst")):
         for line in call(tmp_path, "show", str(file), *options).split("\n"):
             line = line.replace("::", "", 2) if options[1] == "github" else line
             assert not unclean(line), (options, line)
