@@ -73,9 +73,11 @@ def show(
             raise AuditError(
                 f"{number} is out of range", where=option, hint=f"allowed: {least} or more"
             )
+    as_card = feature is not None and form is None
     chosen = Selection(
-        types=frozenset(kind or ()), saes=tuple(sae or ()), sort=sort, top=top,
-        feature=feature, frames=form != "jsonl",
+        types=frozenset(kind or ()), saes=tuple(sae or ()), sort=sort, feature=feature,
+        top=None if as_card else top,  # a card counts what it does not show
+        frames=form != "jsonl",
     )  # fmt: skip
     place = destination(output)
     place.spare([file])

@@ -144,6 +144,8 @@ def test_a_feature_s_card(scanned: list[Record], tmp_path: Path) -> None:
     assert second.splitlines()[::2] == [
         "sample, feature 554", "  choices between codes: leaves in 1, enters in 0",
     ]  # fmt: skip
+    short = call(tmp_path, "show", file, "--feature", "54", "--top", "1")
+    assert short.count("more (--top)\n") == 2 and "    … 2 more (--top)\n" in short
     plain = call(tmp_path, "show", file, "--feature", "8", "--sae", "sample")
     assert plain.splitlines()[-1] == "  in no finding and no code of this file"
     only = call(tmp_path, "show", file, "--feature", "3000")
