@@ -46,7 +46,8 @@ def sae_files() -> Case:
 
 
 COMMANDS = {
-    "scan": ("scan", SAE),
+    "scan": ("scan", SAE, "--triple", "4,2,7", "--pair", "1,3", "--explanations",
+             "explanations.jsonl"),
     "exchanges": ("mediators", SAE, "--scan", "scan.jsonl"),
     "mediators": (
         "mediators", SAE, "--activations", "activations.safetensors", "--max-tokens", "8",

@@ -13,7 +13,16 @@ TARGETS: dict[str, Target] = {
 
 KINDS: dict[str, tuple[str, ...]] = {
     "weights": ("npy", "npz", "safetensors", "pt", "pt-legacy", "folders"),
-    "records": ("lines", "exchanges", "choices", "examples", "baseline", "mediators", "score"),
+    "records": (
+        "lines",
+        "exchanges",
+        "choices",
+        "examples",
+        "baseline",
+        "mediators",
+        "score",
+        "shown",
+    ),
     "texts": ("activations", "codes", "tokens", "explanations", "batches", "statistics", "labels"),
     "yaml": ("yaml",),
     "targets": ("targets", "escape"),

@@ -58,6 +58,34 @@ def _misnumber(rng: random.Random, value: Any) -> None:
         value[key] = rng.choice((-1.0, 0.0, 1e308, -1e308, 5e-324, -inside, inside * 2))
 
 
+SHOWN = (
+    (), ("--sort", "worst"), ("--feature", "2"), ("--top", "1", "--sort", "-cosine"),
+    ("--type", "pair"), ("--sae", "s*"), ("--feature", "3", "--format", "jsonl"),
+)  # fmt: skip
+
+
+class Shown(NamedTuple):
+    """`show` of records that were changed, in every form."""
+
+    name: str = "shown"
+
+    def make(self, rng: random.Random) -> Case:
+        rows = [row for name in ("scan", "mediators", "score") for row in record_rows(name)]
+        for _ in range(rng.choice((0, 1, 2))):
+            _misnumber(rng, rng.choice(rows))
+        options = rng.choice((*SHOWN, *(("--format", form) for form in get_args(Format))))
+        told = {"options": options}
+        return {
+            "records.jsonl": mutate_lines(rng, rows, changed=1),
+            "told.json": json.dumps(told).encode(),
+        }
+
+    def run(self, folder: Path) -> None:
+        options = json.loads((folder / "told.json").read_bytes())["options"]
+        form = options[options.index("--format") + 1] if "--format" in options else "table"
+        check(call(folder, "show", "records.jsonl", *options), form)
+
+
 class Activations(NamedTuple):
     """Activations with odd numbers in them, through whole commands."""
 
@@ -187,6 +215,7 @@ TARGETS = (
                               "--tokens", "tokens.txt")),
     Activations("score", ("score", SAE, "--activations", "activations.safetensors",
                           "--tokens", "tokens.txt")),
+    Shown(),
     Statistics(),
     Labels(),
     Names(),
