@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from saeaudit.audit.scan.options import ScanOptions
 from saeaudit.audit.scan.run import scan
 from saeaudit.records import ClaimRecord, TripleRecord, dump
 from tests.support import oracle
-from tests.support.dictionaries import make, opened
+from tests.support.dictionaries import make, opened, opposed
 
 
 def answers(rows: np.ndarray, **options: object) -> dict[tuple[int, ...], ClaimRecord]:
@@ -107,10 +108,10 @@ def test_parallel_f1_and_f2() -> None:
     assert answer(copies, 0, 2, 5).holds == "pair"
 
 
-@pytest.mark.parametrize("seed", (1, 4, 7))
-def test_what_holds_is_what_a_scan_finds(seed: int) -> None:
+@pytest.mark.parametrize(("kind", "seed"), [(make, 1), (make, 4), (opposed, 2)])
+def test_what_holds_is_what_a_scan_finds(kind: Callable[[int], np.ndarray], seed: int) -> None:
     """A claim holds in some order of a finding's features, and in none of any other three."""
-    rows = make(seed)
+    rows = kind(seed)
     found = {
         frozenset(record.features): record
         for record in scan(opened(rows), ScanOptions(include_collapsed=True))

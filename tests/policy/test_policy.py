@@ -73,7 +73,8 @@ def test_every_name_has_a_value(scanned: list[Record]) -> None:
     (summary,) = (r for r in scanned if isinstance(r, ScanSummary))
     for name in names("scan"):
         value = value_of(name, summary, dict.fromkeys(COUNTED, 1))
-        assert isinstance(value, (int, float)), name
+        undefined = name == "closest_pair.encoder_cosine"  # there is no encoder in this file
+        assert value is None if undefined else isinstance(value, (int, float)), name
     assert len(names("score")) > 30 and "incoherence" in names("score")
     assert "disagreements.mean" in names("score") and "bits_interval.low" in names("score")
 
