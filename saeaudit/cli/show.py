@@ -12,7 +12,9 @@ from saeaudit.errors import AuditError
 from saeaudit.vocabulary import Format
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+    from saeaudit.records import Record
 
 
 def show(
@@ -81,7 +83,8 @@ def show(
     )  # fmt: skip
     place = destination(output)
     place.spare([file])
-    records = chosen.checked(read_records(file, "", "what saeaudit writes"), file)
+    whole = _ended(read_records(file, "", "what saeaudit writes"), file)
+    records = chosen.checked(whole, file)
     if form is not None:
         with opened(place, form, RunsScreen) as writer:
             for record in select(records, chosen):
@@ -95,3 +98,18 @@ def show(
     with place.opened() as writer:
         for line in dropwhile(lambda line: not line, lines):
             writer.text(f"{line}\n")
+
+
+def _ended(records: Iterable[Record], file: str) -> Iterator[Record]:
+    """Pass records on; a line for people where the last run has not come to its verdict."""
+    from saeaudit.records import Run, Verdict
+
+    unfinished = False
+    for record in records:
+        if isinstance(record, (Run, Verdict)):
+            unfinished = isinstance(record, Run)
+        yield record
+    if unfinished:
+        options.say(
+            f"{file}: there is no verdict at its end: the run was cut short, or is going on"
+        )

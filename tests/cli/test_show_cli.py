@@ -154,6 +154,15 @@ def test_a_feature_s_card(scanned: list[Record], tmp_path: Path) -> None:
         call(tmp_path, "show", file, "--feature", "4096")
 
 
+def test_a_run_that_was_cut_short_is_noticed(
+    scanned: list[Record], cli: Cli, tmp_path: Path
+) -> None:
+    done = cli("show", saved(tmp_path, RUN, *scanned[:4]), "--top", "1")
+    assert done.returncode == 0 and b"there is no verdict at its end" in done.stderr
+    whole = cli("show", saved(tmp_path, RUN, *scanned, Verdict(True, (), 21, 0)), "--top", "1")
+    assert (whole.returncode, whole.stderr) == (0, b"")
+
+
 def test_dead_features_and_norms_on_cards(scanned: list[Record]) -> None:
     dictionary = next(r for r in scanned if isinstance(r, DictionaryRecord))
     dictionary = replace(dictionary, zero_rows=(5,), collapsed_rows=(6,), nonfinite_rows=(7,))
