@@ -14,7 +14,7 @@ import saeaudit
 from saeaudit.formats.interface import Table
 from saeaudit.formats.score_table import ScoreTable
 from saeaudit.formats.table import ScanTable
-from saeaudit.records import Record
+from saeaudit.records import ClaimRecord, Record
 
 WIDTH = 160
 """Columns where standard error is no terminal."""
@@ -26,9 +26,17 @@ def figures() -> dict[str, str]:
     score = shown(ScoreTable, [replace(summary(), canonical=None)])
     return {
         "scan": code(abridged(shown(ScanTable, saeaudit.scan(saeaudit.open("sample/stitched"))))),
+        "claims": code(claims()),
         "controls": controls.readme(),
         "score": code(score),
     }
+
+
+def claims() -> list[str]:
+    """The answers to the claims that the page makes."""
+    options = saeaudit.ScanOptions(triples=((692, 3925, 554), (9, 114, 2280)))
+    records = saeaudit.scan(saeaudit.open("sample/stitched"), options)
+    return [record.sentence for record in records if isinstance(record, ClaimRecord)]
 
 
 def shown(table: type[ScanTable] | type[ScoreTable], records: Iterable[Record]) -> list[str]:
