@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from saeaudit.core.cosines.pairs import join
-from saeaudit.core.cosines.products import exact_float32
 from saeaudit.core.cosines.screen import Screen
+from saeaudit.core.float32 import exact_float32
 from saeaudit.core.rows import MARGIN, UnitRows, spans
 
 FEWEST, MOST = 8, 64
