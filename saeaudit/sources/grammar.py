@@ -34,6 +34,8 @@ LAYER = re.compile(r"(?P<target>.+)#(?P<layer>\d{1,4})", re.ASCII)
 REPOSITORY = re.compile(r"[A-Za-z0-9]\w*/[\w.-]+(?:@[^/]+)?(?:/.+)?", re.ASCII)
 """What may be a repository's name without ``hf://``: owners of several words (a-b) are like
 releases, and have to be written in full."""
+OWNED = re.compile(r"[\w-]+/[\w.-]+(?:/[\w./-]*)?", re.ASCII)
+"""What a repository's name may look like, or a path in it, whatever the owner is called."""
 REGISTERED = re.compile(r"[A-Za-z0-9.]+([-_]+[A-Za-z0-9.]+)+(/.+)?")
 """What a name of SAELens's registry looks like: its releases have several words."""
 CANONICAL = "-canonical"
@@ -255,7 +257,7 @@ def _unknown(target: str) -> TargetError:
     begins = any(name.startswith(target) for name in known_releases())
     if not begins and not path and REGISTERED.fullmatch(target[:300]) and registry_file() is None:
         hints.append("a name of SAELens's registry is known where sae-lens is installed")
-    if not path and not hints[0] and URI.fullmatch(f"hf://{target}"):
+    if not path and not hints[0] and OWNED.fullmatch(target[:300]):
         hints.append(f"hf://{target}, if a repository on the hub is meant")
     return TargetError(what, where=target, hint="; ".join(filter(None, hints)))
 
