@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from saeaudit.records import ScreenCost
+
 
 class Observer:
     """Is told what an audit does; this one is silent. Override what is of interest.
@@ -19,6 +24,9 @@ class Observer:
 
     def note(self, line: str) -> None:
         """There is a line that a user should read."""
+
+    def screened(self, cost: ScreenCost) -> None:
+        """An SAE's rows were searched, at this cost."""
 
     def arrived(self, size: int) -> None:
         """So many bytes have arrived from a network."""

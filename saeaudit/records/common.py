@@ -26,6 +26,36 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class Predicted:
+    """Seconds that a search was expected to take by each kind of product."""
+
+    __pydantic_config__ = STRICT
+
+    fp32: float
+    """float32."""
+    bf16: float | None = None
+    """bfloat16; null where the device has no such products, or they would round too much."""
+    int8: float | None = None
+    """Integers of 8 bits; null likewise."""
+
+
+@dataclass(frozen=True)
+class ScreenCost:
+    """The kind of product that an SAE's rows were screened by, and what that took."""
+
+    __pydantic_config__ = STRICT
+
+    sae: str
+    """Id of the SAE."""
+    screen: ScreenName
+    """Kind of product."""
+    seconds: float
+    """What the search took, from the rows to the last figure of the summary."""
+    predicted: Predicted | None
+    """What it was expected to take; null where the kind was named, or the SAE is small."""
+
+
+@dataclass(frozen=True)
 class Run:
     """How this run was made: the only record that may differ between runs on the same input."""
 
@@ -42,11 +72,14 @@ class Run:
     device: str
     """Where matrix products ran: "cpu", "cuda:0"."""
     screen: ScreenName | None
-    """Kind of product that proposed candidates; it decides nothing. Null where none was needed."""
+    """Kind of product that proposes candidates; it decides nothing. Null where none is needed, or
+    where each SAE is screened by the kind that suits it."""
     python: str
     """Version of Python."""
     torch: str
     """Version of PyTorch."""
+    screens: tuple[ScreenCost, ...] | None = None
+    """The screen of each SAE that was scanned; null in the first record."""
     type: Literal["run"] = "run"
     """Always "run"."""
     schema: Literal["saeaudit/2"] = "saeaudit/2"

@@ -130,7 +130,8 @@ def test_out_of_device_memory(failures: int, monkeypatch: pytest.MonkeyPatch) ->
             assert lines(dictionary, screen="int8", device="cuda:0") == want
     assert PretendCuda.made.count(torch.int8) == min(failures + 1, 4)
     held, packed = torch.float32, torch.int8
-    assert PretendCuda.made[:3] == [held, packed, packed], "the decoder was held again"
+    first, second = [n for n, dtype in enumerate(PretendCuda.made) if dtype == packed][:2]
+    assert PretendCuda.made[0] == held and held not in PretendCuda.made[first:second]
 
 
 def test_a_driver_error_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from saeaudit.core.cosines.chance import random_row_max, welch_bound
 from saeaudit.core.cosines.genuine import Triples, strong_cosine
 from saeaudit.core.cosines.maxima import order_statistic, unique_below
 from saeaudit.core.cosines.pairs import Pairs
-from saeaudit.core.cosines.screen import SLACK_LIMIT, calibrate
+from saeaudit.core.cosines.screen import SLACK_LIMIT
 from saeaudit.core.exchange import exchange_classes, sign_pattern
 from saeaudit.core.rows import UnitRows, round9
 from saeaudit.dictionary import Dictionary
@@ -42,7 +42,7 @@ from saeaudit.sources.sae import Sae
 from saeaudit.vocabulary import ScreenName
 
 SMALL = 8 << 20
-"""Decoders below this many elements are swept in float32 without calibration."""
+"""Decoders below this many elements are swept in float32, whatever else is fast here."""
 QUANTILES = {
     "min": 0.0, "p05": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99,
     "max": 1.0,
@@ -51,16 +51,16 @@ QUANTILES = {
 ScanRecord = DictionaryRecord | ClaimRecord | PairRecord | GroupRecord | TripleRecord | ScanSummary
 
 
-def choose_screen(options: ScanOptions, *, large: bool) -> ScreenName:
-    """Kind of product to use: the one asked for, or the fastest here where that can matter."""
+def choose_screen(options: ScanOptions, *, large: bool) -> ScreenName | None:
+    """Kind of product that is asked for, or serves; None where the rows are to decide."""
     if options.screen != "auto":
         return options.screen
-    return calibrate(2304, torch.device(options.device)) if large else "fp32"
+    return None if large else "fp32"
 
 
 def scan_all(
-    saes: Sequence[Sae], options: ScanOptions, screen: ScreenName, observer: Observer = SILENT,
-    *, annotated: AnnotationSources | None = None,
+    saes: Sequence[Sae], options: ScanOptions, screen: ScreenName | None,
+    observer: Observer = SILENT, *, annotated: AnnotationSources | None = None,
     check: Callable[[DictionaryRecord], object] | None = None,
 ) -> Iterator[Record]:  # fmt: skip
     """Scan resolved targets one after the other; see `scan` and `audit_all`.
@@ -68,7 +68,7 @@ def scan_all(
     Args:
         saes: in the order to report them.
         options: what to look for.
-        screen: the kind of product.
+        screen: the kind of product; for each SAE the one that suits it where None.
         observer: is told how far it is, and what a user should read.
         annotated: where labels and firing rates are; none are looked for where None.
         check: called with each SAE's dictionary before it is searched; raises an AuditError where
@@ -127,6 +127,7 @@ def scan(
     yield from answer_claims(dictionary, units, options, annotations)
     name = screen or choose_screen(options, large=dictionary.weights.decoder.numel() > SMALL)
     result = search(dictionary.sae, units, options, name, observer)
+    observer.screened(result.cost)
     yield from map(annotations.on, _groups(dictionary.sae, units, result.pairs))
     pairs, pairs_cut = _pairs(dictionary, units, result.pairs, options.max_findings)
     yield from map(annotations.on, pairs)

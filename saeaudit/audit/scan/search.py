@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -12,16 +14,24 @@ from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.audit.scan.options import ScanOptions
 from saeaudit.core.cosines import triples
 from saeaudit.core.cosines.babel import babel
+from saeaudit.core.cosines.costs import costs_on
 from saeaudit.core.cosines.edges import EdgeStore, TooDenseError, rank_entries
+from saeaudit.core.cosines.forecast import (
+    Forecast,
+    Goals,
+    forecasts,
+    listing_floor,
+    sample_rows,
+)
 from saeaudit.core.cosines.genuine import Triples, strong_floor, useful_cosines
 from saeaudit.core.cosines.maxima import closest_pair, row_maxima
 from saeaudit.core.cosines.pairs import PairFinder, Pairs
-from saeaudit.core.cosines.screen import Screen, estimates, make_screens
+from saeaudit.core.cosines.screen import Screen, Screens, add_quick, make_screen, make_screens
 from saeaudit.core.cosines.stream import place_rows
 from saeaudit.core.cosines.sweep import sweep
 from saeaudit.core.rows import MARGIN, UnitRows
 from saeaudit.errors import AuditError
-from saeaudit.records import Babel
+from saeaudit.records import Babel, Predicted, ScreenCost
 from saeaudit.vocabulary import ScreenName
 
 
@@ -36,12 +46,25 @@ class SearchResult:
     """``[1]`` int64 each: the rows with the largest |cosine|."""
     babel: Babel
     edge_floor: float
+    cost: ScreenCost
+    """What it took, and was expected to."""
 
 
 def search(
-    sae: str, units: UnitRows, options: ScanOptions, name: ScreenName, observer: Observer = SILENT
+    sae: str,
+    units: UnitRows,
+    options: ScanOptions,
+    name: ScreenName | None = None,
+    observer: Observer = SILENT,
 ) -> SearchResult:
     """Search; where a device's memory does not suffice, again with less of it.
+
+    Args:
+        sae: what it is called.
+        units: its rows.
+        options: what to look for.
+        name: the kind of product; the one that is expected to take least time where None.
+        observer: is told how far it is.
 
     Raises:
         AuditError: not even the smallest tiles fit, or the device failed.
@@ -69,15 +92,17 @@ def _first_line(error: BaseException) -> str:
 
 
 def _search(
-    sae: str, units: UnitRows, options: ScanOptions, name: ScreenName, observer: Observer
+    sae: str, units: UnitRows, options: ScanOptions, name: ScreenName | None, observer: Observer
 ) -> SearchResult:
+    begun = time.perf_counter()
     rho, gamma, tau = options.max_residual, options.min_gain, options.min_cosine
     device = torch.device(options.device)
     units = place_rows(units, device)
-    screens = make_screens(units, name, device)
-    screen = screens.quick
     edge_floor = triples.edge_floor(units.width, rho, gamma)
-    floor = min(edge_floor, _listing_floor(screen, edge_floor))
+    screens, floor, expected = _prepare(
+        units, device, name, Goals(edge_floor, strong_floor(rho, gamma))
+    )
+    screen = screens.quick
     finder = PairFinder(screen, tau)
     store = EdgeStore(
         screen,
@@ -112,7 +137,38 @@ def _search(
         (first.cpu(), second.cpu()),
         Babel(*sums),
         edge_floor,
+        ScreenCost(
+            sae=sae,
+            screen=screens.name,
+            seconds=round(time.perf_counter() - begun, 3),
+            predicted=_predicted(expected) if expected else None,
+        ),
     )
+
+
+def _predicted(expected: Mapping[ScreenName, Forecast]) -> Predicted:
+    return Predicted(**{name: round(made.seconds, 3) for name, made in expected.items()})
+
+
+def _prepare(
+    units: UnitRows, device: torch.device, name: ScreenName | None, goals: Goals
+) -> tuple[Screens, float, Mapping[ScreenName, Forecast]]:
+    """Make the rows ready for a kind of product, the best one where none is named.
+
+    Returns:
+        The screens, the threshold from which edges are listed, and what was expected of each kind.
+    """
+    expected: Mapping[ScreenName, Forecast] = {}
+    if name:
+        screens = make_screens(units, name, device)
+        sample = sample_rows(screens.quick)
+    else:
+        fine = make_screen(units, "fp32", device)
+        sample = sample_rows(fine)
+        expected = forecasts(fine, sample, goals, costs_on(units.width, device))
+        screens = add_quick(fine, min(expected, key=lambda kind: expected[kind].seconds))
+    floor = listing_floor(sample, screens.quick.slack, goals.edge_floor, units.budget.edges)
+    return screens, floor, expected
 
 
 def _check_certificate(
@@ -135,19 +191,3 @@ def _check_certificate(
             where=sae,
             hint="try --device cpu, or another --screen",
         )
-
-
-def _listing_floor(screen: Screen, edge_floor: float) -> float:
-    """Threshold from which a sweep's hits are kept, so that they cover nearly every row's maximum.
-
-    A guess from 64 rows that only affects speed: rows that it fails are computed whole.
-    """
-    count = screen.units.count
-    rows = torch.arange(0, count, max(1, count // 64), device=screen.units.device)[:64]
-    values = torch.cat([v.abs() for _, v in estimates(screen, rows)], 1)
-    # 64 entries a row on average (fewer in a million rows), slack included: enough to cover the
-    # largest cosines of nearly every row, and to bound the Babel function closely.
-    most = max(1, min(values.numel() - 1, len(rows) * min(64, screen.units.budget.edges // count)))
-    above = torch.histc(values, 8192, 0.0, 1.0).flip(0).cumsum(0)
-    affordable = 1.0 - int((above <= most).sum()) / 8192 + screen.slack
-    return min(max(affordable, 2 * screen.slack), edge_floor)

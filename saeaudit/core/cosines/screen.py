@@ -12,7 +12,6 @@ with v the rounded rows. Nothing is decided here; see `saeaudit.core.rows` for t
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -21,7 +20,11 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from saeaudit.core.cosines.products import int_product, product, sampled_products
+from saeaudit.core.cosines.products import (
+    int_product,
+    sampled_products,
+    time_product,
+)
 from saeaudit.core.cosines.rotation import Rotation
 from saeaudit.core.cosines.stream import unit_blocks
 from saeaudit.core.float32 import UNIT_ERROR, exact_float32
@@ -40,8 +43,6 @@ CLIPS = (4.0, 5.0, 6.0, 8.0, 12.0)
 cut; the best for the rows at hand is taken."""
 PROBED = 256
 """Rows that it is chosen on."""
-HANDICAPS: dict[ScreenName, float] = {"fp32": 1.0, "bf16": 1.1, "int8": 1.3}
-"""Times as fast as float32 that a kind of product must be: wider slacks leave more to refine."""
 SECOND_HANDICAP = 1.3
 """Times as fast as float32 that bfloat16 must be for whole rows: it leaves more to look at."""
 WORTH_A_LOOK = 10
@@ -110,13 +111,12 @@ def make_screen(units: UnitRows, name: ScreenName, device: torch.device) -> Scre
         name: the kind of product.
         device: where products run.
     """
-    if name == "int8":
-        screen = _int8(units, device)
-    elif name == "bf16":
-        screen = _bf16(units, device)
-    else:
-        return _fp32(units, device)
+    screen = _fp32(units, device) if name == "fp32" else _rounded(units, name, device)
     return screen if screen.slack <= SLACK_LIMIT else _fp32(units, device)
+
+
+def _rounded(units: UnitRows, name: ScreenName, device: torch.device) -> Screen:
+    return _int8(units, device) if name == "int8" else _bf16(units, device)
 
 
 class Screens(NamedTuple):
@@ -135,6 +135,12 @@ class Screens(NamedTuple):
         return self.quick.units
 
     @property
+    def name(self) -> ScreenName:
+        """Kind of product of the quick one."""
+        assert self.quick.name != "fp16", "float16 is for whole rows"
+        return self.quick.name
+
+    @property
     def refines(self) -> bool:
         """Whether a look at the fine screen's estimates rules out enough to be worth its time."""
         return self.quick.slack > WORTH_A_LOOK * self.fine.slack
@@ -145,22 +151,28 @@ def make_screens(units: UnitRows, name: ScreenName, device: torch.device) -> Scr
 
     As for `make_screen`.
     """
-    quick = make_screen(units, name, device)
-    if quick.name == "fp32":
-        return Screens(quick, quick, quick)
-    fine = _fp32(units, device)
+    return add_quick(make_screen(units, "fp32", device), name)
+
+
+def add_quick(fine: Screen, name: ScreenName) -> Screens:
+    """Prepare the rows of a float32 screen for one kind of product, and for whole rows."""
+    quick = fine if name == "fp32" else _rounded(fine.units, name, fine.device)
+    if quick is fine or quick.slack > SLACK_LIMIT:
+        return Screens(fine, fine, fine)
     if quick.name == "bf16":
         return Screens(quick, quick, fine)
-    return Screens(quick, _second(units, device, fine), fine)
+    dtype = second_dtype(fine.units.width, fine.device)
+    second = fine if dtype == torch.float32 else second_screen(fine.units, fine.device, dtype)
+    return Screens(quick, second, fine)
 
 
-def _second(units: UnitRows, device: torch.device, fine: Screen) -> Screen:
+def second_dtype(width: int, device: torch.device) -> torch.dtype:
     """float16 on CUDA, where it is accumulated in float32; bfloat16 where a CPU is fast at it."""
     if device.type == "cuda":
-        return second_screen(units, device, torch.float16)
-    if device.type == "cpu" and bfloat16_pays(min(max(units.width, 64), 1024)):
-        return second_screen(units, device, torch.bfloat16)
-    return fine
+        return torch.float16
+    if device.type == "cpu" and bfloat16_pays(min(max(width, 64), 1024)):
+        return torch.bfloat16
+    return torch.float32
 
 
 def second_screen(units: UnitRows, device: torch.device, dtype: torch.dtype) -> Screen:
@@ -175,7 +187,7 @@ def second_screen(units: UnitRows, device: torch.device, dtype: torch.dtype) -> 
 def bfloat16_pays(width: int) -> bool:
     """Whether this CPU multiplies bfloat16 faster than float32; only speed depends on it."""
     source = torch.randn(512, width)
-    return _time_product(source.to(torch.bfloat16)) * SECOND_HANDICAP < _time_product(source)
+    return time_product(source.to(torch.bfloat16)) * SECOND_HANDICAP < time_product(source)
 
 
 def _fp32(units: UnitRows, device: torch.device) -> Screen:
@@ -319,38 +331,3 @@ def estimates(screen: Screen, index: Tensor) -> Iterator[tuple[int, Tensor]]:
     with torch.inference_mode():
         for start, values in products_with_all(screen, index):
             yield start, values.to(screen.units.device, torch.float32).mul_(screen.scale)
-
-
-def calibrate(width: int, device: torch.device) -> ScreenName:
-    """Return the fastest kind of product on this machine, timed on a small example.
-
-    Takes about a third of a second at most. A kind has to win by its handicap.
-    """
-    size, width = (512, min(max(width, 64), 1024)) if device.type == "cpu" else (4096, 2304)
-    seconds: dict[ScreenName, float] = {}
-    source = torch.randn(size, width, device=device)
-    for name, handicap in HANDICAPS.items():
-        packed = {
-            "fp32": source,
-            "bf16": source.to(torch.bfloat16),
-            "int8": (source * 30).clamp_(-127, 127).to(torch.int8),
-        }[name]
-        try:
-            seconds[name] = handicap * _time_product(packed)
-        except RuntimeError:  # this build or device has no such product
-            continue
-    return min(seconds, key=lambda name: seconds[name])
-
-
-def _time_product(packed: Tensor) -> float:
-    best = math.inf
-    with exact_float32():
-        for _ in range(3):
-            start = time.perf_counter()
-            product(packed, packed)
-            if packed.is_cuda:
-                torch.cuda.synchronize(packed.device)
-            best = min(best, time.perf_counter() - start)
-            if best > 0.1:
-                break
-    return best

@@ -5,7 +5,7 @@ import torch
 
 from saeaudit.core.budget import DEFAULT, Budget
 from saeaudit.core.cosines.rotation import Rotation
-from saeaudit.core.cosines.screen import calibrate, estimates, make_screen
+from saeaudit.core.cosines.screen import estimates, make_screen
 from saeaudit.core.cosines.sweep import sweep
 from saeaudit.core.rows import UnitRows, row_norms
 
@@ -86,7 +86,3 @@ def test_sweep_proposes_each_pair_over_the_threshold(screen: str) -> None:
         assert len(got) == len(set(got))
         assert wanted <= set(got)
         assert all(a < b for a, b in got)
-
-
-def test_calibration_names_a_screen() -> None:
-    assert calibrate(384, CPU) in ("fp32", "bf16", "int8")

@@ -1,0 +1,249 @@
+"""Which kind of product a scan of given rows takes least time with, all that follows included.
+
+Some rows are computed whole, once: they tell how many edges each kind would list, how many rivals
+its margins would leave each row's largest cosine, and how many rows it would have to compute whole.
+Nothing that is found depends on it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from saeaudit.core.cosines.costs import NAMES, Costs
+from saeaudit.core.cosines.maxima import ENTRIES_A_PAIR
+from saeaudit.core.cosines.screen import Screen, estimates, make_screen, second_dtype, second_screen
+from saeaudit.core.cosines.sweep import PANEL
+from saeaudit.core.rows import MARGIN, UnitRows
+from saeaudit.vocabulary import ScreenName
+
+SAMPLED = 64
+"""Rows that are computed whole."""
+LISTED = 64
+"""Entries listed a row on average: enough to cover the largest cosines of nearly every row, and to
+bound the Babel function closely."""
+BABEL_SIZES = (8, 32)
+"""Sizes of sums that the forecast is made for; the row maxima are the sums of one."""
+
+
+class Sample(NamedTuple):
+    """Whole rows of a few rows."""
+
+    rows: Tensor
+    """``[m]`` int64 row numbers."""
+    values: Tensor
+    """``[m, n]`` float32: estimates of |cosine|, zero where a row meets itself."""
+
+
+@dataclass(frozen=True)
+class Goals:
+    """What edges are listed for."""
+
+    edge_floor: float
+    """Least |cosine| of an edge of a triple."""
+    strong: float
+    """Least |cosine| of the largest one."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a scan by one kind of product is expected to take."""
+
+    seconds: float
+    """All in all, reading the file apart."""
+    edges: float
+    """Edges listed."""
+    whole: float
+    """Rows looked at whole, for their largest cosine."""
+    pairs: float
+    """Pairs of rows looked at alone, in float32."""
+
+
+def sample_rows(screen: Screen) -> Sample:
+    """Compute some rows whole, drawn at random, always the same ones."""
+    drawn = torch.randperm(screen.units.count, generator=torch.Generator().manual_seed(0))
+    rows = drawn[:SAMPLED].sort().values.to(screen.units.device)
+    return Sample(rows, torch.cat([value.abs() for _, value in estimates(screen, rows)], 1))
+
+
+def listing_floor(sample: Sample, slack: float, edge_floor: float, edges: int) -> float:
+    """Threshold from which a sweep's hits are kept, so that they cover nearly every row's maximum.
+
+    A guess that only affects speed: rows that it fails are computed whole.
+
+    Args:
+        sample: some whole rows.
+        slack: of the screen that sweeps.
+        edge_floor: what it is at most.
+        edges: how many edges can be held.
+    """
+    values, count = sample.values, sample.values.shape[1]
+    # Fewer a row in a million rows; slack included.
+    most = max(1, min(values.numel() - 1, len(sample.rows) * min(LISTED, edges // count)))
+    above = torch.histc(values, 8192, 0.0, 1.0).flip(0).cumsum(0)
+    affordable = 1.0 - int((above <= most).sum()) / 8192 + slack
+    return min(max(affordable, 2 * slack), edge_floor)
+
+
+def forecasts(
+    fine: Screen, sample: Sample, goals: Goals, costs: Costs
+) -> Mapping[ScreenName, Forecast]:
+    """Forecast a scan by each kind of product that the device has got and the rows allow.
+
+    Args:
+        fine: the rows in float32.
+        sample: some whole rows.
+        goals: what edges are listed for.
+        costs: what the device takes.
+
+    Returns:
+        By name of the kind; float32 is always among them.
+    """
+    made = {}
+    for name in NAMES:
+        if name in costs.product:
+            plan = _plan(fine, sample, name)
+            if plan.quick.name == name:
+                made[name] = _forecast(plan, goals, costs)
+    return made
+
+
+class _Plan(NamedTuple):
+    """A kind of product, tried on the sampled rows."""
+
+    units: UnitRows
+    sample: Sample
+    quick: Screen
+    """The sampled rows, in this kind."""
+    second: Screen
+    """In the kind that whole rows are looked at in."""
+    fine: Screen
+    """All rows."""
+
+
+def _plan(fine: Screen, sample: Sample, name: ScreenName) -> _Plan:
+    units, device, rows = fine.units, fine.device, sample.rows
+    few = UnitRows(units.rows, units.live[rows], units.norms[rows], units.budget)
+    quick = make_screen(few, name, device)
+    second = quick
+    if name == "int8":
+        second = second_screen(few, device, second_dtype(units.width, device))
+    return _Plan(units, sample, quick, second, fine)
+
+
+class _Work(NamedTuple):
+    """What the sampled rows take, in numbers that are averaged over them."""
+
+    edges: float
+    whole: float
+    """Of its largest cosine: 0 or 1."""
+    pairs: float
+    exact: float
+
+
+def _forecast(plan: _Plan, goals: Goals, costs: Costs) -> Forecast:
+    units, name = plan.units, plan.quick.name
+    assert name != "fp16"
+    count, entries = units.count, units.count * units.width
+    floor = listing_floor(plan.sample, plan.quick.slack, goals.edge_floor, units.budget.edges)
+    floor = min(floor, goals.edge_floor)
+    rows = [_row_work(plan, row, floor, goals) for row in range(len(plan.sample.rows))]
+    mean = [sum(column) / len(rows) * count for column in zip(*rows, strict=True)]
+    edges, whole, pairs, exact = mean
+    close, sums = _sums_work(plan, floor)
+    pairs += close * count
+    second = "bf16" if plan.second.name == "fp16" else plan.second.name
+    whole_seconds = (
+        whole * entries * costs.product[second] + sums * count * entries * (costs.product["fp32"])
+    )
+    seconds = (
+        _packing(plan, name, whole, costs)
+        + count * entries / 2 * costs.product[name]
+        + whole_seconds
+        + (pairs * costs.pair + exact * costs.exact) * units.width
+        + edges * costs.edge
+    )
+    return Forecast(seconds, edges, whole, pairs)
+
+
+def _packing(plan: _Plan, name: ScreenName, whole: float, costs: Costs) -> float:
+    """Seconds of making rows ready, of those not held as often as they are."""
+    units, budget = plan.units, plan.units.budget
+    entries = units.count * units.width
+    times = dict.fromkeys(costs.pack, 0.0)
+    times[name] += 1
+    held = 4 * entries <= budget.float32_bytes
+    if name != "fp32":
+        times["fp32"] += held
+    elif not held:
+        times["fp32"] += units.count / (2 * PANEL * budget.tile_side(plan.fine.device))
+    if name == "int8" and plan.second.name != "fp32":
+        again = whole / budget.second_rows.on(plan.fine.device)
+        kept = 2 * entries <= budget.half_bytes.on(plan.fine.device)
+        times["bf16"] += 1 + (0 if kept else again)
+    return entries * sum(times[kind] * costs.pack[kind] for kind in times)
+
+
+def _margins(screen: Screen, row: int, values: Tensor) -> Tensor:
+    """Bounds on the errors of a row's estimates, as they would be with typical partners."""
+    error, other = float(screen.error[row]), float(screen.error.mean())
+    return error + other + error * other + screen.rest + MARGIN + screen.rounding * values
+
+
+def _row_work(plan: _Plan, row: int, floor: float, goals: Goals) -> _Work:
+    """What the list, the largest cosine and the triples of a row take."""
+    quick, values = plan.quick, plan.sample.values[row]
+    refines = quick.name != "fp32"
+    top = float(values.max())
+    margin = _margins(quick, row, values)
+    reach = values + margin if quick.margin is not None else values + quick.slack
+    listed = reach >= floor
+    rivals = int((listed & (values + margin >= top)).sum())
+    affordable = max(1, plan.units.count // ENTRIES_A_PAIR[plan.second.dtype])
+    whole = (top < floor or rivals > affordable) and top < 1
+    if whole:
+        second = _margins(plan.second, row, values)
+        rivals = int((values + 2 * second >= top).sum())
+    close = int((values >= top - 2 * plan.fine.slack).sum())
+    strong = int((values >= goals.strong - quick.slack).sum()) / 2 if refines else 0
+    edges = int(listed.sum()) / 2
+    pairs = rivals + strong if refines else 0
+    return _Work(edges, float(whole), pairs, 1 + min(close, rivals))
+
+
+def _sums_work(plan: _Plan, floor: float) -> tuple[float, float]:
+    """What the Babel function takes a row: pairs looked at closer, and looks at it whole."""
+    quick, values, fine = plan.quick, plan.sample.values, plan.fine
+    close = whole = 0.0
+    for k in BABEL_SIZES:
+        if k >= values.shape[1]:
+            continue
+        top = values.topk(k, dim=1).values
+        sums = top.sum(1)
+        largest = _likely_largest(sums, values.shape[1])
+        asked = sums + k * quick.slack > largest
+        covered = top[:, -1] - quick.slack >= floor
+        tight = top.clamp(min=floor).sum(1) + k * fine.slack > largest
+        others = asked & (sums < largest)
+        if quick.name != "fp32":
+            listed = (values >= floor - quick.slack).sum(1)
+            close += float((listed * others).sum()) / len(values)
+            others &= tight
+        whole += float((others & ~covered).sum()) / len(values)
+    return close, whole
+
+
+def _likely_largest(sample: Tensor, count: int) -> float:
+    """Largest of `count` values of which ``[m]`` are known, their tail taken to be a normal one.
+
+    The mean of a normal distribution's upper eighth lies half a standard deviation above its least.
+    """
+    tail = sample.topk(max(1, len(sample) // 8)).values
+    deviation = 2 * float(tail.mean() - tail[-1])
+    beyond = math.sqrt(2 * math.log(count)) - math.sqrt(2 * math.log(len(sample)))
+    return float(tail[0]) + deviation * beyond

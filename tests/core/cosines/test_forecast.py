@@ -1,0 +1,113 @@
+"""The forecast of what each kind of product would take, held against what it does take."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+
+from saeaudit.audit.scan import search as scan_search
+from saeaudit.audit.scan.options import ScanOptions
+from saeaudit.core.cosines import babel, maxima
+from saeaudit.core.cosines.costs import Costs, costs_on
+from saeaudit.core.cosines.forecast import Forecast, Goals, forecasts, sample_rows
+from saeaudit.core.cosines.screen import make_screen
+from saeaudit.core.rows import UnitRows, row_norms
+from saeaudit.vocabulary import ScreenName
+
+CPU = torch.device("cpu")
+PACK: dict[ScreenName, float] = {"fp32": 2e-11, "bf16": 2e-11, "int8": 4e-11}
+FAST = Costs({"fp32": 8e-12, "bf16": 2e-12, "int8": 1e-12}, PACK, 1e-10, 5e-10, edge=1e-8)
+"""A processor that has the instructions: bfloat16 four, int8 eight times as fast as float32."""
+PLAIN = Costs({"fp32": 8e-12, "bf16": 8e-11, "int8": 4e-10}, PACK, 1e-10, 5e-10, edge=1e-8)
+"""One that has not."""
+COUNT, WIDTH = 2048, 1024
+
+
+def dictionary(kind: str) -> UnitRows:
+    generator = torch.Generator().manual_seed(8)
+    rows = torch.randn(COUNT, WIDTH, generator=generator)
+    if kind != "random":
+        rows[1::2] = rows[::2] + 0.6 * rows[1::2]  # each row has one partner far above the bulk
+    if kind == "separated":  # and some have many: no sum of the others comes near theirs
+        rows[::16] += 2 * torch.randn(1, WIDTH, generator=generator)
+    if kind == "copies":
+        rows[-COUNT // 10 :] = rows[: COUNT // 10 + 1] * 3
+    return UnitRows(rows, torch.arange(COUNT), row_norms(rows))
+
+
+def predicted(units: UnitRows, costs: Costs) -> dict[ScreenName, Forecast]:
+    fine = make_screen(units, "fp32", CPU)
+    return dict(forecasts(fine, sample_rows(fine), Goals(0.25, 0.5), costs))
+
+
+def best(units: UnitRows, costs: Costs) -> ScreenName:
+    made = predicted(units, costs)
+    return min(made, key=lambda name: made[name].seconds)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fast"), [("separated", "int8"), ("random", "bf16"), ("close sums", "bf16")]
+)
+def test_the_least_total_is_taken(kind: str, fast: str) -> None:
+    """int8 loses its lead where its margins leave too much to look at again."""
+    units = dictionary(kind)
+    assert best(units, FAST) == fast
+    assert best(units, PLAIN) == "fp32"
+
+
+def test_kinds_that_are_missing_are_not_taken() -> None:
+    units = dictionary("separated")
+    without = Costs({"fp32": 8e-12, "bf16": 2e-12}, PACK, 1e-10, 5e-10)
+    assert set(predicted(units, without)) == {"fp32", "bf16"}
+    coarse = UnitRows(torch.eye(64)[:, :40] + 1e-3, torch.arange(64), torch.ones(64).double())
+    assert "fp32" in predicted(coarse, FAST)
+
+
+@pytest.mark.parametrize("kind", ["separated", "random", "copies"])
+def test_forecasts_count_what_is_done(
+    kind: str, screen: ScreenName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units, done = dictionary(kind), Counter[str]()
+    expected = predicted(units, FAST)[screen]
+
+    def counted(module: Any, name: str) -> None:
+        function = getattr(module, name)
+
+        def count(*arguments: Any) -> Any:
+            result = function(*arguments)
+            done[name] += len(arguments[1]) if name == "whole_rivals" else len(result)
+            return result
+
+        monkeypatch.setattr(module, name, count)
+
+    counted(maxima, "whole_rivals")
+    counted(maxima, "pair_estimates")
+    counted(babel, "pair_estimates")
+    scan_search.search("rows", units, ScanOptions(), screen)
+    whole, pairs = done["whole_rivals"] - 1, done["pair_estimates"]  # one for the closest pair
+    assert expected.whole / 3 - COUNT / 20 <= whole <= 3 * expected.whole + COUNT / 20
+    assert expected.pairs / 4 - COUNT <= pairs <= 4 * expected.pairs + COUNT
+
+
+def test_a_scan_takes_the_screen_that_is_forecast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan_search, "costs_on", lambda width, device: FAST)
+    for kind, fast in (("separated", "int8"), ("random", "bf16")):
+        units = dictionary(kind)
+        result = scan_search.search("rows", units, ScanOptions())
+        named = scan_search.search("rows", units, ScanOptions(), "fp32")
+        assert result.cost.screen == fast and result.cost.predicted
+        assert getattr(result.cost.predicted, fast) <= result.cost.predicted.fp32
+        assert named.cost.screen == "fp32" and named.cost.predicted is None
+        assert torch.equal(result.row_max, named.row_max) and result.babel == named.babel
+
+
+def test_costs_are_measured_once() -> None:
+    state = torch.get_rng_state()
+    costs = costs_on(100, CPU)
+    assert costs is costs_on(100, CPU)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert set(costs.product) == set(costs.pack) and "fp32" in costs.product
+    assert all(0 < value < 1e-6 for value in (*costs.product.values(), costs.pair, costs.exact))
