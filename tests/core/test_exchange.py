@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from saeaudit.core.exchange import exchange_classes, kernel, sign_pattern
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.floats(-2, 2), st.floats(-2, 2), st.integers(0, 2**32 - 1))
 def test_exchange_classes_by_moving_codes(a: float, b: float, seed: int) -> None:
     if min(abs(a), abs(b)) < 1e-3:
