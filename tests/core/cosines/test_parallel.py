@@ -77,6 +77,16 @@ def test_records_do_not_depend_on_screen_tile_or_budget(seed: int) -> None:
     assert len(made) == 1
 
 
+def test_a_triple_has_three_features_however_small_its_residual() -> None:
+    """A row and its copy, a millionth off, are no triple with one of them twice."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(40, 3))
+    rows = np.concatenate([rows, rows + 1e-6 * rng.normal(size=rows.shape)])
+    options = ScanOptions(max_residual=1e-9, min_gain=1.0, max_findings=10**7)
+    records = [record for record in scan(opened(rows), options) if record.type == "triple"]
+    assert records and all(len(set(record.features)) == 3 for record in records)
+
+
 def prepared(rows: np.ndarray | Tensor, budget: Budget | None = None) -> UnitRows:
     rows = torch.as_tensor(rows)
     return UnitRows(rows, torch.arange(len(rows)), row_norms(rows), budget or Budget())
