@@ -15,9 +15,10 @@ INTRO = """# The records
 One JSON object a line, UTF-8. `saeaudit schema` prints the JSON Schema this page is made from.
 
 - Order: `run`; then for each SAE, in natural order of its id, `dictionary`, the findings sorted by
-  type and features, and `summary`; `verdict` last, so that a file without it is incomplete.
+  type and features, and `summary`; then `run` again, now with `finished` and `seconds`; `verdict`
+  last, so that a file without it is incomplete.
 - Floats are finite, rounded to 9 significant digits; what is undefined is null.
-- Only `run` may differ between two runs on the same input:
+- Only `run` records may differ between two runs on the same input:
   `jq -c 'select(.type != "run")'` of both compares byte for byte, also between machines, devices
   and screens (a screen named with --screen is echoed in `certificate`).
 - One name has one type in all records, null apart, so that tables load the output of every command,

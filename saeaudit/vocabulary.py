@@ -65,6 +65,8 @@ SkipReason = Literal["norm", "l0"]
 FEATURE_URL = "https://www.neuronpedia.org/{source}/{feature}"
 """A feature's page on Neuronpedia."""
 
+SAMPLE = "sample"
+"""The bundled SAE that has activations of its own."""
 FETCHED = "fetched"
 """For --explanations and --features: what came with the SAE or `saeaudit fetch` brought."""
 NONE = "none"

@@ -20,9 +20,10 @@ from saeaudit import AuditError
 from saeaudit.escape import LINE, MESSAGE, NAME, escape, json_line
 from saeaudit.formats import github, junit, sarif
 from saeaudit.formats.items import broken
-from saeaudit.formats.mediators_table import MediatorsTable
-from saeaudit.formats.score_table import ScoreTable, explain
-from saeaudit.formats.table import ScanTable
+from saeaudit.formats.screen.choices import explained
+from saeaudit.formats.screen.mediators import MediatorsScreen
+from saeaudit.formats.screen.scan import ScanScreen
+from saeaudit.formats.screen.score import ScoreScreen
 from saeaudit.records import ErrorRecord, MediatorsSummary, RuleResult, Verdict, dump, parse
 from tests.support.records import RUN, choice, score
 
@@ -121,7 +122,7 @@ def test_every_format(render) -> None:
 
 
 def test_tables_show_markup_as_it_is() -> None:
-    tables = (ScanTable, lambda console: MediatorsTable(console, {}), ScoreTable)
+    tables = (ScanScreen, MediatorsScreen, ScoreScreen)
     for table in tables:
         text = io.StringIO()
         shown = table(Console(file=text, width=300, force_terminal=True, color_system="truecolor"))
@@ -132,13 +133,8 @@ def test_tables_show_markup_as_it_is() -> None:
         plain = re.sub(r"\x1b\[[0-9;]*m", "", text.getvalue())
         assert safe(plain, lines=True)
         assert "[red]" in plain and "[link=" in plain
-    text = io.StringIO()
-    explain(
-        Console(file=text, width=60),
-        replace(choice(), text=EVIL, similarity_method=EVIL),
-        {2: EVIL},
-    )
-    assert safe(text.getvalue(), lines=True)
+    written = replace(choice(), text=EVIL, similarity_method=EVIL)
+    assert safe("\n".join(explained(written, {2: EVIL}, 60)), lines=True)
 
 
 def test_what_follows_a_name_makes_no_command_of_it() -> None:

@@ -12,6 +12,9 @@ from saeaudit.sources.explanations import Explanations, load_explanations, place
 from saeaudit.sources.statistics import load_statistics
 from saeaudit.vocabulary import FEATURE_URL, FETCHED
 
+MOST = 10_000
+"""Features of a finding beyond which its record does not say what is known of each."""
+
 Annotated = TypeVar("Annotated", ClaimRecord, PairRecord, GroupRecord, TripleRecord, ClosestPair)
 
 
@@ -52,6 +55,8 @@ class Annotations:
     def on(self, finding: Annotated) -> Annotated:
         """Return a finding with what is known of its features."""
         features, labels, rates = finding.features, self.labels, self.firing_rates
+        if len(features) > MOST:
+            return finding
         urls = None
         if self.neuronpedia is not None:
             urls = tuple(FEATURE_URL.format(source=self.neuronpedia, feature=f) for f in features)

@@ -41,9 +41,9 @@ class Steps(Observer):
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
 
-    def step(self, name: str, share: float) -> None:
-        """A step of this name is done to this share, 0 to 1."""
-        self._observer.step(name, share)
+    def step(self, name: str, share: float, tokens: int | None = None) -> None:
+        """A step of this name is done to this share, 0 to 1, perhaps of so many tokens."""
+        self._observer.step(name, share, tokens)
 
 
 def trials(

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 
+from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.audit.open import open_layers
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
@@ -17,6 +18,7 @@ def audit_all(
     saes: Sequence[Sae],
     audit: Callable[[Dictionary], Iterator[Record]],
     check: Callable[[DictionaryRecord], object] | None = None,
+    observer: Observer = SILENT,
 ) -> Iterator[Record]:
     """Audit resolved targets one after the other; the next is fetched and read meanwhile.
 
@@ -25,12 +27,14 @@ def audit_all(
         audit: yields the records of one.
         check: called with each SAE's dictionary before what follows it is looked for; raises an
             AuditError where that cannot be. A control's features are not the SAE's.
+        observer: is told which SAE is looked at.
 
     Yields:
         Each SAE's records, an error record for one that cannot be audited, and a verdict last.
     """
     findings = errors = 0
-    for sae, opening in _opened_ahead(saes):
+    for number, (sae, opening) in enumerate(_opened_ahead(saes), 1):
+        observer.begin(sae.id, number, len(saes))
         try:
             for dictionary in opening.result():
                 for record in audit(dictionary):

@@ -19,8 +19,11 @@ class Observer:
     >>> Printer().step("screening", 0.5)
     """
 
-    def step(self, name: str, share: float) -> None:
-        """A step of this name is done to this share, 0 to 1."""
+    def begin(self, sae: str, number: int, total: int) -> None:
+        """The SAE of this number, from 1, is looked at next, of a total of so many."""
+
+    def step(self, name: str, share: float, tokens: int | None = None) -> None:
+        """A step of this name is done to this share, 0 to 1, perhaps of so many tokens."""
 
     def note(self, line: str) -> None:
         """There is a line that a user should read."""

@@ -191,7 +191,8 @@ class Sieve:
             self._reasons["l0"][left_out[~outlying]] = True
             kept.append(part[usable])
             count += len(kept[-1])
-            self._observer.step("surveying", stop / len(order))
+            wanted = min(most or len(order), len(order))
+            self._observer.step("surveying", max(count / wanted, stop / len(order)), wanted)
             if count == most:
                 break
         if not count:

@@ -103,7 +103,7 @@ def fetch(
                 fetched += 1
                 if isinstance(record, ErrorRecord):
                     failed += 1
-                    options.say(options.error_line(record))
+                    observer.say(options.error_line(record))
         writer.discard = failed == fetched
     if failed:
         raise typer.Exit(FAILED)

@@ -73,11 +73,14 @@ def mediators(
         MediatorControl | None,
         typer.Option(help="Look at this null in its place, and at what to compare it with."),
     ] = None,
+    details: Annotated[
+        bool, typer.Option("--details", help="Show every mode and tolerance, and whole codes.")
+    ] = False,
     seed: options.Seed = SEED,
     keep_outliers: options.KeepOutliers = False,
     fail_on: options.FailOn = None,
     exit_zero: options.ExitZero = False,
-    form: options.Form = "jsonl",
+    form: options.Form = None,
     device: options.Device = "auto",
     offline: options.Offline = False,
     yes: options.Yes = False,
@@ -100,9 +103,9 @@ def mediators(
     from saeaudit.audit.mediators.options import MediatorOptions
     from saeaudit.audit.open import input_files
     from saeaudit.cli.console import console
-    from saeaudit.formats.mediators_table import MediatorsTable
     from saeaudit.formats.output import destination
     from saeaudit.formats.reading import read_records
+    from saeaudit.formats.screen.mediators import MediatorsScreen
     from saeaudit.sources.neuronpedia import give_source
 
     place = destination(output)
@@ -133,6 +136,8 @@ def mediators(
     write(
         run_record("mediators", arguments, chosen.device),
         lambda observer: mediators_all(saes, sources, chosen, observer, check=labels.read),
-        policy, lambda console: MediatorsTable(console, labels.texts),
+        policy, lambda console, place: MediatorsScreen(
+            console, labels.texts, place, details=details
+        ),
         Output(place, people, form, no_progress, exit_zero),
     )  # fmt: skip

@@ -64,10 +64,12 @@ Device = Annotated[
     ),
 ]
 Form = Annotated[
-    Format,
+    Format | None,
     typer.Option(
         "--format",
-        help="What to write: records, or what people and CI systems read.",
+        show_default=False,
+        help="What to write: records, or what people and CI systems read. [the screen on a "
+        "terminal without -o, else jsonl]",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -137,6 +139,7 @@ Explanations = Annotated[
         metavar="FILE",
         help="What features' labels say: a .jsonl or .csv of index and description, an export's "
         "folder, `fetched` or `none`.",
+        rich_help_panel=INPUT,
     ),
 ]
 Offline = Annotated[

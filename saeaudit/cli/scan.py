@@ -84,7 +84,7 @@ def scan(
         ),
     ] = False,
     exit_zero: options.ExitZero = False,
-    form: options.Form = "jsonl",
+    form: options.Form = None,
     offline: options.Offline = False,
     yes: options.Yes = False,
     output: options.Output = None,
@@ -107,7 +107,7 @@ def scan(
     from saeaudit.audit.scan.options import ScanOptions
     from saeaudit.cli.console import console
     from saeaudit.formats.output import destination
-    from saeaudit.formats.table import ScanTable
+    from saeaudit.formats.screen.scan import ScanScreen
     from saeaudit.sources.neuronpedia import give_source
 
     place = destination(output)
@@ -141,7 +141,7 @@ def scan(
             saes, chosen, name, observer, annotated=annotated,
             check=policy.baseline.check if policy.baseline else None,
         ),
-        policy, ScanTable, Output(place, people, form, no_progress, exit_zero),
+        policy, ScanScreen, Output(place, people, form, no_progress, exit_zero),
     )  # fmt: skip
 
 

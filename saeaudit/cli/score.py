@@ -80,7 +80,7 @@ def score(
     keep_outliers: options.KeepOutliers = False,
     fail_on: options.FailOn = None,
     exit_zero: options.ExitZero = False,
-    form: options.Form = "jsonl",
+    form: options.Form = None,
     device: options.Device = "auto",
     offline: options.Offline = False,
     yes: options.Yes = False,
@@ -105,7 +105,7 @@ def score(
     from saeaudit.cli.console import console
     from saeaudit.formats.output import destination
     from saeaudit.formats.reading import read_records
-    from saeaudit.formats.score_table import ScoreTable
+    from saeaudit.formats.screen.score import ScoreScreen
     from saeaudit.sources.neuronpedia import give_source
 
     place = destination(output)
@@ -144,6 +144,6 @@ def score(
     write(
         run_record("score", arguments, chosen.device),
         lambda observer: score_all(saes, sources, chosen, observer, check=labels.read),
-        policy, lambda console: ScoreTable(console, explain, labels.texts),
+        policy, lambda console, place: ScoreScreen(console, explain, labels.texts, place),
         Output(place, people, form, no_progress, exit_zero),
     )  # fmt: skip

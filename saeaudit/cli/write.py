@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+import sys
+import time
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,15 +17,16 @@ from saeaudit.cli import options
 from saeaudit.cli.exits import BROKEN, CLOSED_PIPE, FAILED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from rich.console import Console
 
     from saeaudit.audit.observer import Observer
     from saeaudit.formats.interface import Table
     from saeaudit.formats.output import Destination
+    from saeaudit.formats.screen.wording import Place
     from saeaudit.policy.verdict import Policy
-    from saeaudit.records import Record, Run, Verdict
+    from saeaudit.records import Record, Run, ScreenCost, Verdict
     from saeaudit.vocabulary import Format, ScreenName
 
 NOT_TOLD = ("ctx", "debug", "quiet", "yes")
@@ -37,11 +40,30 @@ class Output:
     place: Destination
     people: Console
     """Standard error."""
-    form: Format
+    form: Format | None
+    """None for the form that suits the place."""
     no_progress: bool
     """Whether to show no progress."""
     exit_zero: bool
     """Whether a broken policy is no failure."""
+
+    @property
+    def is_for_people(self) -> bool:
+        """Whether there is but the screen: nobody has said what to write, and people look on."""
+        return self.form is None and self.place.is_default and self.place.is_terminal
+
+    @property
+    def writes(self) -> Format:
+        """What is written."""
+        return "table" if self.is_for_people else self.form or "jsonl"
+
+    @property
+    def records(self) -> Place:
+        """Where the records are, for the screen to say."""
+        from saeaudit.formats.screen.wording import Place
+
+        kept = self.place.kind == "file" and self.writes == "jsonl"
+        return Place(self.place.name if kept else None, kept=not self.is_for_people)
 
 
 def run_record(
@@ -67,7 +89,7 @@ def run_record(
             for name, value in arguments.items()
             if name not in NOT_TOLD
         },
-        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        started=_now(),
         device=device,
         screen=screen,
         python=platform.python_version(),
@@ -76,19 +98,19 @@ def run_record(
 
 
 def write(
-    run: Record,
+    run: Run,
     make: Callable[[Observer], Iterable[Record]],
     policy: Policy,
-    table: Callable[[Console], Table],
+    screen: Callable[[Console, Place], Table],
     output: Output,
 ) -> None:
-    """Write a run's records as they come, judge them, show the table, and exit.
+    """Write a run's records as they come, judge them, show the screen, and exit.
 
     Args:
         run: the first record.
         make: makes the others, the verdict last, watched.
         policy: what they must meet.
-        table: makes what people see at the end, unless it is what is written.
+        screen: makes what people see at the end, unless it is what is written.
         output: where to write, and what.
 
     Raises:
@@ -97,32 +119,41 @@ def write(
     """
     from saeaudit.cli.console import watching
     from saeaudit.formats.interface import opened
+    from saeaudit.formats.items import outcome_line
     from saeaudit.policy.verdict import judge
     from saeaudit.records import ErrorRecord, Summary, Verdict
 
     failed = summaries = 0
     verdict = None
-    shown = table(output.people)
+    begun = time.monotonic()
+    shown = screen(output.people, output.records)
+    # Records that are printed while they come would go through the bar.
+    bar = not (output.no_progress or (output.writes == "jsonl" and output.place.is_terminal))
     with (
-        opened(output.place, output.form, table) as writer,
-        watching(output.people, bar=not output.no_progress) as observer,
+        opened(
+            output.place, output.writes, lambda text: screen(text, output.records), _width(output)
+        ) as writer,
+        watching(output.people, bar=bar) as observer,
     ):
         writer.tolerant = bool(policy.rules)
         writer.record(run)
+        shown.record(run)
         for record in judge(make(observer), policy):
+            if isinstance(record, Verdict):
+                verdict = record
+                writer.record(_ended(run, begun, observer.screens))
             writer.record(record)
             shown.record(record)
             if isinstance(record, ErrorRecord):
                 failed += 1
-                options.say(options.error_line(record))
+                observer.say(options.error_line(record))
             elif isinstance(record, Summary):
                 summaries += 1
                 writer.flush()
-            elif isinstance(record, Verdict):
-                verdict = record
+                observer.finished(record.sae, outcome_line(record))
         writer.flush()
-        writer.discard = failed > 0 and not summaries and output.form == "jsonl"
-    if summaries and output.form != "table":
+        writer.discard = failed > 0 and not summaries and output.writes in ("jsonl", "table")
+    if summaries and output.writes != "table":
         shown.end()
     _say_broken(verdict)
     if failed:
@@ -131,6 +162,29 @@ def write(
         raise typer.Exit(BROKEN)
     if writer.broken:
         raise typer.Exit(CLOSED_PIPE)
+
+
+def _width(output: Output) -> int:
+    """Cells of a line of what is written."""
+    from rich.console import Console
+
+    from saeaudit.formats.interface import WIDTH
+
+    return Console(file=sys.stdout).width if output.is_for_people else WIDTH
+
+
+def _ended(run: Run, begun: float, screens: Sequence[ScreenCost]) -> Run:
+    """The run's record as it stands at the end."""
+    return replace(
+        run,
+        finished=_now(),
+        seconds=round(time.monotonic() - begun, 3),
+        screens=tuple(screens) or None,
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _say_broken(verdict: Verdict | None) -> None:

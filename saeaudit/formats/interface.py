@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, assert_never
@@ -14,6 +15,9 @@ from saeaudit.vocabulary import Format
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+WIDTH = 100
+"""Cells of a line where no terminal decides."""
 
 Render = Callable[[Iterable[Record]], str]
 """From all records of a run to the text that stands for them."""
@@ -29,17 +33,20 @@ class Table(Protocol):
         """Print."""
 
 
-class Rendering(Writer):
-    """Keeps records until the end."""
+class Rendering(Writer, ABC):
+    """Writes when all records are there."""
 
-    def __init__(self, inner: Writer, render: Render) -> None:
+    def __init__(self, inner: Writer) -> None:
         super().__init__(inner.stream, inner.where)
-        self._inner, self._render = inner, render
-        self._kept: list[Record] = []
+        self._inner = inner
 
+    @abstractmethod
     def record(self, record: Record) -> None:
-        """Keep one record."""
-        self._kept.append(record)
+        """Take one record."""
+
+    @abstractmethod
+    def rendered(self) -> str:
+        """The text that stands for all of them."""
 
     def flush(self) -> None:
         """Nothing is written before the end."""
@@ -48,33 +55,74 @@ class Rendering(Writer):
         """Write everything."""
         self._inner.tolerant, self._inner.discard = self.tolerant, self.discard
         if not self.discard:
-            self._inner.text(self._render(self._kept))
+            self._inner.text(self.rendered())
         self.broken = self._inner.broken
 
 
+class Rendered(Rendering):
+    """Keeps records for a renderer that needs all of them."""
+
+    def __init__(self, inner: Writer, render: Render) -> None:
+        super().__init__(inner)
+        self._render = render
+        self._kept: list[Record] = []
+
+    def record(self, record: Record) -> None:
+        """Keep one record."""
+        self._kept.append(record)
+
+    def rendered(self) -> str:
+        """The text that stands for all of them."""
+        return self._render(self._kept)
+
+
+class Screened(Rendering):
+    """Hands records to a screen, which keeps what it shows, and is printed without colours."""
+
+    def __init__(self, inner: Writer, table: Callable[[Console], Table], width: int) -> None:
+        from rich.console import Console
+
+        super().__init__(inner)
+        self._text = io.StringIO()
+        self._shown = table(
+            Console(file=self._text, width=width, highlight=False, color_system=None)
+        )
+
+    def record(self, record: Record) -> None:
+        """Show one record."""
+        self._shown.record(record)
+
+    def rendered(self) -> str:
+        """The screen as text."""
+        self._shown.end()
+        return self._text.getvalue()
+
+
 @contextmanager
-def opened(place: Destination, form: Format, table: Callable[[Console], Table]) -> Iterator[Writer]:
+def opened(
+    place: Destination, form: Format, table: Callable[[Console], Table], width: int = WIDTH
+) -> Iterator[Writer]:
     """Open a place for a run's records.
 
     Args:
         place: where they go.
         form: what to write.
-        table: makes the table that the run's command shows.
+        table: makes the screen that the run's command shows.
+        width: cells of that screen's lines.
 
     Raises:
         AuditError: it cannot be written.
     """
-    render = renderer(form, table)
     with place.opened() as inner:
-        if render is None:
-            yield inner
-            return
-        writer = Rendering(inner, render)
-        yield writer
-        writer.end()
+        rendering = rendering_of(form, inner, table, width)
+        yield rendering or inner
+        if rendering:
+            rendering.end()
 
 
-def renderer(form: Format, table: Callable[[Console], Table]) -> Render | None:
+def rendering_of(
+    form: Format, inner: Writer, table: Callable[[Console], Table], width: int
+) -> Rendering | None:
     """What makes a format's text; None where records are written as they come.
 
     A new format has its branch here: mypy names the one that is forgotten.
@@ -83,30 +131,18 @@ def renderer(form: Format, table: Callable[[Console], Table]) -> Render | None:
         case "jsonl":
             return None
         case "table":
-            return lambda records: _rendered(records, table)
+            return Screened(inner, table, width)
         case "github":
             from saeaudit.formats import github
 
-            return github.render
+            return Rendered(inner, github.render)
         case "junit":
             from saeaudit.formats import junit
 
-            return junit.render
+            return Rendered(inner, junit.render)
         case "sarif":
             from saeaudit.formats import sarif
 
-            return sarif.render
+            return Rendered(inner, sarif.render)
         case _:
             assert_never(form)
-
-
-def _rendered(records: Iterable[Record], table: Callable[[Console], Table]) -> str:
-    """The table as text, without colours and of a width that no terminal decides."""
-    from rich.console import Console
-
-    text = io.StringIO()
-    shown = table(Console(file=text, width=200, highlight=False, color_system=None))
-    for record in records:
-        shown.record(record)
-    shown.end()
-    return text.getvalue()

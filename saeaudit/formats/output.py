@@ -15,7 +15,7 @@ import stat
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Literal
 
@@ -42,11 +42,20 @@ class Destination:
     """What to open; for a file, where its links lead."""
     descriptor: int | None = None
     """The open file that a stream is already; None where it must be opened."""
+    is_default: bool = field(default=False, compare=False)
+    """Whether nobody has named it."""
 
     @property
     def where(self) -> str:
         """What errors call it."""
         return "standard output" if self.kind == "standard" else f"-o {self.name}"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether what is written is on people's screen at once."""
+        if self.kind == "standard":
+            return sys.stdout.isatty()
+        return self.descriptor is not None and os.isatty(self.descriptor)
 
     def spare(self, inputs: Iterable[str | Path | None]) -> None:
         """Refuse to write over what is read: the same file by any name or link.
@@ -100,7 +109,7 @@ def destination(name: str | None) -> Destination:
         AuditError: a folder, no name, no such parent, or no permission.
     """
     if name is None or name == STANDARD:
-        return Destination("standard", STANDARD, Path(STANDARD))
+        return Destination("standard", STANDARD, Path(STANDARD), is_default=name is None)
     if not name:
         raise AuditError("no file is named", where="-o", hint="-o - is standard output")
     try:

@@ -106,7 +106,7 @@ def make_baseline(records: Iterable[Record], where: str, version: str) -> Iterat
             kept.append(record)
         elif isinstance(record, Finding):
             findings += 1
-            kept.append(replace(record, known=None))
+            kept.append(replace(record, known=None, labels=None, urls=None, firing_rates=None))
         complete |= isinstance(record, (Verdict, BaselineRecord))
     if not complete or not any(isinstance(record, DictionaryRecord) for record in kept):
         raise AuditError(

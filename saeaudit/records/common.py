@@ -57,7 +57,10 @@ class ScreenCost:
 
 @dataclass(frozen=True)
 class Run:
-    """How this run was made: the only record that may differ between runs on the same input."""
+    """How this run was made: the only record that may differ between runs on the same input.
+
+    It stands first, and again before the verdict with `finished` and `seconds`.
+    """
 
     __pydantic_config__ = STRICT
 
@@ -78,6 +81,10 @@ class Run:
     """Version of Python."""
     torch: str
     """Version of PyTorch."""
+    finished: str | None = None
+    """UTC time at which it ended; null in the first record, which is written at the beginning."""
+    seconds: float | None = None
+    """How long it took; null likewise."""
     screens: tuple[ScreenCost, ...] | None = None
     """The screen of each SAE that was scanned; null in the first record."""
     type: Literal["run"] = "run"

@@ -115,7 +115,8 @@ class GroupRecord:
     cosine_max: float | None
     """Largest cosine of a duplicate pair in the group; null likewise."""
     labels: tuple[str | None, ...] | None = None
-    """What each feature's explanation says, null for one without; null where none are known."""
+    """What each feature's explanation says, null for one without; null where none are known, and
+    in groups of over 10,000 features, as the two fields below."""
     urls: tuple[str | None, ...] | None = None
     """Each feature's page on Neuronpedia; null where the SAE's source is not certain."""
     firing_rates: tuple[float | None, ...] | None = None

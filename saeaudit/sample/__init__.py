@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from saeaudit.vocabulary import SAMPLE
+
 SAMPLES = {
-    "sample": "layer_3/width_2k/average_l0_23/params.npz",
+    SAMPLE: "layer_3/width_2k/average_l0_23/params.npz",
     "sample/stitched": "stitched/decoder.safetensors",
 }
 """Target names of the bundled dictionaries, and their weight files."""

@@ -16,7 +16,8 @@ from saeaudit.audit.annotations import Annotations, AnnotationSources
 from saeaudit.errors import AuditError
 from saeaudit.formats import github, junit, sarif
 from saeaudit.formats.screen.findings import sentence
-from saeaudit.records import GroupRecord, PairRecord, ScanSummary
+from saeaudit.policy.baseline import make_baseline
+from saeaudit.records import GroupRecord, PairRecord, ScanSummary, Verdict
 from tests.conftest import Cli
 from tests.support.oracle import gram, usable
 from tests.support.records import EVIL, RUN
@@ -63,7 +64,7 @@ def test_explanations_and_statistics_of_ones_own(cli: Cli, tmp_path: Path) -> No
     for option, name in (("--explanations", "nowhere.jsonl"), ("--features", "nowhere")):
         failed = cli("scan", "a.npy", option, name, "--format", "jsonl")
         assert failed.returncode == 2 and f"{name}: no such file" in failed.stderr.decode()
-        assert [r["type"] for r in records(failed.stdout)] == ["run", "error", "verdict"]
+        assert [r["type"] for r in records(failed.stdout)] == ["run", "error", "run", "verdict"]
     (tmp_path / "labels.jsonl").write_text('{"index": 50, "description": "of another"}\n')
     failed = cli("scan", "a.npy", "--explanations", "labels.jsonl")
     assert failed.returncode == 2 and b"explains feature 50 of 50" in failed.stderr
@@ -98,6 +99,18 @@ def test_every_format_shows_labels_rates_and_pages_as_text() -> None:
         "::warning title=saeaudit duplicate%3A s::features 2 and 10: decoder cosine 0.995, "
         "encoder cosine 0.25\n"
     )
+
+
+def test_what_changes_with_the_cache_is_in_no_baseline() -> None:
+    finding = Annotations({2: "two"}, {2: 0.5}, SOURCE).on(PAIR)
+    described = next(saeaudit.scan(saeaudit.Dictionary.from_rows(torch.eye(3), sae="s")))
+    made = list(make_baseline([described, finding, Verdict(True, (), 1, 0)], "scan.jsonl", "0"))
+    assert made[2] == PAIR
+
+
+def test_crowds_are_not_described_one_by_one() -> None:
+    crowd = GroupRecord("s", tuple(range(20_000)), 20_000, None, None)
+    assert Annotations({2: "two"}, None, SOURCE).on(crowd) == crowd
 
 
 def test_lists_that_are_too_short_are_no_error() -> None:

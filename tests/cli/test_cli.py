@@ -27,12 +27,16 @@ def records(out: bytes) -> list[dict]:
     return [json.loads(line) for line in out.splitlines()]
 
 
+def but_for_runs(out: bytes) -> list[bytes]:
+    return [line for line in out.splitlines() if not line.startswith(b'{"type":"run"')]
+
+
 def test_streams_and_records(cli: Cli) -> None:
     done = cli("scan", "sample")
     assert done.returncode == 0
     lines = records(done.stdout)
     kinds = [record["type"] for record in lines]
-    assert kinds == ["run", "dictionary", "pair", "summary", "verdict"]
+    assert kinds == ["run", "dictionary", "pair", "summary", "run", "verdict"]
     validator = jsonschema.Draft202012Validator(json_schema())
     for record in lines:
         validator.validate(record)
@@ -40,17 +44,17 @@ def test_streams_and_records(cli: Cli) -> None:
         "type": "verdict", "passed": True, "rules": [], "new_findings": 1, "known_findings": 0,
     }  # fmt: skip
     assert lines[1]["source"]["path"] == "layer_3/width_2k/average_l0_23/params.npz"
-    assert b"\x1b" not in done.stderr and b"2048 x 384" in done.stderr
+    assert b"\x1b" not in done.stderr and b"2,048 features of width 384" in done.stderr
     assert cli("scan", "sample", "--quiet").stderr == b""
 
 
 def test_two_runs_are_equal_but_for_the_run_record(cli: Cli) -> None:
     first, second = (
-        cli("scan", "sample/stitched", "--screen", screen).stdout.splitlines()[1:]
+        but_for_runs(cli("scan", "sample/stitched", "--screen", screen).stdout)
         for screen in ("auto", "auto")
     )
     assert first == second
-    other = cli("scan", "sample/stitched", "--screen", "int8").stdout.splitlines()[1:]
+    other = but_for_runs(cli("scan", "sample/stitched", "--screen", "int8").stdout)
     asked = b'"certificate":{"screen":"auto"'
     assert [line.replace(b'{"screen":"int8"', b'{"screen":"auto"') for line in other] == first
     assert any(asked in line for line in first)
@@ -153,7 +157,7 @@ def test_files_that_cannot_be_audited(name: str, says: str, cli: Cli, tmp_path: 
     done = cli("scan", name)
     assert done.returncode == 2
     assert done.stderr.count(b"\n") == 1 and says in done.stderr.decode()
-    _run, error, verdict = records(done.stdout)
+    _run, error, _ended, verdict = records(done.stdout)
     assert (error["type"], error["sae"]) == ("error", name)
     assert not verdict["passed"]
 
@@ -169,7 +173,8 @@ def test_a_bad_file_among_good_ones(cli: Cli, tmp_path: Path) -> None:
     done = cli("scan", "nan.npy", "good.npy", "-o", "out.jsonl")
     assert done.returncode == 2
     kinds = [r["type"] for r in records((tmp_path / "out.jsonl").read_bytes())]
-    assert kinds[:3] == ["run", "error", "dictionary"] and kinds[-2:] == ["summary", "verdict"]
+    assert kinds[:3] == ["run", "error", "dictionary"]
+    assert kinds[-3:] == ["summary", "run", "verdict"]
 
 
 def test_no_cuda_is_one_line(cli: Cli) -> None:

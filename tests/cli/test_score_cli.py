@@ -9,6 +9,7 @@ import jsonschema
 import numpy as np
 import pytest
 
+from saeaudit.formats.screen.wording import percent
 from saeaudit.records import json_schema
 from saeaudit.sample import sample_root
 from tests.conftest import Cli
@@ -24,16 +25,17 @@ def test_the_sample_in_one_line(cli: Cli) -> None:
     for record in records:
         jsonschema.validate(record, json_schema())
     kinds = [r["type"] for r in records]
-    assert kinds == ["run", "dictionary", *["choice"] * 20, "summary", "verdict"]
-    summary = records[-2]
+    assert kinds == ["run", "dictionary", *["choice"] * 20, "summary", "run", "verdict"]
+    summary = records[-3]
     assert summary["command"] == "score"
     assert summary["canonical"]["wasted_bits_per_token"] > 0
     assert summary["canonical"]["tokens"] == 20
     text = done.stderr.decode()
-    assert "bits/token" in text and f"{summary['bits_per_token']:.1f}" in text
+    assert f"{summary['bits_per_token']:.1f} bits a token" in text
     assert "codes waste" in text
     chance = summary["incoherence_chance"]["value"]
-    assert f"{summary['incoherence']:.1%} ({chance:.1%})" in text
+    assert f"{percent(summary['incoherence'])}; labels dealt at random" in " ".join(text.split())
+    assert percent(chance) in text
 
 
 def test_one_token_side_by_side(cli: Cli) -> None:
@@ -45,7 +47,9 @@ def test_one_token_side_by_side(cli: Cli) -> None:
         assert str(feature) in text
     assert choice["explanations"]["added"][0] in text
     assert f"{choice['bits']['reference']:.2f}" in text
-    assert "sample: incoherence: 5 % of the pairs of texts" in text  # lists that share no words
+    assert (
+        "Labels cannot be compared: 5 % of the pairs of texts" in text
+    )  # lists that share no words
     assert "pip install 'saeaudit[semantic]'" in text
 
 

@@ -55,3 +55,8 @@ def score() -> ScoreSummary:
         incoherence_chance=Estimate(0.9, 0.8, 1.0), incoherence_excess=Estimate(0.1, 0.0, 0.2),
         incoherence_by_moved=(), incoherence_unavailable=EVIL,
     )  # fmt: skip
+
+
+def but_for_runs(out: bytes) -> list[bytes]:
+    """Lines of records without the run's: what two runs on the same input have in common."""
+    return [line for line in out.splitlines() if not line.startswith(b'{"type":"run"')]

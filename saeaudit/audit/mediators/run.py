@@ -66,7 +66,7 @@ def mediators_all(
         inputs = read_inputs(dictionary, sources, options.device)
         return mediators(dictionary, inputs, options, observer)
 
-    return audit_all(saes, audit, check)
+    return audit_all(saes, audit, check, observer)
 
 
 def mediators(
@@ -133,7 +133,9 @@ def _list(
         looked_at = sieve.take(draw.order, options.max_tokens).sort().values
         sieve.tell(len(looked_at))
         drawn_by, skipped = draw.by, sieve.skipped()
-        for start, stop in spans(len(looked_at), WINDOW):
+        total = len(looked_at)
+        observer.step("swapping", 0.0, total)
+        for start, stop in spans(total, WINDOW):
             tokens = looked_at[start:stop]
             encoded = coder.encode(inputs.activations, tokens)
             tally.add_activations(encoded.x)
@@ -142,9 +144,9 @@ def _list(
             for batch in make_batches(coder, options, encoded, tokens):
                 _add(tally, batch, others, torch.searchsorted(tokens, batch.numbers))
                 listed += batch_records(batch, inputs.tokens)
+                observer.step("swapping", (start + len(listed)) / total, total)
             for records in sorted(listed, key=_token):
                 yield from records
-            observer.step("swapping", stop / len(looked_at))
     yield tally.summary(drawn_by, skipped)
 
 

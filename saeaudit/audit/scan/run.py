@@ -79,7 +79,7 @@ def scan_all(
         known = annotated.read(dictionary) if annotated else None
         return scan(dictionary, options, screen=screen, observer=observer, annotations=known)
 
-    return audit_all(saes, audit, check)
+    return audit_all(saes, audit, check, observer)
 
 
 def scan(

@@ -37,7 +37,7 @@ def score_all(
                 check(record)
             yield record
 
-    return audit_all(saes, audit)
+    return audit_all(saes, audit, observer=observer)
 
 
 def score(

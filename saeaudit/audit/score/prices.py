@@ -204,7 +204,7 @@ def fit_activations(
             on = (codes[:, rows[features]] > 0).long().cpu()
             pattern = (on * 2 ** torch.arange(len(features))).sum(1)
             table += torch.bincount(pattern, minlength=len(table))
-        observer.step("pricing", stop / len(tokens))
+        observer.step("pricing", stop / len(tokens), len(tokens))
     prices = _at_three_widths(counts)
     mean = float(prices[0].samples.sum()) / max(coder.units.count, 1)
     if mean < MIN_SAMPLES:

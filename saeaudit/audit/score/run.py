@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from operator import attrgetter
 
 from saeaudit.audit.codes import Coder
-from saeaudit.audit.observer import Observer
+from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.audit.score.choose import Batch, Setting, search_batches
 from saeaudit.audit.score.given_codes import list_codes, listed_batches
 from saeaudit.audit.score.incoherence import permute_labels
@@ -62,10 +62,16 @@ def score(
         return choices
 
     searched = split.searched if split and inputs.mediators is None else ()
-    for priced in _windows(split, fitted.prices[0], observer):
+    looked_at, total = 0, sum(len(positions) for positions, _ in searched)
+    # A search takes longer than what it is for, and is watched itself.
+    for priced in _windows(split, fitted.prices[0], SILENT if searched else observer):
         tally.add_window(priced)
         batches = search_batches(setting, priced.window, searched, canonical=options.canonicalise)
-        choices = [choice for batch in batches for choice in settle(batch)]
+        choices: list[ChoiceRecord] = []
+        for batch in batches:
+            choices += settle(batch)
+            looked_at += len(batch.cases)
+            observer.step("choosing", looked_at / total, total)
         yield from sorted(choices, key=attrgetter("token"))
     for batch in listed_batches(listed, setting):
         yield from settle(batch)
@@ -84,7 +90,9 @@ def _windows(split: Split | None, prices: Prices, observer: Observer) -> Iterato
     """Tokens that are measured, made as they are asked for."""
     if split is None:
         return
-    for start, stop in spans(len(split.measured), split.window):
+    total = len(split.measured)
+    observer.step("measuring", 0.0, total)
+    for start, stop in spans(total, split.window):
         window = make_window(split.coder, split.activations, split.measured[start:stop])
         yield price_window(window, prices)
-        observer.step("choosing", stop / len(split.measured))
+        observer.step("measuring", stop / total, total)

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from saeaudit.errors import AuditError
 from saeaudit.escape import NAME, escape
 from saeaudit.formats.screen.claims import claim_text
-from saeaudit.formats.screen.findings import Member, label_text, members, percent, sentence
+from saeaudit.formats.screen.findings import Member, label_text, members, sentence
+from saeaudit.formats.screen.wording import percent
 from saeaudit.records import (
     ChoiceRecord,
     ClaimRecord,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from saeaudit.escape import escape
+from saeaudit.formats.screen.wording import percent
 from saeaudit.records import (
     ClaimRecord,
     ClosestPair,
@@ -53,7 +54,7 @@ def members(finding: Finding | ClosestPair | ClaimRecord) -> list[Member]:
     ]
     if isinstance(finding, GroupRecord):
         return listed[:MEMBERS]
-    if isinstance(finding, TripleRecord) and finding.coefficients is not None:
+    if isinstance(finding, TripleRecord):
         (first, second, third), (a, b) = listed, finding.coefficients
         sign = "-" if a < 0 else "+"
         return [
@@ -73,8 +74,8 @@ def figures(finding: Finding | ClosestPair) -> list[tuple[str, str]]:
         return [("features", f"{finding.size:,}"), ("cosine from", f"{least:.3f}"),
                 ("to", f"{most:.3f}")]  # fmt: skip
     if isinstance(finding, TripleRecord):
-        residual = UNKNOWN if finding.residual is None else f"{finding.residual:.3f}"
-        return [("residual", residual), ("one alone", f"{finding.single_residual:.3f}")]
+        return [("residual", f"{finding.residual:.3f}"),
+                ("one alone", f"{finding.single_residual:.3f}")]  # fmt: skip
     encoder = finding.encoder_cosine
     return [
         ("decoder", f"{finding.cosine:z.3f}"),
@@ -88,7 +89,7 @@ def distance(finding: Finding | ClosestPair) -> float:
     Example: a pair of cosine 0.6 has 0.8; a triple its residual; a group its closest pair's.
     """
     if isinstance(finding, TripleRecord):
-        return math.inf if finding.residual is None else finding.residual
+        return finding.residual
     cosine = finding.cosine_max if isinstance(finding, GroupRecord) else finding.cosine
     return 0.0 if cosine is None else math.sqrt(max(0.0, 1 - cosine * cosine))
 
@@ -112,15 +113,14 @@ def label_text(text: str, limit: int = LABEL) -> str:
     return escape(text, limit)
 
 
-def percent(share: float) -> str:
-    """A share of tokens in percent, to two significant digits where it is small.
+def pair_sentence(pair: PairRecord | ClosestPair) -> str:
+    """Two features and their cosines, with what is known of them.
 
-    >>> [percent(share) for share in (0.1234, 0.00123, 0.0)]
-    ['12.3%', '0.12%', '0%']
+    Example: "3 and 40, decoder cosine 0.583, encoder cosine 0.12; 3: dogs; 40: cats".
     """
-    if share == 0:
-        return "0%"
-    return f"{share:.1%}" if share >= 0.01 else f"{100 * share:.2g}%"
+    first, second = pair.features
+    head = f"{first} and {second}, {_cosines(pair)}"
+    return "; ".join([head, *filter(None, map(said, members(pair)))])
 
 
 def _head(finding: Finding) -> str:
@@ -135,8 +135,12 @@ def _head(finding: Finding) -> str:
         more = ", …" if finding.size > MEMBERS else ""
         numbers = ", ".join(listed[:MEMBERS])
         return f"{finding.size:,} features that duplicate each other: {numbers}{more}"
-    residual = "" if finding.residual is None else f", residual {finding.residual:.3f}"
-    return f"features {', '.join(listed)} are dependent{residual}"
+    return f"features {', '.join(listed)} are dependent, residual {finding.residual:.3f}"
+
+
+def _cosines(pair: PairRecord | ClosestPair) -> str:
+    known = [(name, value) for name, value in figures(pair) if value != UNKNOWN]
+    return ", ".join(f"{name} cosine {value}" for name, value in known)
 
 
 def said(member: Member) -> str:

@@ -7,7 +7,8 @@ from typing import assert_never
 from saeaudit.escape import NAME, escape
 from saeaudit.formats.items import broken, outcome_line
 from saeaudit.formats.screen.claims import claim_lines
-from saeaudit.formats.screen.findings import percent, sentence
+from saeaudit.formats.screen.findings import sentence
+from saeaudit.formats.screen.wording import percent
 from saeaudit.records import (
     BaselineRecord,
     ChoiceRecord,
@@ -35,6 +36,8 @@ def lines_of(record: Record) -> list[str]:
     Example: a pair's line is "  duplicate  features 3 and 40: decoder cosine 0.995".
     """
     match record:
+        case Run() if record.finished and record.seconds is not None:
+            return ["", f"finished {escape(record.finished, NAME)}, {record.seconds:.1f} s"]
         case Run():
             return ["", f"saeaudit {escape(record.command, NAME)}, {escape(record.started, NAME)}"]
         case DictionaryRecord():

@@ -7,9 +7,9 @@ from typing import assert_never, get_args
 from rich.console import Console
 
 from saeaudit.formats.interface import Table
-from saeaudit.formats.mediators_table import MediatorsTable
-from saeaudit.formats.score_table import ScoreTable
-from saeaudit.formats.table import ScanTable
+from saeaudit.formats.screen.mediators import MediatorsScreen
+from saeaudit.formats.screen.scan import ScanScreen
+from saeaudit.formats.screen.score import ScoreScreen
 from saeaudit.records import (
     ChoiceRecord,
     ClaimRecord,
@@ -80,11 +80,11 @@ def screen_of(command: Audit, console: Console) -> Table:
     """The screen of a command's records; mypy names a command that is forgotten."""
     match command:
         case "scan":
-            return ScanTable(console)
+            return ScanScreen(console)
         case "mediators":
-            return MediatorsTable(console)
+            return MediatorsScreen(console)
         case "score":
-            return ScoreTable(console)
+            return ScoreScreen(console)
         case _:
             assert_never(command)
 

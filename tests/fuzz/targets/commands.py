@@ -158,7 +158,7 @@ class Labels(NamedTuple):
         beside = ("--activations", "a.safetensors", "--explanations", "explanations.jsonl",
                   "--tokens", "tokens.txt")  # fmt: skip
         form = ("--format", told["form"])
-        more = () if told["command"] == "scan" else beside
+        more = beside[2:4] if told["command"] == "scan" else beside
         written = call(folder, told["command"], f"./{told['name']}", *form, *more)
         check(written, told["form"])
 

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple, get_args
 
 from saeaudit.errors import AuditError
 from saeaudit.formats.interface import opened
-from saeaudit.formats.mediators_table import MediatorsTable
 from saeaudit.formats.output import destination
-from saeaudit.formats.score_table import ScoreTable
-from saeaudit.formats.table import ScanTable
+from saeaudit.formats.screen.mediators import MediatorsScreen
+from saeaudit.formats.screen.scan import ScanScreen
+from saeaudit.formats.screen.score import ScoreScreen
 from saeaudit.records import parse
 from saeaudit.vocabulary import Format
 from tests.fuzz.engine import Case
@@ -40,9 +40,9 @@ OUTSIDE = (
 )
 """Fields of records that hold texts from outside, beside `sae`."""
 TABLES = {
-    "scan": ScanTable,
-    "score": ScoreTable,
-    "mediators": MediatorsTable,
+    "scan": ScanScreen,
+    "score": ScoreScreen,
+    "mediators": MediatorsScreen,
 }
 
 
