@@ -193,13 +193,15 @@ def test_nothing_is_written_over_what_is_read(
 
 
 def test_the_output_is_looked_at_first(cli: Cli, tmp_path: Path) -> None:
+    unreadable = tmp_path / "not-a-zip.npz"
+    unreadable.write_bytes(b"PK")
     for command, name, said in (
         ("scan", "no/file", b"No such file"), ("fetch", ".", b"is a folder"),
         ("mediators", "", b"no file"), ("score", "x/", b"folder"), ("baseline", "", b"no file"),
     ):  # fmt: skip
-        done = cli(command, "missing.npz", "-o", name)
+        done = cli(command, unreadable.name, "-o", name)
         assert done.returncode == 2 and said in done.stderr, command
-    assert not list(tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == [unreadable]
 
 
 def test_outputs_that_are_streams(saeaudit: list[str], folder: Path, tmp_path: Path) -> None:
