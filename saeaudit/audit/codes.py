@@ -25,7 +25,7 @@ TRIED = 256
 ROUNDING = 1e-12
 """A code this share below its threshold is at it: both went through products with norms."""
 EXACT_BYTES = 4 << 30
-"""Encoder and decoder are held in float64 where they take no more than this, else in float32."""
+"""Codes are computed in float64 where encoder and decoder would take no more than this in it."""
 
 
 class Encoded(NamedTuple):
@@ -70,7 +70,7 @@ class Coder:
         exact = 16 * dictionary.d_sae * dictionary.d_in <= EXACT_BYTES
         self.dtype = torch.float64 if exact else torch.float32
         self.encoder: Encoder = make_encoder(dictionary, device=device, dtype=self.dtype)
-        self.units = live_units(dictionary, device, budget)
+        self.units = live_units(dictionary, self.encoder.w_dec, budget)
         self.enter = ~torch.isin(self.units.live, dictionary.collapsed_rows.to(device))
         """``[n]`` bool: live features that may enter a code."""
         self.thresholds = unit_thresholds(dictionary, self.units.live)
@@ -133,11 +133,16 @@ def active_codes(codes: Tensor) -> tuple[Tensor, Tensor]:
     return values, torch.where(values > 0, rows, -1)
 
 
-def live_units(dictionary: Dictionary, device: str = "cpu", budget: Budget = DEFAULT) -> UnitRows:
-    """Unit rows of every feature that codes are written in, collapsed ones too, on a device."""
-    live = dictionary.live(include_collapsed=True).to(device)
-    decoder = dictionary.weights.decoder.to(device)
-    return UnitRows(decoder, live, dictionary.norms.to(device)[live], budget)
+def live_units(dictionary: Dictionary, decoder: Tensor, budget: Budget = DEFAULT) -> UnitRows:
+    """Unit rows of every feature that codes are written in, collapsed ones too.
+
+    Args:
+        dictionary: the SAE.
+        decoder: its rows, where they are to be used; not copied.
+        budget: how much of them is held at once.
+    """
+    live = dictionary.live(include_collapsed=True).to(decoder.device)
+    return UnitRows(decoder, live, dictionary.norms.to(decoder.device)[live], budget)
 
 
 def unit_thresholds(dictionary: Dictionary, live: Tensor) -> Tensor:
@@ -272,8 +277,8 @@ def make_encoder(
 
     return Encoder(
         architecture=weights.architecture,
-        w_enc=dictionary.encoder.to(device=device, dtype=dtype),
-        w_dec=weights.decoder.to(device=device, dtype=dtype),
+        w_enc=dictionary.encoder.to(device),
+        w_dec=weights.decoder.to(device),
         b_enc=ready(weights.b_enc),
         b_dec=ready(weights.b_dec),
         threshold=ready(weights.threshold),

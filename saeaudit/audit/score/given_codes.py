@@ -225,12 +225,12 @@ def _encoder_takes(setting: Setting, example: MediatorRecord) -> int | None:
     encoder = setting.encoder
     if encoder is None or encoder.normalise != "none":
         return None  # decoding a normalised code needs the activation that was encoded
-    codes = torch.zeros(1, setting.dictionary.d_sae, dtype=encoder.w_dec.dtype)
+    codes = torch.zeros(1, setting.dictionary.d_sae, dtype=torch.float64)
     for code in example.codes:
         codes[0, code.feature] = code.value
     exchanged = [example.removed[0], example.added[0]]
     again = encoder.codes(encoder.decode(codes))[0, exchanged]
-    before, after = (again * encoder.w_dec[exchanged].norm(dim=1)).tolist()
+    before, after = (again * encoder.w_dec[exchanged].double().norm(dim=1)).tolist()
     if not before and not after:
         return None
     return -1 if before >= after else 0

@@ -268,7 +268,7 @@ def fit_histograms(
     Raises:
         AuditError: not finite, or empty.
     """
-    units = live_units(dictionary)
+    units = live_units(dictionary, dictionary.weights.decoder)
     thresholds = unit_thresholds(dictionary, units.live)
     histograms = list(_histograms(units, statistics_, where))
     tokens = _token_count(histograms, where)

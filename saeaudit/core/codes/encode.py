@@ -7,20 +7,24 @@ trains that architecture; thresholds are compared strictly (``>``) and codes are
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from saeaudit.core.budget import DEFAULT
 from saeaudit.core.codes.pursuit import pursue
-from saeaudit.core.rows import UnitRows, row_norms
+from saeaudit.core.rows import UnitRows, row_norms, spans
 
 SAELENS_LAYER_NORM_EPS = 1e-5
 
 
 class Encoder(NamedTuple):
-    """One SAE's encoder and decoder, on one device and in one dtype."""
+    """One SAE's encoder and decoder, on one device; codes come in the dtype of the activations.
+
+    Matrices may be as the file has them: parts of them are converted when they are multiplied.
+    """
 
     architecture: str
     """A key of `FORMULAS`."""
@@ -76,7 +80,9 @@ class Encoder(NamedTuple):
             x: the activations that were encoded ``[N, d_in]``; needed where `normalise` is not
                 "none", because its undoing depends on them.
         """
-        decoded = z @ self.w_dec
+        decoded = z.new_zeros(len(z), self.w_dec.shape[1])
+        for start, stop in parts(self.w_dec):
+            decoded += z[:, start:stop] @ self.w_dec[start:stop].to(z.dtype)
         if self.b_dec is not None:
             decoded = decoded + self.b_dec
         decoded = decoded / self.output_scale
@@ -118,9 +124,30 @@ class Encoder(NamedTuple):
         return x, zero, one
 
 
+def parts(rows: Tensor) -> Iterator[tuple[int, int]]:
+    """Yield ``(start, stop)`` over rows, as many at once as may be held in another dtype."""
+    return spans(len(rows), DEFAULT.stored_rows(rows.shape[1], torch.float64.itemsize))
+
+
+def with_rows(x: Tensor, rows: Tensor) -> Tensor:
+    """Inner products ``[N, F]`` of ``x [N, d]`` with ``rows [F, d]`` of any dtype, in x's."""
+    if rows.dtype == x.dtype:
+        return x @ rows.T
+    out = x.new_empty(len(x), len(rows))
+    for start, stop in parts(rows):
+        out[:, start:stop] = x @ rows[start:stop].to(x.dtype).T
+    return out
+
+
+def decoder_norms(encoder: Encoder, dtype: torch.dtype) -> Tensor:
+    """Norms ``[F]`` of the decoder's rows."""
+    rows = encoder.w_dec
+    return torch.cat([rows[a:b].to(dtype).norm(dim=1) for a, b in parts(rows)])
+
+
 def pre_activations(encoder: Encoder, x: Tensor) -> Tensor:
     """``x W_enc + b_enc``, ``[N, F]``."""
-    pre = x @ encoder.w_enc
+    pre = with_rows(x, encoder.w_enc.T)
     return pre if encoder.b_enc is None else pre + encoder.b_enc
 
 
@@ -134,7 +161,7 @@ def jumprelu(encoder: Encoder, x: Tensor) -> Tensor:
     pre = pre_activations(encoder, x).relu()
     if encoder.threshold is None:
         raise ValueError("a JumpReLU encoder without thresholds")
-    gate = pre * encoder.w_dec.norm(dim=1) if encoder.norm_scaled else pre
+    gate = pre * decoder_norms(encoder, x.dtype) if encoder.norm_scaled else pre
     return pre * (gate > encoder.threshold)
 
 
@@ -143,7 +170,7 @@ def topk(encoder: Encoder, x: Tensor) -> Tensor:
     if encoder.k is None:
         raise ValueError("a TopK encoder without k")
     pre = pre_activations(encoder, x).relu()
-    norms = encoder.w_dec.norm(dim=1) if encoder.norm_scaled else None
+    norms = decoder_norms(encoder, x.dtype) if encoder.norm_scaled else None
     ranked = pre if norms is None else pre * norms
     keep = ranked.topk(min(encoder.k, ranked.shape[-1]), dim=-1).indices
     out = torch.zeros_like(pre).scatter_(-1, keep, pre.gather(-1, keep))
@@ -162,7 +189,7 @@ def gated(encoder: Encoder, x: Tensor) -> Tensor:
     """A binary gate times a magnitude of tied weights (Rajamanoharan et al. 2024)."""
     if encoder.b_gate is None or encoder.b_mag is None or encoder.r_mag is None:
         raise ValueError("a gated encoder without b_gate, b_mag or r_mag")
-    shared = x @ encoder.w_enc
+    shared = with_rows(x, encoder.w_enc.T)
     magnitude = (shared * encoder.r_mag.exp() + encoder.b_mag).relu()
     return magnitude * (shared + encoder.b_gate > 0)
 
@@ -186,11 +213,12 @@ def matching_pursuit(encoder: Encoder, x: Tensor) -> Tensor:
     codes = x.new_zeros(len(x), len(rows))
     ended = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     for _ in range(x.shape[1] if encoder.k is None else encoder.k):
-        best = (residual @ rows.T).argmax(dim=1)
-        value = (residual * rows[best]).sum(1).relu().masked_fill(ended, 0)
+        best = with_rows(residual, rows).argmax(dim=1)
+        row = rows[best].to(x.dtype)
+        value = (residual * row).sum(1).relu().masked_fill(ended, 0)
         before = codes != 0
         codes = codes.scatter_add(1, best[:, None], value[:, None])
-        residual = residual - value[:, None] * rows[best]
+        residual = residual - value[:, None] * row
         if encoder.ends_on_repeat:
             ended |= ((codes != 0) == before).all(dim=1)
         if encoder.residual_limit > 0:
@@ -208,7 +236,7 @@ def nonnegative_pursuit(encoder: Encoder, x: Tensor) -> Tensor:
     usable = norms.isfinite() & (norms > 0)
     live = usable.nonzero().squeeze(1)
     enter = usable if encoder.enter is None else usable & encoder.enter
-    units = UnitRows(encoder.w_dec, live, norms[live])
+    units = UnitRows(encoder.w_dec, live, norms[live], DEFAULT)
     sizes = torch.full((len(x),), min(encoder.k, len(live)), device=x.device)
     rows, unit_codes = pursue(units, x.to(torch.float64), sizes, enter[live], nonnegative=True)
     codes = unit_codes.new_zeros(len(x), units.count)

@@ -23,18 +23,14 @@ import torch
 from torch import Tensor
 
 from saeaudit.core.codes.fits import Supports
-from saeaudit.core.codes.tolerances import DELICATE
+from saeaudit.core.codes.tolerances import DELICATE, STEPS, ULP
 from saeaudit.core.float32 import UNIT_ERROR
 from saeaudit.core.rows import spans
 
 PART = 64
 """Entries of one sum: at d = 2304 the whole is off by a twentieth of what one sum may be."""
-ULP = 2.0**-24
-"""Relative error of one operation in float32."""
 SCALED = 4
 """Operations beside the sums: rounding of a direction, scaling of a row."""
-STEPS = 16
-"""More elementwise operations than any estimate is made with."""
 APART = 0.1
 """Squared distance from the span of a support below which a row is left to float64."""
 UNSURE = 1e-2

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from saeaudit.core.codes.fits import Fit, Supports
 from saeaudit.core.codes.nnls import nnls
-from saeaudit.core.codes.tolerances import ZERO
+from saeaudit.core.codes.tolerances import STEPS, ULP, ZERO
+from saeaudit.core.float32 import UNIT_ERROR, exact_float32
 from saeaudit.core.rows import UnitRows, spans
 
 PLACES = 4096
@@ -36,14 +37,57 @@ def pursue(
     most = int(sizes.max()) if len(target) else 0
     rows = torch.full((len(target), most), -1, dtype=torch.int64, device=target.device)
     codes = torch.zeros(len(target), most, dtype=torch.float64, device=target.device)
-    decoder = units.scaled(units.stored(0, units.count), units.norms).to(torch.float64)
-    decoder = decoder.masked_fill_(~enter[:, None], 0.0)
     for start, stop in spans(len(target), max(1, PLACES // max(most, 1))):
         part = slice(start, stop)
         pursuit = _Pursuit(units, target[part], rows[part], codes[part])
         for step in range(most):
-            pursuit.add(step, decoder, sizes[part] > step, nonnegative=nonnegative)
+            pursuit.add(step, enter, sizes[part] > step, nonnegative=nonnegative)
     return rows, codes
+
+
+def aligned_rows(
+    units: UnitRows, residual: Tensor, taken: Tensor, enter: Tensor, *, signed: bool
+) -> tuple[Tensor, Tensor]:
+    """The row that correlates most with each residual; of equal ones the first.
+
+    One product in float32 leaves few rows to be compared in float64.
+
+    Args:
+        units: the rows.
+        residual: ``[B, d]`` float64.
+        taken: ``[B, s]`` int64: rows that are not to be taken again; -1 for none.
+        enter: ``[n]`` bool: rows that may be taken.
+        signed: whether the correlation must be positive, or its magnitude counts.
+
+    Returns:
+        Correlations ``[B]`` float64, of float32 unit rows, -inf where no row may be taken or the
+        residual is zero, and row numbers ``[B]`` int64.
+    """
+    length = residual.norm(dim=1)
+    able = length > 0
+    single = (residual / torch.where(able, length, 1.0)[:, None]).to(torch.float32)
+    slack = 2.02 * ULP * (units.width + STEPS) + 2 * UNIT_ERROR
+    best = torch.where(able, -torch.inf, torch.inf).to(torch.float32)
+    near: list[tuple[Tensor, Tensor, Tensor]] = []
+    for start, stop in spans(units.count, units.budget.columns):
+        with exact_float32():
+            score = single @ units.block(start, stop).T
+        score = score if signed else score.abs_()
+        score.masked_fill_(~enter[start:stop], -torch.inf)
+        b, place = ((taken >= start) & (taken < stop)).nonzero().unbind(1)
+        score[b, taken[b, place] - start] = -torch.inf
+        best = torch.maximum(best, score.amax(1))
+        b, column = (score >= (best - slack)[:, None]).nonzero().unbind(1)
+        near.append((b, column + start, score[b, column]))
+    b, row, value = (torch.cat(columns) for columns in zip(*near, strict=True))
+    close = (value >= best[b] - slack) & value.isfinite()
+    b, row = b[close], row[close]
+    exact = (residual[b] * units.take(row).to(torch.float64)).sum(1)
+    exact = exact if signed else exact.abs_()
+    most = torch.full_like(length, -torch.inf).scatter_reduce_(0, b, exact, "amax")
+    first = torch.full_like(taken.sum(1), units.count)
+    first.scatter_reduce_(0, b, row.masked_fill(exact < most[b], units.count), "amin")
+    return most, first.clamp_(max=units.count - 1)
 
 
 class _Pursuit:
@@ -59,12 +103,11 @@ class _Pursuit:
         self._residual = target
         self._least = ZERO * target.norm(dim=1)
 
-    def add(self, step: int, decoder: Tensor, wanted: Tensor, *, nonnegative: bool) -> None:
-        """Add a row where one is wanted ``[B]`` bool, and refit."""
-        score = self._residual @ decoder.T
-        score = score if nonnegative else score.abs()
-        score.scatter_(1, self._rows[:, :step].clamp(min=0), -torch.inf)
-        best, row = score.max(1)
+    def add(self, step: int, enter: Tensor, wanted: Tensor, *, nonnegative: bool) -> None:
+        """Add a row that may ``enter [n]`` bool where one is wanted ``[B]`` bool, and refit."""
+        best, row = aligned_rows(
+            self._units, self._residual, self._rows[:, :step], enter, signed=nonnegative
+        )
         taken = wanted & (best > self._least)
         self._rows[:, step] = torch.where(taken, row, -1)
         vectors, codes = self._vectors[:, : step + 1], self._codes[:, : step + 1]

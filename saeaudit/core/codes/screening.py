@@ -24,13 +24,12 @@ from torch import Tensor
 from saeaudit.core.codes.bars import Bars
 from saeaudit.core.codes.estimates import (
     APART,
-    STEPS,
-    ULP,
     Bounded,
     Estimates,
     Estimator,
 )
 from saeaudit.core.codes.fits import Fit
+from saeaudit.core.codes.tolerances import STEPS, ULP
 from saeaudit.core.rows import spans
 
 STEEP = 1e30

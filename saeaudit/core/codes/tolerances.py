@@ -1,4 +1,4 @@
-"""What counts as zero, as dependent and as equal where codes are fitted: all of it in float64.
+"""What counts as zero, as dependent and as equal where codes are fitted: all in float64 but ULP.
 
 Rows have unit norm, so a squared distance is a share, and |t|^2 is a target's squared norm.
 """
@@ -29,3 +29,7 @@ SPREAD = 1e-30
 """Least entry of an inverse Gram matrix that is divided by."""
 TINY = 1e-300
 """Least squared error that is divided by, so that a price of error is finite."""
+ULP = 2.0**-24
+"""Relative error of one operation in float32."""
+STEPS = 16
+"""More elementwise operations than any estimate in float32 is made with."""
