@@ -10,6 +10,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from saeaudit.errors import WeightsError
+from saeaudit.escape import NAME, escape
+from saeaudit.shown import OneLine, html_table
 from saeaudit.vocabulary import Architecture as Architecture
 from saeaudit.vocabulary import Control
 from saeaudit.vocabulary import Normalise as Normalise
@@ -55,8 +57,8 @@ class Source:
     """``model/source`` on Neuronpedia, where it is certainly of this SAE."""
 
 
-@dataclass(frozen=True)
-class Weights:
+@dataclass(frozen=True, repr=False)
+class Weights(OneLine):
     """What a reader takes from disk, in saeaudit's orientation and the file's own dtype."""
 
     format: str
@@ -129,7 +131,7 @@ VECTORS = ("b_enc", "threshold", "b_gate", "b_mag", "r_mag", "b_dec")
 """Fields of `Weights` with a number a feature, or for "b_dec" one a dimension."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dictionary:
     """Decoder rows with their norms, what is wrong with them, and where they came from.
 
@@ -163,8 +165,8 @@ class Dictionary:
         [(0, 2)]
 
         Args:
-            rows: ``[F, d]`` of float32, float16, bfloat16 or float64: a tensor (used as it is), an
-                array, or nested lists.
+            rows: ``[F, d]`` of float32, float16, bfloat16 or float64: a tensor or an array (used as
+                they are, on the CPU), or nested lists.
             sae: its id in records and errors.
             **fields: further fields of `Weights`, e.g. ``encoder`` and ``architecture``.
 
@@ -174,13 +176,11 @@ class Dictionary:
         """
         import torch
 
-        from saeaudit.core.rows import row_norms
-
         try:
             with warnings.catch_warnings():  # a mapped array is read-only, as rows may be
                 warnings.simplefilter("ignore")
-                decoder = torch.as_tensor(rows)
-        except (TypeError, ValueError) as error:
+                decoder = torch.as_tensor(rows).detach().cpu()
+        except (TypeError, ValueError, RuntimeError) as error:
             raise WeightsError(f"rows that are no matrix: {error}", where=sae) from error
         if decoder.ndim != 2 or not decoder.is_floating_point() or decoder.dtype.itemsize < 2:
             raise WeightsError(
@@ -188,10 +188,31 @@ class Dictionary:
                 "floats was expected",
                 where=sae,
             )
-        content = decoder.detach().cpu().reshape(-1).view(torch.uint8).numpy()
-        file = FileRead(sae, content.nbytes, hashlib.sha256(content.data).hexdigest())
-        weights = Weights("rows", decoder, **fields)
-        return validate(sae, weights, Source(sae, (file,)), row_norms(decoder))
+        return in_memory(sae, Weights("rows", decoder, **fields))
+
+    def __repr__(self) -> str:
+        """One line: its id, shape, architecture and dtype, and what of it no finding is made of."""
+        left_out = {
+            "zero": self.zero_rows, "not finite": self.nonfinite_rows,
+            "collapsed": self.collapsed_rows,
+        }  # fmt: skip
+        counts = "".join(f", {len(rows):,} {kind}" for kind, rows in left_out.items() if len(rows))
+        return (
+            f"<Dictionary {escape(self.sae, NAME)}: {self.d_sae:,} features x {self.d_in:,}, "
+            f"{self.weights.architecture}, {self.dtype}{counts}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """A notebook's table of the same, and why there are no codes where there are none."""
+        return html_table(
+            ("SAE", "features x width", "encoder", "dtype", "zero", "not finite", "collapsed",
+             "codes"),
+            [(
+                self.sae, f"{self.d_sae:,} x {self.d_in:,}", self.weights.architecture, self.dtype,
+                len(self.zero_rows), len(self.nonfinite_rows), len(self.collapsed_rows),
+                self.codes_unavailable or "yes",
+            )],
+        )  # fmt: skip
 
     @property
     def neuronpedia(self) -> str | None:
@@ -277,6 +298,27 @@ class Dictionary:
         if not include_collapsed:
             keep[self.collapsed_rows] = False
         return keep.nonzero().squeeze(1)
+
+
+def in_memory(sae: str, weights: Weights) -> Dictionary:
+    """A validated dictionary of weights that no file holds.
+
+    Its source is one file, called as the SAE is, whose content are the decoder's bytes.
+
+    Args:
+        sae: its id in records and errors.
+        weights: whose decoder ``[F, d]`` is on any device.
+
+    Raises:
+        WeightsError: what `validate` refuses.
+    """
+    import torch
+
+    from saeaudit.core.rows import row_norms
+
+    content = weights.decoder.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    file = FileRead(sae, content.nbytes, hashlib.sha256(content.data).hexdigest())
+    return validate(sae, weights, Source(sae, (file,)), row_norms(weights.decoder))
 
 
 def validate(sae: str, weights: Weights, source: Source, norms: Tensor) -> Dictionary:

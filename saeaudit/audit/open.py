@@ -22,7 +22,10 @@ from saeaudit.weights.find import read_weights
 from saeaudit.weights.layers import take_layer
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from numpy.typing import ArrayLike
+    from torch import Tensor, nn
+
+    Target = str | Path | Dictionary | Tensor | ArrayLike | nn.Module | Mapping[str, Tensor]
 
 
 def open_sae(sae: Sae) -> Dictionary:
@@ -138,27 +141,36 @@ def input_files(saes: Iterable[Sae]) -> Iterator[Path]:
 
 
 def open_target(
-    target: str | Path,
+    target: Target,
     *,
     sae: Sequence[str] = (),
     offline: bool = False,
     note: Note | None = None,
     assumptions: str | None = None,
+    name: str = "memory",
 ) -> Dictionary:
-    """Open the one SAE that a target names (`saeaudit.open`).
+    """Open the one SAE that a target names, or that is in memory (`saeaudit.open`).
 
     Args:
-        target: anything the command line takes.
+        target: anything the command line takes; a decoder ``[F, d]`` as a tensor or array; a
+            module, e.g. an SAE of SAELens, or its state dictionary; a dictionary, which is open.
         sae: globs over SAE ids, where the target holds several.
         offline: open no socket.
         note: called with lines that a user should read while something is waited for.
-        assumptions: what a plain file leaves open, as `--assume` takes it.
+        assumptions: what a plain file or a module leaves open, as `--assume` takes it.
+        name: what records call an SAE that is in memory.
 
     Raises:
         AuditError: assumptions that are none.
-        TargetError: it names none, or several.
+        TargetError: it names none, or several, or is something else.
         WeightsError: the file is damaged or holds nothing usable.
     """
+    if isinstance(target, Dictionary):
+        return target
+    if not isinstance(target, (str, Path)):
+        from saeaudit.audit.memory import open_in_memory
+
+        return open_in_memory(target, name=name, assumptions=assumptions)
     saes = resolve(str(target), sae, offline=offline, note=note, assumptions=assumptions)
     return open_single(saes, str(target))
 

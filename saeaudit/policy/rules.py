@@ -146,6 +146,23 @@ def value_of(name: str, summary: Summary, counts: Mapping[str, int]) -> float | 
     return None if value is None else float(value)
 
 
+def numbers_of(summary: Summary) -> dict[str, float]:
+    """The numbers of a summary under the names that rules have for them (`saeaudit.numbers`).
+
+    What loggers of a training loop take; undefined numbers are left out.
+
+    >>> import saeaudit
+    >>> *_, summary = saeaudit.scan("sample")
+    >>> saeaudit.numbers(summary)["live_features"]
+    2048.0
+
+    Args:
+        summary: of any command.
+    """
+    defined = {name: value_of(name, summary, {}) for name in names(summary.command)}
+    return {name: value for name, value in defined.items() if value is not None}
+
+
 def meaning_of(name: str, command: Audit) -> str:
     """What a number is: what the record's class says of it, and of the records it is in.
 

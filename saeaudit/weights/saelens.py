@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from saeaudit.dictionary import Architecture, Normalise
+from saeaudit.dictionary import Architecture, Normalise, Weights
 from saeaudit.untrusted import finite
 from saeaudit.weights import temporal
 from saeaudit.weights.assemble import (
@@ -19,7 +19,7 @@ from saeaudit.weights.assemble import (
 from saeaudit.weights.interface import Loaded, Present
 from saeaudit.weights.orient import Layout
 from saeaudit.weights.published import published_normalisation, published_scale
-from saeaudit.weights.tensors import Contents, Stored, read_json
+from saeaudit.weights.tensors import Contents, Stored, Tensors, read_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,43 +76,60 @@ class SaeLens:
     def read(self, file: Path, contents: Contents) -> Loaded:
         """Read the weights, taking d_in and d_sae from cfg.json as the arbiter of orientation."""
         config_file, scaler_file = file.parent / "cfg.json", file.parent / SCALER
-        config, where = read_json(config_file), str(config_file)
         scaler = read_json(scaler_file) if scaler_file.is_file() else {}
-        tensors = dict(contents.tensors)
-        name = str(config.get("architecture") or "standard")
-        transcoder = "transcoder" in name
-        formula, no_formula = _formula(config, name)
-        scaling = _scaling(config, scaler, file)
-        unscaled = _scale_rows(config, tensors)
-        tied = name == "matching_pursuit" and "W_dec" in tensors
-        if tied:
-            tensors["W_enc"] = _transposed(tensors["W_dec"])
-        centred = bool(config.get("apply_b_dec_to_input", _before_6(config))) and not transcoder
-        if tied and not centred:
-            tensors.pop("b_dec", None)  # then the library does not add it either
-        weights = assemble(
-            self.name,
-            str(file),
-            tensors,
-            Names(threshold=("threshold", "topk_threshold")),
-            formula,
-            Layout(
-                features=_features(config, where),
-                width=positive(config, "d_out", where) or positive(config, "d_in", where),
-                maps_elsewhere=transcoder,
-            ),
-            subtract_b_dec=centred,
-            k=_k(config, formula, where),
-            residual_limit=_number(config, "residual_threshold", 0.0, where),
-            ends_on_repeat=bool(config.get("stop_on_duplicate_support", True)),
-            norm_scaled=bool(config.get("rescale_acts_by_decoder_norm", False)),
-            normalise=scaling.normalise,
-            input_scale=scaling.factor,
-            output_scale=scaling.factor,
-            codes_unavailable=no_formula or scaling.unavailable or unscaled,
-            notes=scaling.notes,
-        )
+        weights = build(read_json(config_file), scaler, contents.tensors, file)
         return Loaded(weights, (file, config_file, *((scaler_file,) if scaler else ())))
+
+
+def build(
+    config: dict[str, Any], scaler: dict[str, Any], stored: Tensors, file: PurePath
+) -> Weights:
+    """Weights of what the library saves, or would.
+
+    Args:
+        config: what cfg.json has, `SAE.cfg.to_dict()`.
+        scaler: what activation_scaler.json has; empty without one.
+        stored: the tensors of the state dictionary.
+        file: where they are, for messages and for what its publisher says elsewhere.
+
+    Raises:
+        WeightsError: no decoder, or shapes that contradict the configuration.
+    """
+    where = str(file.parent / "cfg.json")
+    tensors = dict(stored)
+    name = str(config.get("architecture") or "standard")
+    transcoder = "transcoder" in name
+    formula, no_formula = _formula(config, name)
+    scaling = _scaling(config, scaler, file)
+    unscaled = _scale_rows(config, tensors)
+    tied = name == "matching_pursuit" and "W_dec" in tensors
+    if tied:
+        tensors["W_enc"] = _transposed(tensors["W_dec"])
+    centred = bool(config.get("apply_b_dec_to_input", _before_6(config))) and not transcoder
+    if tied and not centred:
+        tensors.pop("b_dec", None)  # then the library does not add it either
+    return assemble(
+        SaeLens.name,
+        str(file),
+        tensors,
+        Names(threshold=("threshold", "topk_threshold")),
+        formula,
+        Layout(
+            features=_features(config, where),
+            width=positive(config, "d_out", where) or positive(config, "d_in", where),
+            maps_elsewhere=transcoder,
+        ),
+        subtract_b_dec=centred,
+        k=_k(config, formula, where),
+        residual_limit=_number(config, "residual_threshold", 0.0, where),
+        ends_on_repeat=bool(config.get("stop_on_duplicate_support", True)),
+        norm_scaled=bool(config.get("rescale_acts_by_decoder_norm", False)),
+        normalise=scaling.normalise,
+        input_scale=scaling.factor,
+        output_scale=scaling.factor,
+        codes_unavailable=no_formula or scaling.unavailable or unscaled,
+        notes=scaling.notes,
+    )
 
 
 def _features(config: dict[str, Any], where: str) -> int | None:
@@ -165,7 +182,7 @@ class _Scaling(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def _scaling(config: dict[str, Any], scaler: dict[str, Any], file: Path) -> _Scaling:
+def _scaling(config: dict[str, Any], scaler: dict[str, Any], file: PurePath) -> _Scaling:
     setting = str(config.get("normalize_activations"))
     name = {"None": "none", "False": "none", "True": "expected_average_only_in"}.get(
         setting, setting

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -37,9 +38,9 @@ def scanned() -> list[Record]:
 
 
 def refused(call: Callable[[], object], message: str) -> None:
-    with pytest.raises(AuditError, match=message) as caught:
+    with pytest.raises(AuditError) as caught:
         call()
-    assert "\n" not in caught.value.line()
+    assert re.search(message, caught.value.line()) and "\n" not in caught.value.line()
 
 
 @pytest.mark.parametrize(

@@ -227,7 +227,7 @@ def test_what_does_not_go_with_a_control_is_refused() -> None:
         list(score(dictionary, ScoreInputs(features={}), ScoreOptions(control="random-decoder")))
     with pytest.raises(AuditError, match="no labels to shuffle"):
         list(score(dictionary, ScoreInputs(x), ScoreOptions(control="shuffled-labels")))
-    with pytest.raises(AuditError, match="--explain shows codes of the SAE"):
+    with pytest.raises(AuditError, match="explain shows codes of the SAE"):
         ScoreOptions(control="shuffled-labels", explain=3)
 
 

@@ -524,7 +524,7 @@ def test_records_without_other_codes_are_refused() -> None:
     inputs = MediatorInputs(SAMPLE[:50])
     found_none = list(mediators(dictionary, inputs, options))
     for given in (found_none, list(scan(dictionary))):
-        with pytest.raises(AuditError, match="--mediators: holds no other codes of sample"):
+        with pytest.raises(AuditError, match="mediators: holds no other codes of sample"):
             scored(dictionary, SAMPLE[:50], mediators=given)
 
 

@@ -153,7 +153,7 @@ def test_activations_that_do_not_vary_are_named() -> None:
     *_, scored = score(dictionary, inputs, ScoreOptions(max_tokens=3), notes)
     assert any(said in line for line in notes.lines)
     assert scored.fvu is None and scored.fvu_quantised is None and scored.bits_per_token > 0
-    with pytest.raises(AuditError, match=r"--distortion: .* do not vary"):
+    with pytest.raises(AuditError, match=r"distortion: .* do not vary"):
         list(score(dictionary, inputs, ScoreOptions(max_tokens=3, distortion=0.3)))
 
 

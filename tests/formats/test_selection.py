@@ -93,7 +93,7 @@ def test_saes_take_their_rules_along() -> None:
         assert {getattr(r, "sae", "a/two") for r in records} == {"a/two"}
         assert [rule.sae for rule in records[-1].rules] == ["a/two"]
     assert not Selection(saes=("wo",)).takes_sae("a/two")
-    with pytest.raises(AuditError, match=r"f: none of its 2 SAEs matches --sae .has a/one, a/two"):
+    with pytest.raises(AuditError, match=r"f: none of its 2 SAEs matches sae .has a/one, a/two"):
         list(Selection(saes=("three",)).checked(run(), "f"))
     assert list(Selection(saes=("two",)).checked(run(), "f")) == run()
 

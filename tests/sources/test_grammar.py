@@ -214,7 +214,7 @@ def test_a_whole_release_wants_yes_where_it_is_large(
     monkeypatch.setenv("HF_ENDPOINT", hub.url)
     monkeypatch.setattr(targets, "LARGE", 100_000)
     people = console(quiet=True)
-    with pytest.raises(AuditError, match=r"would be fetched \(3 SAEs\).*--yes"):
+    with pytest.raises(AuditError, match=r"would be fetched \(3 SAEs\).*yes"):
         targets.resolve_targets([GEMMA], None, people, offline=False)
     assert len(targets.resolve_targets([GEMMA], None, people, offline=False, yes=True)) == 3
     assert not hub.sent

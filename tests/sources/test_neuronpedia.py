@@ -105,7 +105,7 @@ def test_sources_of_releases(hub: Hub) -> None:
         return source_of(resolve(f"hf://{GEMMA}/{path}")[0])
 
     assert source("layer_16/width_16k/average_l0_78") == SOURCE
-    with pytest.raises(AuditError, match=r"no Neuronpedia source.*--neuronpedia MODEL/SOURCE"):
+    with pytest.raises(AuditError, match=r"no Neuronpedia source.*neuronpedia"):
         source("layer_16/width_16k/average_l0_154")  # its layer and width have one, of l0_78
     with pytest.raises(AuditError, match="no Neuronpedia source"):
         source_of(resolve("hf://someone/mixed")[0])

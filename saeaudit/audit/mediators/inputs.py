@@ -17,6 +17,7 @@ from saeaudit.core.rows import spans
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 from saeaudit.records import Record
+from saeaudit.shown import OneLine
 from saeaudit.sources.activations import (
     check_codes,
     read_activations,
@@ -37,8 +38,8 @@ Codes = Callable[[Tensor], Tensor]
 """Codes ``[m, F]`` of the activations ``[m]`` int64."""
 
 
-@dataclass(frozen=True, eq=False)
-class MediatorInputs:
+@dataclass(frozen=True, eq=False, repr=False)
+class MediatorInputs(OneLine):
     """What one SAE's alternatives are looked for on: activations, a scan's findings, or both."""
 
     activations: Tensor | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -25,6 +26,7 @@ from saeaudit.audit.mediators.options import MediatorOptions
 from saeaudit.audit.mediators.records import batch_records
 from saeaudit.audit.mediators.tally import Tally
 from saeaudit.audit.observer import SILENT, Observer
+from saeaudit.audit.open import open_target
 from saeaudit.audit.tokens import Sieve, draw_tokens
 from saeaudit.core.rows import spans
 from saeaudit.dictionary import Dictionary
@@ -39,6 +41,9 @@ from saeaudit.records import (
 )
 from saeaudit.sources.sae import Sae
 from saeaudit.vocabulary import Parts
+
+if TYPE_CHECKING:
+    from saeaudit.audit.open import Target
 
 MediatorsRecord = DictionaryRecord | MediatorRecord | TokenRecord | MediatorsSummary
 
@@ -70,7 +75,7 @@ def mediators_all(
 
 
 def mediators(
-    dictionary: Dictionary,
+    dictionary: Target,
     inputs: MediatorInputs,
     options: MediatorOptions | None = None,
     observer: Observer = SILENT,
@@ -81,7 +86,8 @@ def mediators(
     for `saeaudit.audit.control`.
 
     Args:
-        dictionary: an opened SAE; with activations it needs its encoder.
+        dictionary: an SAE, opened or anything that `saeaudit.open` takes; with activations it
+            needs its encoder.
         inputs: activations, findings of a scan, or both.
         options: the defaults where None.
         observer: is told how far it is, and what a user should read.
@@ -96,6 +102,7 @@ def mediators(
             too dense, codes that are negative or not finite, findings of another SAE, or a control
             with findings or files of codes.
     """
+    dictionary = open_target(dictionary)
     options = options or MediatorOptions()
     control = options.control
     if control and (inputs.findings or any(read is not None for read in inputs.codes.values())):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from saeaudit.audit.annotations import Annotations, AnnotationSources
 from saeaudit.audit.describe import describe_dictionary
 from saeaudit.audit.many import audit_all
 from saeaudit.audit.observer import SILENT, Observer
+from saeaudit.audit.open import open_target
 from saeaudit.audit.scan.claims import answer_claims
 from saeaudit.audit.scan.directions import encoder_cosines
 from saeaudit.audit.scan.options import ScanOptions
@@ -40,6 +42,9 @@ from saeaudit.records import (
 )
 from saeaudit.sources.sae import Sae
 from saeaudit.vocabulary import ScreenName
+
+if TYPE_CHECKING:
+    from saeaudit.audit.open import Target
 
 SMALL = 8 << 20
 """Decoders below this many elements are swept in float32, whatever else is fast here."""
@@ -83,7 +88,7 @@ def scan_all(
 
 
 def scan(
-    dictionary: Dictionary,
+    dictionary: Target,
     options: ScanOptions | None = None,
     *,
     screen: ScreenName | None = None,
@@ -93,7 +98,7 @@ def scan(
     """Scan one dictionary.
 
     Args:
-        dictionary: an opened SAE.
+        dictionary: an SAE, opened or anything that `saeaudit.open` takes.
         options: what to look for; the defaults where None.
         screen: the kind of product, where the caller has chosen; findings do not depend on it.
         observer: is told how far it is.
@@ -107,6 +112,7 @@ def scan(
         AuditError: fewer than two usable rows, a claim about a feature that is not live, or more
             strongly correlated rows than can be searched.
     """
+    dictionary = open_target(dictionary)
     options = options or ScanOptions()
     annotations = annotations or Annotations(neuronpedia=dictionary.neuronpedia)
     yield describe_dictionary(dictionary, observer)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from saeaudit.audit.control import Steps, trials
 from saeaudit.audit.describe import describe_dictionary
 from saeaudit.audit.many import audit_all
 from saeaudit.audit.observer import SILENT, Observer
+from saeaudit.audit.open import open_target
 from saeaudit.audit.score.inputs import ScoreInputs, ScoreSources, check_inputs, read_inputs
 from saeaudit.audit.score.options import ScoreOptions
 from saeaudit.audit.score.run import score as score_checked
@@ -16,6 +18,9 @@ from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 from saeaudit.records import ChoiceRecord, DictionaryRecord, Record, ScoreSummary
 from saeaudit.sources.sae import Sae
+
+if TYPE_CHECKING:
+    from saeaudit.audit.open import Target
 
 ScoreRecord = DictionaryRecord | ChoiceRecord | ScoreSummary
 
@@ -41,7 +46,7 @@ def score_all(
 
 
 def score(
-    dictionary: Dictionary,
+    dictionary: Target,
     inputs: ScoreInputs,
     options: ScoreOptions | None = None,
     observer: Observer = SILENT,
@@ -53,7 +58,8 @@ def score(
     bins.
 
     Args:
-        dictionary: an opened SAE; with activations it needs its encoder.
+        dictionary: an SAE, opened or anything that `saeaudit.open` takes; with activations it
+            needs its encoder.
         inputs: activations or feature statistics, and what to compare.
         options: the defaults where None.
         observer: is told how far it is, and what a user should read.
@@ -67,6 +73,7 @@ def score(
             that is not finite or of another SAE, or a control with alternatives or features of
             the SAE, or without labels to shuffle.
     """
+    dictionary = open_target(dictionary)
     options = options or ScoreOptions()
     control = options.control
     features = inputs.features is not None and control != "shuffled-labels"

@@ -20,6 +20,7 @@ from saeaudit.audit.score.options import ScoreOptions
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 from saeaudit.records import MediatorRecord, Record
+from saeaudit.shown import OneLine
 from saeaudit.sources.activations import (
     read_activations,
     read_documents,
@@ -35,8 +36,8 @@ MOST_EXAMPLES = 1000
 """Findings whose exchanges are priced where a scan has to be made for them."""
 
 
-@dataclass(frozen=True, eq=False)
-class ScoreInputs:
+@dataclass(frozen=True, eq=False, repr=False)
+class ScoreInputs(OneLine):
     """What one SAE is scored with: activations, feature statistics, or both."""
 
     activations: Tensor | None = None
