@@ -12,7 +12,7 @@ from typing import Literal
 
 Audit = Literal["scan", "mediators", "score"]
 """Commands whose summaries a policy can judge."""
-Format = Literal["jsonl", "table", "github", "junit", "sarif"]
+Format = Literal["jsonl", "table", "markdown", "github", "junit", "sarif", "codequality"]
 """How a run's records leave."""
 ScreenName = Literal["int8", "bf16", "fp32"]
 """Arithmetic of a scan's screening pass."""

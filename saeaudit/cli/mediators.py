@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from saeaudit.cli import options
+from saeaudit.cli.outlets import outlets
 from saeaudit.cli.policy import make_policy, read_config
 from saeaudit.cli.targets import check_targets, resolve_targets
 from saeaudit.cli.write import Output, run_record, write
@@ -103,12 +104,11 @@ def mediators(
     from saeaudit.audit.mediators.options import MediatorOptions
     from saeaudit.audit.open import input_files
     from saeaudit.cli.console import console
-    from saeaudit.formats.output import destination
     from saeaudit.formats.reading import read_records
     from saeaudit.formats.screen.mediators import MediatorsScreen
     from saeaudit.sources.neuronpedia import give_source
 
-    place = destination(output)
+    places = outlets(form, output)
     policy = make_policy("mediators", settings, fail_on, control=control)
     chosen = MediatorOptions(
         epsilons=tuple(epsilon or EPSILONS), min_change=min_change, swaps=swaps, beam=beam,
@@ -122,7 +122,7 @@ def mediators(
         name: resolve_targets([name], None, people, offline=offline, yes=yes)
         for name in encoder or ()
     }
-    place.spare([
+    places.spare([
         *input_files(saes), *input_files(chain(*encoders.values())), config, scan, activations,
         tokens, explanations, *(codes or ()),
     ])  # fmt: skip
@@ -139,5 +139,5 @@ def mediators(
         policy, lambda console, place: MediatorsScreen(
             console, labels.texts, place, details=details
         ),
-        Output(place, people, form, no_progress, exit_zero),
+        Output(places, people, no_progress, exit_zero),
     )  # fmt: skip

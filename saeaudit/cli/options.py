@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -64,12 +64,13 @@ Device = Annotated[
     ),
 ]
 Form = Annotated[
-    Format | None,
+    list[str] | None,
     typer.Option(
         "--format",
+        metavar="F[=FILE]",
         show_default=False,
-        help="What to write: records, or what people and CI systems read. [the screen on a "
-        "terminal without -o, else jsonl]",
+        help=f"What to write, and where if not to -o: {', '.join(get_args(Format))}; repeatable. "
+        "[the screen on a terminal without -o, else jsonl]",
         rich_help_panel=OUTPUT,
     ),
 ]

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from saeaudit.cli import options
+from saeaudit.cli.outlets import outlets
 from saeaudit.cli.policy import make_policy, read_config, thresholds
 from saeaudit.cli.targets import check_targets, resolve_targets
 from saeaudit.cli.write import Output, run_record, write
@@ -106,11 +107,10 @@ def scan(
     from saeaudit.audit.open import input_files
     from saeaudit.audit.scan.options import ScanOptions
     from saeaudit.cli.console import console
-    from saeaudit.formats.output import destination
     from saeaudit.formats.screen.scan import ScanScreen
     from saeaudit.sources.neuronpedia import give_source
 
-    place = destination(output)
+    places = outlets(form, output)
     policy = make_policy("scan", settings, fail_on, baseline, baseline_any_revision)
     arguments |= (limits := thresholds(ctx, settings))
     chosen = ScanOptions(
@@ -128,7 +128,7 @@ def scan(
     saes = resolve_targets(targets, sae, people, offline=offline, assume=assume, yes=yes)
     saes = give_source(neuronpedia, saes)
     known = settings.baseline if settings else None
-    place.spare([*input_files(saes), config, baseline, known, explanations, features])
+    places.spare([*input_files(saes), config, baseline, known, explanations, features])
     annotated = AnnotationSources(explanations, features, neuronpedia)
     from saeaudit.audit.scan.run import choose_screen, scan_all  # with torch: all is checked
 
@@ -141,7 +141,7 @@ def scan(
             saes, chosen, name, observer, annotated=annotated,
             check=policy.baseline.check if policy.baseline else None,
         ),
-        policy, ScanScreen, Output(place, people, form, no_progress, exit_zero),
+        policy, ScanScreen, Output(places, people, no_progress, exit_zero),
     )  # fmt: skip
 
 

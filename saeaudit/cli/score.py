@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from saeaudit.cli import options
+from saeaudit.cli.outlets import outlets
 from saeaudit.cli.policy import make_policy, read_config
 from saeaudit.cli.targets import check_targets, resolve_targets
 from saeaudit.cli.write import Output, run_record, write
@@ -103,12 +104,11 @@ def score(
     from saeaudit.audit.open import input_files
     from saeaudit.audit.score.options import ScoreOptions
     from saeaudit.cli.console import console
-    from saeaudit.formats.output import destination
     from saeaudit.formats.reading import read_records
     from saeaudit.formats.screen.score import ScoreScreen
     from saeaudit.sources.neuronpedia import give_source
 
-    place = destination(output)
+    places = outlets(form, output)
     policy = make_policy("score", settings, fail_on, control=control)
     chosen = ScoreOptions(
         bin_width=bin_width, distortion=distortion, margin=margin, max_tokens=max_tokens,
@@ -127,7 +127,7 @@ def score(
     people = console(quiet=quiet)
     saes = resolve_targets(targets, sae, people, offline=offline, assume=assume, yes=yes)
     saes = give_source(neuronpedia, saes)
-    place.spare([
+    places.spare([
         *input_files(saes), config, activations, tokens, features, explanations, mediators,
     ])  # fmt: skip
     from saeaudit.audit.score.api import score_all  # with torch: all is checked
@@ -145,5 +145,5 @@ def score(
         run_record("score", arguments, chosen.device),
         lambda observer: score_all(saes, sources, chosen, observer, check=labels.read),
         policy, lambda console, place: ScoreScreen(console, explain, labels.texts, place),
-        Output(place, people, form, no_progress, exit_zero),
+        Output(places, people, no_progress, exit_zero),
     )  # fmt: skip

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from saeaudit.cli import options
+from saeaudit.cli.outlets import outlets
 from saeaudit.errors import AuditError
-from saeaudit.vocabulary import Format
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,12 +22,14 @@ def show(
         str, typer.Argument(metavar="FILE", help="Records of any commands; - for standard input.")
     ],
     form: Annotated[
-        Format | None,
+        list[str] | None,
         typer.Option(
             "--format",
+            metavar="F[=FILE]",
             show_default=False,
-            help="As the command would have written it: `table` is its screen. [a line for each "
-            "record]",
+            help="As the command would have written it: `table` is its screen; repeatable. [a line "
+            "for each record]",
+            rich_help_panel=options.OUTPUT,
         ),
     ] = None,
     kind: Annotated[
@@ -62,8 +64,7 @@ def show(
     Examples:
       saeaudit scan sample | saeaudit show - --type antipodal --format jsonl
     """
-    from saeaudit.formats.interface import opened
-    from saeaudit.formats.output import destination
+    from saeaudit.formats.interface import opened_all
     from saeaudit.formats.reading import read_records
     from saeaudit.formats.screen.card import cards
     from saeaudit.formats.screen.lines import lines_of
@@ -75,27 +76,27 @@ def show(
             raise AuditError(
                 f"{number} is out of range", where=option, hint=f"allowed: {least} or more"
             )
-    as_card = feature is not None and form is None
+    places = outlets(form, output)
+    as_card = feature is not None and not form
     chosen = Selection(
         types=frozenset(kind or ()), saes=tuple(sae or ()), sort=sort, feature=feature,
         top=None if as_card else top,  # a card counts what it does not show
-        frames=form != "jsonl",
+        frames=any(name != "jsonl" for _, name in places.all_as("jsonl")),
     )  # fmt: skip
-    place = destination(output)
-    place.spare([file])
+    places.spare([file])
     whole = _ended(read_records(file, "", "what saeaudit writes"), file)
     records = chosen.checked(whole, file)
-    if form is not None:
-        with opened(place, form, RunsScreen) as writer:
+    if form or places.main is None:
+        with opened_all(places.all_as("jsonl"), RunsScreen) as several:
             for record in select(records, chosen):
-                writer.record(record)
+                several.record(record)
         return
     lines: Iterator[str]
     if feature is not None:
         lines = iter(cards(select(records, chosen), feature, top, file))
     else:
         lines = chain.from_iterable(map(lines_of, select(records, chosen)))
-    with place.opened() as writer:
+    with places.main.opened() as writer:
         for line in dropwhile(lambda line: not line, lines):
             writer.text(f"{line}\n")
 

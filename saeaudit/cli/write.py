@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from saeaudit.audit.observer import Observer
+    from saeaudit.cli.outlets import Outlets
     from saeaudit.formats.interface import Table
     from saeaudit.formats.output import Destination
     from saeaudit.formats.screen.wording import Place
@@ -37,33 +38,40 @@ NOT_TOLD = ("ctx", "debug", "quiet", "yes")
 class Output:
     """Where a run's records go, in which form, and what people see of it."""
 
-    place: Destination
+    outlets: Outlets
     people: Console
     """Standard error."""
-    form: Format | None
-    """None for the form that suits the place."""
     no_progress: bool
     """Whether to show no progress."""
     exit_zero: bool
     """Whether a broken policy is no failure."""
 
     @property
-    def is_for_people(self) -> bool:
-        """Whether there is but the screen: nobody has said what to write, and people look on."""
-        return self.form is None and self.place.is_default and self.place.is_terminal
+    def places(self) -> list[tuple[Destination, Format]]:
+        """Where to write, and what."""
+        return self.outlets.all_as("table" if self.outlets.is_for_people else "jsonl")
 
     @property
-    def writes(self) -> Format:
-        """What is written."""
-        return "table" if self.is_for_people else self.form or "jsonl"
+    def has_screen(self) -> bool:
+        """Whether the screen is what the main place gets."""
+        main = self.outlets.main
+        return any(place is main and form == "table" for place, form in self.places)
+
+    @property
+    def streams_to_people(self) -> bool:
+        """Whether records are printed on a terminal while they come."""
+        return any(form == "jsonl" and place.is_terminal for place, form in self.places)
 
     @property
     def records(self) -> Place:
         """Where the records are, for the screen to say."""
         from saeaudit.formats.screen.wording import Place
 
-        kept = self.place.kind == "file" and self.writes == "jsonl"
-        return Place(self.place.name if kept else None, kept=not self.is_for_people)
+        kept = [place for place, form in self.places if form == "jsonl"]
+        file = next((place.name for place in kept if place.kind == "file"), None)
+        return Place(
+            file, kept=bool(kept) or not (self.outlets.is_for_people or not self.outlets.main)
+        )
 
 
 def run_record(
@@ -118,7 +126,7 @@ def write(
             (the reader closed the pipe, and a rule had to be evaluated all the same).
     """
     from saeaudit.cli.console import watching
-    from saeaudit.formats.interface import opened
+    from saeaudit.formats.interface import opened_all
     from saeaudit.formats.items import outcome_line
     from saeaudit.policy.verdict import judge
     from saeaudit.records import ErrorRecord, Summary, Verdict
@@ -128,14 +136,15 @@ def write(
     begun = time.monotonic()
     shown = screen(output.people, output.records)
     # Records that are printed while they come would go through the bar.
-    bar = not (output.no_progress or (output.writes == "jsonl" and output.place.is_terminal))
+    bar = not (output.no_progress or output.streams_to_people)
     with (
-        opened(
-            output.place, output.writes, lambda text: screen(text, output.records), _width(output)
+        opened_all(
+            output.places, lambda text: screen(text, output.records), _width(output)
         ) as writer,
         watching(output.people, bar=bar) as observer,
     ):
-        writer.tolerant = bool(policy.rules)
+        if policy.rules:
+            writer.tolerate()
         writer.record(run)
         shown.record(run)
         for record in judge(make(observer), policy):
@@ -152,8 +161,9 @@ def write(
                 writer.flush()
                 observer.finished(record.sae, outcome_line(record))
         writer.flush()
-        writer.discard = failed > 0 and not summaries and output.writes in ("jsonl", "table")
-    if summaries and output.writes != "table":
+        if failed and not summaries:
+            writer.discard()
+    if summaries and not output.has_screen:
         shown.end()
     _say_broken(verdict)
     if failed:
@@ -170,7 +180,7 @@ def _width(output: Output) -> int:
 
     from saeaudit.formats.interface import WIDTH
 
-    return Console(file=sys.stdout).width if output.is_for_people else WIDTH
+    return Console(file=sys.stdout).width if output.outlets.is_for_people else WIDTH
 
 
 def _ended(run: Run, begun: float, screens: Sequence[ScreenCost]) -> Run:

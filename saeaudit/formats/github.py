@@ -9,25 +9,33 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from saeaudit.escape import LINE, NAME, escape
-from saeaudit.formats.items import Item, sort_out
+from saeaudit.formats.items import Item, sort_out, worst_of
 from saeaudit.records import Record
 
-MOST = 50
-"""Annotations of findings written; GitHub shows fewer."""
+WHERE = "the records have all of them"
+MOST = 10
+"""Annotations of a level: GitHub drops the eleventh. Errors and warnings share them here."""
+QUIET = 5
+"""Of the notices, those that findings may take: the others are for SAEs."""
 
 
 def render(records: Iterable[Record]) -> str:
-    """Errors and broken rules first, then what is new, then a line for each SAE."""
+    """Errors and broken rules first, then what is new, the worst first; then a line for each SAE.
+
+    What is more than GitHub shows is counted in a line.
+    """
     outcome = sort_out(records)
-    errors = [item for item in outcome.items if item.level == "error"]
-    findings = [item for item in outcome.items if item.level != "error"]
-    findings.sort(key=lambda item: item.level != "warning")
-    lines = [annotation(item) for item in (*errors, *findings[:MOST])]
-    if len(findings) > MOST:
-        more = f"{len(findings) - MOST} more findings; the records have all of them"
-        lines.append(command("notice", "saeaudit", more))
-    lines += [command("notice", sae, line) for sae, line in outcome.summaries.items()]
-    return "".join(f"{line}\n" for line in lines)
+    items = worst_of(outcome.items)
+    loud = [item for item in items if item.level != "notice"][:MOST]
+    quiet = [item for item in items if item.level == "notice"][: min(QUIET, MOST - len(loud))]
+    notices = [command("notice", sae, line) for sae, line in outcome.summaries.items()]
+    if more := len(items) - len(loud) - len(quiet):
+        notices.insert(0, command("notice", "saeaudit", f"and {more:,} more; {WHERE}"))
+    room = MOST - len(quiet)
+    if len(notices) > room:
+        more = len(notices) - room + 1
+        notices[room - 1 :] = [command("notice", "saeaudit", f"and {more:,} more SAEs; {WHERE}")]
+    return "".join(f"{line}\n" for line in [*map(annotation, [*loud, *quiet]), *notices])
 
 
 def annotation(item: Item) -> str:

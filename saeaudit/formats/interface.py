@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Protocol, assert_never
 
 from saeaudit.formats.jsonl import Writer
@@ -120,6 +120,56 @@ def opened(
             rendering.end()
 
 
+class Several:
+    """Writes the same records to several places, each in its form.
+
+    Args:
+        writers: open ones, with the form of each.
+    """
+
+    def __init__(self, writers: Sequence[tuple[Writer, Format]]) -> None:
+        self._writers = writers
+
+    def record(self, record: Record) -> None:
+        """Write one record."""
+        for writer, _ in self._writers:
+            writer.record(record)
+
+    def flush(self) -> None:
+        """Hand everything written so far to the readers."""
+        for writer, _ in self._writers:
+            writer.flush()
+
+    def tolerate(self) -> None:
+        """Go on when a reader closes the pipe: a verdict is still wanted."""
+        for writer, _ in self._writers:
+            writer.tolerant = True
+
+    def discard(self) -> None:
+        """Leave no file of records or screen behind; CI systems are told what went wrong."""
+        for writer, form in self._writers:
+            writer.discard = form in ("jsonl", "table")
+
+    @property
+    def broken(self) -> bool:
+        """Whether a reader has closed the pipe."""
+        return any(writer.broken for writer, _ in self._writers)
+
+
+@contextmanager
+def opened_all(
+    places: Sequence[tuple[Destination, Format]],
+    table: Callable[[Console], Table],
+    width: int = WIDTH,
+) -> Iterator[Several]:
+    """Open several places for a run's records; see `opened`."""
+    with ExitStack() as stack:
+        yield Several(
+            [(stack.enter_context(opened(place, form, table, width)), form)
+             for place, form in places]
+        )  # fmt: skip
+
+
 def rendering_of(
     form: Format, inner: Writer, table: Callable[[Console], Table], width: int
 ) -> Rendering | None:
@@ -132,6 +182,14 @@ def rendering_of(
             return None
         case "table":
             return Screened(inner, table, width)
+        case "markdown":
+            from saeaudit.formats import markdown
+
+            return Rendered(inner, markdown.render)
+        case "codequality":
+            from saeaudit.formats import codequality
+
+            return Rendered(inner, codequality.render)
         case "github":
             from saeaudit.formats import github
 

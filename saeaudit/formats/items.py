@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
 from saeaudit.escape import NAME, escape
 from saeaudit.formats.screen.claims import claim_text
-from saeaudit.formats.screen.findings import members, sentence
+from saeaudit.formats.screen.findings import members, sentence, worst_first
 from saeaudit.records import (
     ChoiceRecord,
     ClaimRecord,
@@ -42,6 +44,10 @@ class Item:
     """As in the record: null without a baseline."""
     urls: tuple[str, ...] = ()
     """Pages of its features."""
+    about: str = ""
+    """What tells it from others of its kind beside features: a rule's text, a token."""
+    rank: tuple[object, ...] = ()
+    """Sort key of a finding among findings: the worst first."""
 
     @property
     def level(self) -> Literal["error", "warning", "notice"]:
@@ -49,6 +55,30 @@ class Item:
         if self.kind in ("policy", "error"):
             return "error"
         return "notice" if self.known or self.kind in ("claim", "choice") else "warning"
+
+    @property
+    def fingerprint(self) -> str:
+        """What it is known by from run to run, however long its SAE's name is."""
+        name = f"{self.sae} {self.kind} {' '.join(map(str, self.features))}"
+        name += f" {self.about}" if self.about else ""
+        return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+LEVELS = ("error", "warning", "notice")
+"""The loudest first."""
+
+
+def worst_of(items: Iterable[Item]) -> list[Item]:
+    """What went wrong, broken rules, findings that are new, then the rest; the worst first."""
+    kinds = ("error", "policy")
+    return sorted(
+        items,
+        key=lambda item: (
+            LEVELS.index(item.level),
+            kinds.index(item.kind) if item.kind in kinds else len(kinds),
+            item.rank,
+        ),
+    )
 
 
 @dataclass
@@ -95,15 +125,34 @@ def sort_out(records: Iterable[Record]) -> Outcome:
             outcome.verdict, outcome.rules = record, list(record.rules)
             for rule in record.rules:
                 if not rule.passed:
-                    outcome.items.append(Item("policy", rule.sae, broken(rule)))
+                    outcome.items.append(Item("policy", rule.sae, broken(rule), about=rule.rule))
     return outcome
 
 
+COMPARISON = re.compile(r"([\w.]+)(>=|<=|==|!=|>|<)")
+"""How a rule's text begins: a number's name, and how it compares with the limit."""
+BROKEN = {
+    ">": "above the limit of {limit}",
+    ">=": "not below the limit of {limit}",
+    "<": "below the limit of {limit}",
+    "<=": "not above the limit of {limit}",
+    "==": "which is what must not be",
+    "!=": "and must be {limit}",
+}
+"""What a value is where the condition of failing holds."""
+
+
 def broken(rule: RuleResult) -> str:
-    """Why a rule does not pass."""
+    """Why a rule does not pass, in a sentence.
+
+    Example: "new_findings is 20, above the limit of 0".
+    """
+    match = COMPARISON.match(rule.rule)
+    name, comparison = match.groups() if match else (rule.rule, "")
     if rule.value is None:
-        return f"{rule.rule}: the value is undefined, so the rule cannot pass"
-    return f"{rule.rule}: the value is {rule.value:.6g}"
+        return f"{name} is not defined here, so {rule.rule} cannot pass"
+    why = BROKEN.get(comparison, "{limit}").format(limit=f"{rule.limit:.6g}")
+    return f"{name} is {rule.value:.6g}, {why}"
 
 
 def _finding(record: Finding) -> Item:
@@ -111,6 +160,7 @@ def _finding(record: Finding) -> Item:
     return Item(
         kind, record.sae, sentence(record), record.features, record.known,
         urls=tuple(member.url for member in members(record) if member.url),
+        rank=worst_first(record),
     )  # fmt: skip
 
 
@@ -126,7 +176,8 @@ def _choices(records: list[ChoiceRecord], level: float) -> list[Item]:
         )
         name = "an example" if record.token is None else f"token {record.token}"
         message = f"{name}: {removed!r} or {added!r}, disagreement {record.disagreement:.2f}"
-        items.append(Item("choice", record.sae, message, (*record.removed, *record.added)))
+        features = (*record.removed, *record.added)
+        items.append(Item("choice", record.sae, message, features, about=name))
     return items
 
 

@@ -15,7 +15,7 @@ import stat
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Literal
 
@@ -44,11 +44,13 @@ class Destination:
     """The open file that a stream is already; None where it must be opened."""
     is_default: bool = field(default=False, compare=False)
     """Whether nobody has named it."""
+    option: str = field(default="-o ", compare=False)
+    """What stands before the name on the command line."""
 
     @property
     def where(self) -> str:
         """What errors call it."""
-        return "standard output" if self.kind == "standard" else f"-o {self.name}"
+        return "standard output" if self.kind == "standard" else f"{self.option}{self.name}"
 
     @property
     def is_terminal(self) -> bool:
@@ -99,11 +101,12 @@ class Destination:
             yield from _replace(self)
 
 
-def destination(name: str | None) -> Destination:
-    """Look at the place that `-o` names, before any work is done.
+def destination(name: str | None, option: str = "-o ") -> Destination:
+    """Look at the place that an option names, before any work is done.
 
     Args:
         name: a file, a pipe, a device; "-" or None for standard output.
+        option: what stands before it, for messages.
 
     Raises:
         AuditError: a folder, no name, no such parent, or no permission.
@@ -111,11 +114,12 @@ def destination(name: str | None) -> Destination:
     if name is None or name == STANDARD:
         return Destination("standard", STANDARD, Path(STANDARD), is_default=name is None)
     if not name:
-        raise AuditError("no file is named", where="-o", hint="-o - is standard output")
+        hint = f"{option}- is standard output"
+        raise AuditError("no file is named", where=option.strip(), hint=hint)
     try:
-        return _look(name)
+        return replace(_look(name), option=option)
     except OSError as error:
-        raise _unwritable(name, error) from error
+        raise _unwritable(f"{option}{name}", error) from error
 
 
 def _look(name: str) -> Destination:
@@ -143,8 +147,8 @@ def _look(name: str) -> Destination:
     return Destination("file", name, path)
 
 
-def _unwritable(name: str, error: OSError) -> AuditError:
-    return AuditError(f"cannot be written: {error.strerror or error}", where=f"-o {name}")
+def _unwritable(where: str, error: OSError) -> AuditError:
+    return AuditError(f"cannot be written: {error.strerror or error}", where=where)
 
 
 def _statuses(inputs: Iterable[str | Path | None]) -> Iterator[tuple[str, os.stat_result]]:
@@ -170,7 +174,7 @@ def _open_stream(place: Destination) -> Iterator[IO[bytes]]:
         else:
             stream = os.fdopen(os.dup(place.descriptor), "wb")
     except OSError as error:
-        raise _unwritable(place.name, error) from error
+        raise _unwritable(place.where, error) from error
     try:
         yield stream
     finally:
@@ -184,7 +188,7 @@ def _replace(place: Destination) -> Iterator[Writer]:
         _sweep(place.path)
         part, stream = _create(place.path)
     except OSError as error:
-        raise _unwritable(place.name, error) from error
+        raise _unwritable(place.where, error) from error
     try:
         writer = Writer(stream, place.where)
         yield writer

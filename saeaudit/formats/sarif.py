@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable
 from typing import Any, get_args
@@ -36,10 +35,7 @@ def render(records: Iterable[Record]) -> str:
             "driver": {
                 "name": "saeaudit",
                 "version": outcome.run.version if outcome.run else "0",
-                "rules": [
-                    {"id": kind, "name": kind, "shortDescription": {"text": MEANINGS[kind].title}}
-                    for kind in rules
-                ],
+                "rules": list(map(_rule, rules)),
             }
         },
         "invocations": [{"executionSuccessful": not errors, "toolExecutionNotifications": errors}],
@@ -48,6 +44,26 @@ def render(records: Iterable[Record]) -> str:
     }
     log = {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
     return json_line(log, indent=1) + "\n"
+
+
+def _rule(kind: Kind) -> dict[str, Any]:
+    """What a kind of result means, from the texts of `saeaudit explain`."""
+    meaning = MEANINGS[kind]
+    sections = {"How to check it": meaning.check, "What to do": meaning.action}
+    text = "\n\n".join(f"{title}: {words}" for title, words in sections.items())
+    more = f"saeaudit explain {kind}"
+    markdown = "\n\n".join(f"**{title}.** {words}" for title, words in sections.items())
+    commands = "\n".join(meaning.commands)
+    return {
+        "id": kind,
+        "name": kind,
+        "shortDescription": {"text": meaning.title},
+        "fullDescription": {"text": meaning.means},
+        "help": {
+            "text": f"{text}\n\n{commands}\n\nMore: {more}, {meaning.page}",
+            "markdown": f"{markdown}\n\n```\n{commands}\n```\n\nMore: `{more}`, {meaning.page}",
+        },
+    }
 
 
 def _result(item: Item, rule: int, file: str) -> dict[str, Any]:
@@ -59,12 +75,12 @@ def _result(item: Item, rule: int, file: str) -> dict[str, Any]:
         "locations": [
             {
                 "physicalLocation": {
-                    "artifactLocation": {"uri": _uri(file)},
+                    "artifactLocation": {"uri": uri_of(file)},
                     "region": {"startLine": 1},
                 }
             }
         ],
-        "partialFingerprints": {"saeaudit/v1": _fingerprint(item)},
+        "partialFingerprints": {"saeaudit/v1": item.fingerprint},
         "properties": {
             "sae": item.sae,
             "features": list(item.features),
@@ -80,13 +96,7 @@ def _text(item: Item) -> str:
     return f"{escape(item.sae, NAME)}: {escape(item.message, LINE)}"
 
 
-def _fingerprint(item: Item) -> str:
-    """What a finding is known by from run to run, however long its SAE's name is."""
-    name = f"{item.sae} {item.kind} {' '.join(map(str, item.features))}"
-    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _uri(path: str) -> str:
+def uri_of(path: str) -> str:
     """A path or hub address as a URI reference."""
     scheme = re.match(r"[a-z][a-z0-9+.-]*://", path)
     safe = quote(path.encode("utf-8", "replace"), safe="/@+~!$&'()*,;=" + (":" if scheme else ""))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -14,12 +16,17 @@ import numpy as np
 import pytest
 import yaml
 
+from saeaudit import scan
+from saeaudit.policy.baseline import make_baseline
+from saeaudit.records import Verdict, dump
 from saeaudit.sample import sample_root
 from tests.conftest import Cli
 from tests.support.hub import Running, large
+from tests.support.records import RUN
 
 BASH, JQ = shutil.which("bash"), shutil.which("jq")
-PAGE = Path(__file__).parents[2] / "docs" / "ci.md"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "ci.md"
 pytestmark = pytest.mark.skipif(BASH is None, reason="needs bash")
 
 
@@ -30,28 +37,54 @@ def documents() -> list[dict]:
     ]
 
 
-CONFIG, GITHUB, GITLAB, CRON = documents()
+CONFIG, GITHUB, USES, GITLAB, HOOKS, CRON = documents()
 SAMPLE = sample_root() / "layer_3/width_2k/average_l0_23/params.npz"
+PIP = (
+    "install\\ torch\\ --index-url\\ https://download.pytorch.org/whl/cpu|"
+    "install\\ ./saeaudit-0.1.0-py3-none-any.whl"
+)
+"""What jobs install."""
 Job = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def steps() -> dict[str, list[tuple[str, bool]]]:
-    """Each job's lines of shell, and whether one runs whatever came before."""
+def steps() -> dict[str, list[tuple[str, str]]]:
+    """Each job's lines of shell, and the condition on which one runs."""
     (job,) = GITHUB["jobs"].values()
     return {
-        "github": [(s["run"], s.get("if") == "always()") for s in job["steps"] if "run" in s],
-        "gitlab": [(line, False) for line in GITLAB["audit"]["script"]],
+        "github": [(s["run"], s.get("if", "success()")) for s in job["steps"] if "run" in s],
+        "gitlab": [(line, "success()") for line in GITLAB["audit"]["script"]],
     }
 
 
+def holds(condition: str, folder: Path, status: int) -> bool:
+    """Whether a step of GitHub's runs; as far as the page's conditions go."""
+    file = re.fullmatch(r"always\(\) && hashFiles\('([\w.]+)'\) != ''", condition)
+    if file:
+        return (folder / file[1]).exists()
+    assert condition == "success()", condition
+    return status == 0
+
+
+@pytest.fixture(scope="module")
+def baseline(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What is known of the sample in a folder `sae`."""
+    folder = tmp_path_factory.mktemp("baseline")
+    (folder / "sae").mkdir()
+    shutil.copy(SAMPLE, folder / "sae" / "params.npz")
+    with contextlib.chdir(folder):
+        known = [RUN, *scan("sae"), Verdict(True, (), 1, 0)]
+    return "".join(f"{dump(record)}\n" for record in make_baseline(known, "scan.jsonl", "0.1.0"))
+
+
 @pytest.fixture
-def job(tmp_path: Path, saeaudit: list[str]) -> Job:
+def job(tmp_path: Path, saeaudit: list[str], baseline: str) -> Job:
     """Run a job's lines in a checkout with the sample, a configuration and a baseline."""
     tools = tmp_path / "bin"
     tools.mkdir()
     for name, body in (
         ("saeaudit", f'exec {" ".join(saeaudit)} "$@"'),
-        ("pip", '[ "$*" = "install saeaudit" ]'),
+        ("pip", f'case "$*" in {PIP}) ;; *) exit 1;; esac'),
+        ("python", '[ "$1 $2 $3" = "-m pip install" ] && echo "$@" >> ../installed'),
         ("mail", 'echo "mail: $2"; exec cat'),
     ):
         (tools / name).write_text(f"#!/bin/sh\n{body}\n")
@@ -60,29 +93,30 @@ def job(tmp_path: Path, saeaudit: list[str]) -> Job:
     (folder / "sae").mkdir(parents=True)
     shutil.copy(SAMPLE, folder / "sae" / "params.npz")
     (folder / "saeaudit.yaml").write_text(yaml.safe_dump(CONFIG))
-    environment = {**os.environ, "PATH": f"{tools}:/usr/local/bin:/usr/bin:/bin"}
+    environment = {
+        **os.environ, "PATH": f"{tools}:/usr/local/bin:/usr/bin:/bin",
+        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary"),
+        "GITHUB_OUTPUT": str(tmp_path / "outputs"), "GITHUB_ACTION_PATH": str(ROOT),
+    }  # fmt: skip
 
-    def shell(line: str) -> subprocess.CompletedProcess[str]:
+    def shell(line: str, **more: str) -> subprocess.CompletedProcess[str]:
         assert BASH is not None
         return subprocess.run(
-            [BASH, "-e", "-o", "pipefail", "-c", line], cwd=folder, env=environment, text=True,
-            capture_output=True, check=False, timeout=120,
+            [BASH, "-e", "-o", "pipefail", "-c", line], cwd=folder, env=environment | more,
+            text=True, capture_output=True, check=False, timeout=120,
         )  # fmt: skip
 
     def run(name: str) -> subprocess.CompletedProcess[str]:
         status, out, err = 0, "", ""
-        for line, always in steps()[name]:
-            if status and not always:
+        for line, condition in steps()[name]:
+            if not holds(condition, folder, status):
                 continue
             done = shell(line)
             status, out, err = status or done.returncode, out + done.stdout, err + done.stderr
         return subprocess.CompletedProcess(name, status, out, err)
 
     run.shell, run.folder = shell, folder  # type: ignore[attr-defined]
-    made = shell(
-        "saeaudit scan sae -o scan.jsonl && saeaudit baseline scan.jsonl -o baseline.jsonl"
-    )
-    assert made.returncode == 0, made.stderr
+    (folder / "baseline.jsonl").write_text(baseline)
     return run
 
 
@@ -124,13 +158,22 @@ def test_planted_duplicates_fail_by_name(job: Job, name: str, added: bool) -> No
     assert done.returncode == 1, done.stdout + done.stderr
     text = done.stdout if name == "github" else (folder / "saeaudit.xml").read_text()
     named = set(re.findall(r"features (\d+) and (\d+): decoder cosine 1.000", text))
-    assert named == {(str(i), str(j)) for i, j in planted}
+    every = {(str(i), str(j)) for i, j in planted}
     if name == "github":
-        assert len([line for line in text.splitlines() if line.startswith("::warning")]) == 20
+        assert len(named) == 8 and named < every
+        assert len([line for line in text.splitlines() if line.startswith("::warning")]) == 8
+        assert "::notice title=saeaudit::and " in text
         log = json.loads((folder / "saeaudit.sarif").read_text())
         fresh = [r for r in log["runs"][0]["results"] if r.get("baselineState") == "new"]
         assert sorted(tuple(r["properties"]["features"]) for r in fresh) == sorted(planted)
-    assert "policy broken: new_findings>0: the value is 20" in done.stderr
+        summary = (folder.parent / "summary").read_text()
+        assert summary.startswith("## saeaudit: 2 of 5 rules broken")
+    else:
+        assert named == every
+        issues = json.loads((folder / "quality.json").read_text())
+        assert [issue["severity"] for issue in issues].count("major") == 20
+    assert (folder / "scan.jsonl").exists()
+    assert "policy broken: new_findings is 20, above the limit of 0" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["github", "gitlab"])
@@ -161,7 +204,7 @@ def test_another_revision_is_refused_unless_told(job: Job) -> None:
 def test_cron_mails_what_is_broken(job: Job, tmp_path: Path) -> None:
     line = CRON["crontab"].split("  ", 1)[1].strip().replace("/srv/audit", ".")
     target = "gemma-scope-2b-pt-res/layer_16/width_16k/canonical"
-    assert target in line
+    assert target in line and "%" not in line, "cron takes a percent sign for the end of a line"
     folder = tmp_path / "served/google/gemma-scope-2b-pt-res/layer_16/width_16k/average_l0_78"
     folder.mkdir(parents=True)
     shutil.copy(SAMPLE, folder / "params.npz")
@@ -172,7 +215,88 @@ def test_cron_mails_what_is_broken(job: Job, tmp_path: Path) -> None:
     plant(folder / "params.npz", True)
     broken = line.replace(target, str(folder)).replace("0.01", "0.005")
     done = job.shell(broken)  # type: ignore[attr-defined]
-    assert done.stdout.startswith("mail: saeaudit: 1\n") and '"verdict"' in done.stdout
+    assert done.stdout.startswith("mail: saeaudit: 1\n") and "1 of 1 rule broken" in done.stdout
+    done = job.shell(line.replace(target, "nowhere.npz"))  # type: ignore[attr-defined]
+    assert done.stdout.startswith("mail: saeaudit: 2\n") and "nowhere.npz" in done.stdout
+    assert "duplicate" not in done.stdout, "nothing that an earlier run has said"
+
+
+def pinned(uses: str) -> bool:
+    """Whether an action is named by its commit, which nobody can move."""
+    return re.fullmatch(r"[\w-]+/[\w./-]+@([0-9a-f]{40}|COMMIT)", uses) is not None
+
+
+def test_actions_are_pinned_and_jobs_end() -> None:
+    (job,) = GITHUB["jobs"].values()
+    used = [step["uses"] for step in (*job["steps"], *USES["steps"]) if "uses" in step]
+    assert len(used) == 7 and all(map(pinned, used)) and not pinned("actions/checkout@v4")
+    assert job["timeout-minutes"] and GITLAB["audit"]["timeout"]
+    (cache,) = (step["with"] for step in job["steps"] if "cache@" in step.get("uses", ""))
+    assert cache["key"].startswith(cache["restore-keys"]) and "run_id" in cache["key"]
+    for step in job["steps"]:
+        if "upload" in step.get("uses", ""):
+            assert "hashFiles" in step["if"], "upload only what is there"
+
+
+ACTION = yaml.safe_load((ROOT / "action.yml").read_text())
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_the_action_scans_once_and_says_what_is_new(job: Job, broken: bool) -> None:
+    install, judge = ACTION["runs"]["steps"]
+    assert judge["env"] == {"TARGETS": "${{ inputs.targets }}", "OPTIONS": "${{ inputs.options }}"}
+    assert "${{" not in judge["run"] + install["run"], "inputs are never part of a script"
+    given = USES["steps"][0]["with"]
+    assert given.keys() <= ACTION["inputs"].keys()
+    folder = job.folder  # type: ignore[attr-defined]
+    (folder / "saeaudit.jsonl").write_text("last week's")
+    if broken:
+        plant(folder / "sae" / "params.npz", True)
+    assert job.shell(install["run"]).returncode == 0  # type: ignore[attr-defined]
+    assert str(ROOT) in (folder.parent / "installed").read_text()
+    done = job.shell(  # type: ignore[attr-defined]
+        judge["run"], TARGETS=f"{given['targets']}\n\n", OPTIONS=given["options"]
+    )
+    assert done.returncode == broken, done.stderr
+    assert ("::error" in done.stdout) == broken
+    assert (folder.parent / "summary").read_text().startswith("## saeaudit: ")
+    outputs = (folder.parent / "outputs").read_text().splitlines()
+    assert outputs == ["records=saeaudit.jsonl", "sarif=saeaudit.sarif"]
+    assert json.loads((folder / "saeaudit.sarif").read_text())["version"] == "2.1.0"
+
+
+def test_the_action_takes_inputs_for_words(job: Job) -> None:
+    _, judge = ACTION["runs"]["steps"]
+    done = job.shell(  # type: ignore[attr-defined]
+        judge["run"], TARGETS="--output=here\n$(touch pwned); x*\n", OPTIONS="$(touch pwned) *"
+    )
+    folder = job.folder  # type: ignore[attr-defined]
+    assert done.returncode == 2 and not (folder / "pwned").exists()
+    assert not (folder / "here").exists() and not (folder.parent / "outputs").exists()
+
+
+def test_hooks_judge_what_a_commit_changes(job: Job) -> None:
+    hooks = {
+        hook["id"]: hook for hook in yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    }
+    folder = job.folder  # type: ignore[attr-defined]
+    changed = ["saeaudit.yaml", "sae/params.npz", "baseline.jsonl", "sae/activations.npy"]
+
+    def hook(name: str, args: list[str] | None = None) -> subprocess.CompletedProcess[str]:
+        files = [file for file in changed if re.search(hooks[name]["files"], file)]
+        words = [*(hooks[name].get("args", []) if args is None else args), *files]
+        line = f"{hooks[name]['entry']} {shlex.join(words)}"
+        return job.shell(line)  # type: ignore[attr-defined]
+
+    (listed,) = HOOKS["repos"]
+    assert [one["id"] for one in listed["hooks"]] == list(hooks)
+    assert hook("saeaudit-config").returncode == hook("saeaudit-scan").returncode == 0
+    plant(folder / "sae" / "params.npz", True)
+    (folder / "saeaudit.yaml").write_text("scan: {min_cosin: 0.9}")
+    done = hook("saeaudit-config")
+    assert done.returncode == 2 and "min_cosin" in done.stderr
+    done = hook("saeaudit-scan", ["--fail-on", "pairs>19"])
+    assert done.returncode == 1 and "20 pairs" in done.stdout
 
 
 @pytest.mark.skipif(JQ is None, reason="needs jq")

@@ -97,7 +97,7 @@ def test_a_line_for_each_record(scanned: list[Record], tmp_path: Path) -> None:
     assert all(line.endswith(" (known)") for line in lines if line.startswith("  triple"))
     for line in (
         "  summary    17 duplicate pairs, 1 antipodal pairs, 3 triples, 0.42% redundant",
-        "verdict: not passed", "  sample/stitched: pairs>1: the value is 17",
+        "verdict: not passed", "  sample/stitched: pairs is 17, above the limit of 1",
         "  error      broken.npz: damaged (fetch it again)",
         "  listing    a/b: 1,234 bytes, not here", "a baseline of 21 findings",
     ):  # fmt: skip

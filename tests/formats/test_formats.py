@@ -6,16 +6,21 @@ import io
 import json
 import re
 import sysconfig
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import jsonschema
 import pytest
+from markdown_it import MarkdownIt
 from rich.console import Console
 
 import saeaudit
-from saeaudit.formats import github, junit, sarif
+from saeaudit.formats import codequality, github, junit, markdown, sarif
 from saeaudit.formats.interface import opened
+from saeaudit.formats.items import broken, sort_out
+from saeaudit.formats.meanings import MEANINGS
 from saeaudit.formats.output import destination
 from saeaudit.formats.screen.choices import explained
 from saeaudit.formats.screen.mediators import MediatorsScreen
@@ -25,11 +30,15 @@ from saeaudit.policy.verdict import Policy, judge
 from saeaudit.records import (
     Code,
     ErrorRecord,
+    GroupRecord,
     MediatorRecord,
     MediatorsSummary,
+    PairRecord,
     Record,
+    RuleResult,
     Verdict,
 )
+from saeaudit.vocabulary import Format
 from tests.support.records import EVIL, RUN, choice, score
 
 
@@ -39,7 +48,7 @@ def records() -> list[Record]:
     found: list[Record] = [RUN, *saeaudit.scan(saeaudit.open("sample/stitched"))]
     found.append(ErrorRecord("broken.npz", "damaged", "fetch it again"))
     found.append(Verdict(False, (), 0, 0))
-    rules = (parse_rule("coherence>=0.9", "scan"), parse_rule("triples>100", "scan"))
+    rules = tuple(parse_rule(rule, "scan") for rule in ("coherence>=0.9", "triples>100", "pairs>3"))
     return list(judge(found, Policy(rules)))
 
 
@@ -76,13 +85,18 @@ def test_sarif_is_valid(records: list[Record], change) -> None:
     results = run["results"]
     kinds = [r["ruleId"] for r in results]
     assert (kinds.count("duplicate"), kinds.count("antipodal"), kinds.count("triple")) == (17, 1, 3)
-    assert kinds.count("policy") == 1
+    assert kinds.count("policy") == 2
     rules = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
     assert all(rules[r["ruleIndex"]] == r["ruleId"] for r in results)
     assert not run["invocations"][0]["executionSuccessful"]
     uri = results[0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
     assert re.fullmatch(r"[\w.~:/?#\[\]@!$&'()*+,;=%-]+", uri)
     assert len({r["partialFingerprints"]["saeaudit/v1"] for r in results}) == len(results)
+    for rule in run["tool"]["driver"]["rules"]:
+        meaning = MEANINGS[rule["id"]]
+        assert rule["fullDescription"]["text"] == meaning.means
+        for part in (meaning.check, meaning.action, f"saeaudit explain {rule['id']}", meaning.page):
+            assert part in rule["help"]["text"] and part in rule["help"]["markdown"]
 
 
 @pytest.mark.parametrize("change", [list, evil], ids=["plain", "evil"])
@@ -93,10 +107,12 @@ def test_junit_is_valid(records: list[Record], change) -> None:
     schema.validate(text)
     suites = schema.to_dict(text)["testsuite"]
     (whole, *rest) = suites
-    assert (whole["@tests"], whole["@failures"]) == (3, 1)
+    assert (whole["@tests"], whole["@failures"]) == (4, 2)
     assert sum(s["@errors"] for s in suites) == 1 and len(rest) == (change is list)
     failed = [case for case in whole["testcase"] if "failure" in case]
-    assert [case["@name"] for case in failed] == ["coherence>=0.9"]
+    assert [case["@name"] for case in failed] == ["coherence>=0.9", "pairs>3"]
+    message = failed[0]["failure"]["@message"]
+    assert message.startswith("coherence is 0.98") and "not below the limit of 0.9" in message
     assert "features 114 and 2280" in failed[0]["failure"]["$"]
 
 
@@ -117,12 +133,117 @@ def test_github_annotations_cannot_be_injected(records: list[Record], change) ->
     assert all(matches) and "\r" not in text and "##[" not in text
     levels = [m[1] for m in matches if m]
     assert levels == sorted(levels, key=["error", "warning", "notice"].index)
-    assert levels.count("error") == 2
-    assert levels.count("warning") == 21
-    plain = github.render(records).split("\n")[:-1]
-    assert len(lines) == len(plain) + (2 if change is evil else 0) - (change is evil)
+    assert levels.count("error") == 3
+    assert levels.count("warning") == github.MOST - 3
+    assert 2 <= levels.count("notice") <= github.MOST
+    more = len(sort_out(change(records)).items) - github.MOST
+    assert f"::notice title=saeaudit::and {more} more; the records have all of them" in lines
     for m in matches:
         assert m and not re.search(r"%(?!25|0D|0A|3A|2C)", m[2] + m[3])
+
+
+def test_the_worst_is_annotated_first(records: list[Record]) -> None:
+    group = GroupRecord("sae", (1, 2, 3, 4), 4, 0.9, 0.95)
+    known = replace(PairRecord("sae", (5, 6), "duplicate", 1.0, 1.0, None), known=True)
+    pairs = [PairRecord("sae", (n, n + 9), "duplicate", 1 - n / 99, 1.0, None) for n in (8, 2, 5)]
+    error = ErrorRecord("other", "damaged", "")
+    lines = github.render([known, *pairs, group, *records, error]).splitlines()
+    assert "error" in lines[0] and "policy" in lines[2], "what could not be audited, then rules"
+    told = [re.search(r"features ([\d, and]+)\d*:|duplicate each other", line) for line in lines]
+    (crowd,) = (n for n, match in enumerate(told) if match and match[1] is None)
+    assert crowd == 4, "then the group"
+    assert not any("5 and 6" in line for line in lines[:8])
+    places = [n for n, line in enumerate(lines) if re.search(r"features [258] and 1?\d:", line)]
+    assert [lines[n].split("features ")[1][0] for n in places] == ["2", "5", "8"][: len(places)]
+
+
+@pytest.mark.parametrize(("findings", "saes"), [(0, 1), (10, 1), (30, 1), (0, 30), (30, 30)])
+def test_no_level_has_more_annotations_than_are_shown(findings: int, saes: int) -> None:
+    pairs = [PairRecord("s0", (n, n + 1), "duplicate", 0.95, 1.0, None) for n in range(findings)]
+    for known in (None, True):
+        kept = [replace(pair, known=known) for pair in pairs]
+        summaries = [replace(score(), sae=f"s{n}") for n in range(saes)]
+        lines = github.render([*kept, *summaries]).splitlines()
+        levels = Counter(line.split(" ")[0] for line in lines)
+        assert max(levels.values()) <= 10
+        shown = sum("duplicate" in line for line in lines)
+        assert any(f"and {findings - shown} more;" in line for line in lines) == (shown < findings)
+        named = sum("title=s" in line and "bits a token" in line for line in lines)
+        assert any(f"and {saes - named} more SAEs" in line for line in lines) == (named < saes)
+
+
+@pytest.mark.parametrize("change", [list, evil], ids=["plain", "evil"])
+def test_code_quality_has_what_gitlab_needs(records: list[Record], change) -> None:
+    issues = json.loads(codequality.render(change(records)))
+    assert len(issues) == len(sort_out(change(records)).items)
+    for issue in issues:
+        assert set(issue) == {"description", "check_name", "fingerprint", "severity", "location"}
+        assert issue["severity"] in ("info", "minor", "major", "critical", "blocker")
+        assert issue["location"]["lines"] == {"begin": 1}
+        path = issue["location"]["path"]
+        assert path and "\n" not in path + issue["description"] and not path.startswith("./")
+    assert len({issue["fingerprint"] for issue in issues}) == len(issues)
+    assert [issue["severity"] for issue in issues[:3]] == ["critical"] * 3
+    assert codequality.render([]) == "[]\n"
+
+
+@pytest.mark.parametrize("change", [list, evil], ids=["plain", "evil"])
+def test_markdown_reads_as_the_texts_do(records: list[Record], change) -> None:
+    page = "https://www.neuronpedia.org/m/s/7"
+    pair = PairRecord(
+        "a|b", (7, 8), "duplicate", 1.0, 1.0, None, urls=(page, "javascript:x"),
+        labels=("[x](https://evil.example) <b>@who</b> `c`", "www.evil.example"),
+    )  # fmt: skip
+    text = markdown.render([*change(records), pair])
+    assert len(text) < 1 << 20
+    tokens = MarkdownIt("commonmark", {"html": True, "linkify": False}).enable("table").parse(text)
+    inline = [child for token in tokens for child in token.children or ()]
+    assert Counter(token.type for token in tokens)["table_open"] == 3
+    kinds = {child.type for child in inline}
+    assert kinds <= {
+        "text",
+        "text_special",
+        "link_open",
+        "link_close",
+        "strong_open",
+        "strong_close",
+    }
+    links = [child.attrs["href"] for child in inline if child.type == "link_open"]
+    assert links == [page], "pages of features alone"
+    assert not [token for token in tokens if token.type.startswith("html")]
+    assert "https://evil" not in text and "www.evil" not in text and "@who" not in text
+    cells = ["".join(c.content for c in token.children or ()) for token in tokens
+             if token.type == "inline"]  # fmt: skip
+    assert "a|b" in cells and any("[x](https: //evil.example) <b>@who" in c.replace("://", ": //")
+                                  for c in cells)  # fmt: skip
+    assert cells[0] == "saeaudit: could not audit 1 SAE"
+
+
+def test_markdown_says_how_it_ended() -> None:
+    verdict = Verdict(True, (), 0, 0)
+    assert markdown.render([RUN, verdict]) == "## saeaudit: no rules were asked for\n"
+    assert "the run has no verdict" in markdown.render([RUN])
+    rule = RuleResult("pairs>3", 3, 2, "sae", True)
+    assert "all rules hold" in markdown.render([replace(verdict, rules=(rule,))])
+    many = [PairRecord("s", (n, n + 1), "duplicate", 1.0, 1.0, None) for n in range(70)]
+    assert "and 20 more; the records have all of them" in markdown.render(many)
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "sentence"),
+    [
+        ("pairs>3", 17, "pairs is 17, above the limit of 3"),
+        ("fvu>=0.5", 0.5, "fvu is 0.5, not below the limit of 0.5"),
+        ("refit_gap<0.8", 0.7, "refit_gap is 0.7, below the limit of 0.8"),
+        ("live_features<=9", 9, "live_features is 9, not above the limit of 9"),
+        ("pairs==2", 2, "pairs is 2, which is what must not be"),
+        ("max_cosine.quantiles.p50!=1", 0.25, "max_cosine.quantiles.p50 is 0.25, and must be 1"),
+        ("fvu>1", None, "fvu is not defined here, so fvu>1 cannot pass"),
+    ],
+)
+def test_broken_rules_are_sentences(rule: str, value: float | None, sentence: str) -> None:
+    limit = float(re.split(r"[<>=!]+", rule)[1])
+    assert broken(RuleResult(rule, limit, value, "sae", False)) == sentence
 
 
 def test_tables_hold_no_workflow_command() -> None:
@@ -176,7 +297,7 @@ def test_codes_stand_side_by_side_with_all_their_labels() -> None:
     assert shown == ["4", "6"], "each token once, alternatives to the refit first"
 
 
-@pytest.mark.parametrize("form", ["github", "junit", "sarif", "table"])
+@pytest.mark.parametrize("form", [form for form in get_args(Format) if form != "jsonl"])
 def test_a_file_appears_when_complete(records: list[Record], form, tmp_path: Path) -> None:
     file = tmp_path / "out"
     with opened(destination(str(file)), form, ScanScreen) as writer:
