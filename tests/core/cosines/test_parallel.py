@@ -66,7 +66,7 @@ def test_there_are_triples_of_copies() -> None:
     assert beside > 30
 
 
-@pytest.mark.parametrize("seed", (1, 5, 7))
+@pytest.mark.parametrize("seed", (1, 3))
 def test_records_do_not_depend_on_screen_tile_or_budget(seed: int) -> None:
     rows = dictionary(seed)
     made = {
@@ -92,7 +92,7 @@ def prepared(rows: np.ndarray | Tensor, budget: Budget | None = None) -> UnitRow
     return UnitRows(rows, torch.arange(len(rows)), row_norms(rows), budget or Budget())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_every_pair_is_in_one_block_of_few_rows(data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
@@ -116,7 +116,7 @@ def test_every_pair_is_in_one_block_of_few_rows(data: st.DataObject) -> None:
     assert sorted(covered) == want
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_rows_near_a_plane_are_reached(data: st.DataObject) -> None:
     """Whatever a third row's share of a pair's plane is: where that much is asked for, it is kept.
