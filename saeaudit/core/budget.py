@@ -32,7 +32,7 @@ class Budget:
     Example: with ``Budget(edges=4000)`` a search of a few hundred rows has to drop edges.
     """
 
-    exact_bytes: Size = Size(4 << 20, 256 << 20)
+    exact_bytes: Size = Size(4 << 20, 1 << 30)
     """Float64 scratch of one exact step: it fits in a CPU's last cache."""
 
     # Rows on their way to a device, and made ready for products.
@@ -41,13 +41,13 @@ class Budget:
     screen's copy, the products and the hits need the rest."""
     stored_bytes: int = 64 << 20
     """Stored rows sent to a device at once: long enough for the bus, short enough to pin twice."""
-    float32_bytes: int = 256 << 20
+    float32_bytes: Size = Size(256 << 20, 2 << 30)
     """Unit rows in float32 are kept where they take no more than this, else made when needed."""
     half_bytes: Size = Size(96 << 20, 4 << 30)
     """Rows of 16 bits for a second look at whole rows are kept where they take no more."""
     packed_rows: Size = Size(1024, 32768)
     """Rows packed at once: few enough for a CPU's cache, many for a device."""
-    paired_rows: Size = Size(512, 16384)
+    paired_rows: Size = Size(512, 65536)
     """Pairs of rows gathered at once."""
 
     # The sweep.
@@ -78,11 +78,11 @@ class Budget:
     """Candidate triples decided at once."""
 
     # Whole rows of cosines.
-    columns: int = 8192
+    columns: Size = Size(8192, 32768)
     """Columns of whole rows estimated at once."""
     deep_rows: int = 1024
     """Whole rows estimated at once for lists of neighbours."""
-    second_rows: Size = Size(1024, 4096)
+    second_rows: Size = Size(1024, 8192)
     """Whole rows looked at again at once: many enough for a product to run at its peak."""
     whole_entries: int = 1 << 24
     """Entries of whole rows held at once."""

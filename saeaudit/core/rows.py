@@ -90,8 +90,9 @@ def round9(x: Tensor) -> Tensor:
         The same shape. Example: ``round9(tensor(0.1234567891))`` is 0.123456789.
     """
     decades, scales = _decimals(x.device)
-    scale = scales[torch.bucketize(x.abs().contiguous(), decades, right=True)]
-    return torch.where(x.abs() < 1e9, torch.round(x * scale) / scale, x)
+    size = x.abs()
+    scale = scales[torch.bucketize(size.contiguous(), decades, right=True)]
+    return torch.where(size < 1e9, torch.round(x * scale) / scale, x)
 
 
 @dataclass(frozen=True)
@@ -134,9 +135,14 @@ class UnitRows:
         """Whether float32 could overflow when rows are divided by their norms."""
         return bool((self.norms.min() < 1e-30) | (self.norms.max() > 1e30))
 
+    def _at(self, index: Tensor) -> Tensor:
+        """Rows at `index` ``[m]`` as they are in the file, ``[m, d]``."""
+        whole = self.count == len(self.rows)
+        return self.rows.index_select(0, index if whole else self.live[index])
+
     def raw(self, index: Tensor) -> Tensor:
         """Rows at `index` ``[m]`` in the file's own scale, ``[m, d]`` float64."""
-        return self.rows.index_select(0, self.live[index]).to(torch.float64)
+        return self._at(index).to(torch.float64)
 
     def stored(self, start: int, stop: int) -> Tensor:
         """Rows ``start:stop`` as they are in the file, a view where they are contiguous there."""
@@ -159,7 +165,7 @@ class UnitRows:
 
     def take(self, index: Tensor) -> Tensor:
         """Unit rows at `index` ``[m]``: ``[m, d]`` float32, each within 3e-7 of the truth."""
-        return self.scaled(self.rows.index_select(0, self.live[index]), self.norms[index])
+        return self.scaled(self._at(index), self.norms[index])
 
     def cosines(self, i: Tensor, j: Tensor) -> Tensor:
         """Exact cosines of pairs of rows.

@@ -30,10 +30,20 @@ def put(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     return tensor
 
 
+FREE = {
+    "__get__", "__len__", "numel", "dim", "size", "stride", "is_contiguous", "is_floating_point",
+    "view", "reshape", "expand", "unbind", "squeeze", "detach", "contiguous", "t", "empty",
+    "empty_like", "item", "tolist", "__float__", "__int__", "__bool__", "__index__",
+}  # fmt: skip
+"""Operations that launch no kernel on a device: views, sizes, allocations and copies to the CPU."""
+
+
 class PretendCuda(TorchFunctionMode):
     """Refuses what a CUDA build would refuse; counts the operations it saw there."""
 
     operations = 0
+    kernels = 0
+    """Those that launch a kernel; one that is made of several counts once."""
     launches = 0
     """Triton kernels launched."""
     made: ClassVar[list[torch.dtype | None]] = []
@@ -63,6 +73,8 @@ class PretendCuda(TorchFunctionMode):
         home = self._home(func, name, found)
         if home is CUDA:
             PretendCuda.operations += 1
+            slices = name == "__getitem__" and len(found) == 1
+            PretendCuda.kernels += name not in FREE and not slices
         if name == "_int_mm" and home is CUDA:
             (m, k), n = args[0].shape, args[1].shape[1]
             if m <= 16 or k % 8 or n % 8:
@@ -132,7 +144,7 @@ def pretend_cuda(
     patch.setattr(torch.cuda, "Event", _Event)
     patch.setattr(torch.cuda, "current_stream", lambda *_: None)
     patch.setattr(torch.cuda, "mem_get_info", lambda *_: (memory, memory))
-    PretendCuda.operations = PretendCuda.launches = 0
+    PretendCuda.operations = PretendCuda.kernels = PretendCuda.launches = 0
     PretendCuda.made.clear()
     with PretendCuda(failures or []):
         yield

@@ -69,7 +69,7 @@ def aligned_rows(
     slack = 2.02 * ULP * (units.width + STEPS) + 2 * UNIT_ERROR
     best = torch.where(able, -torch.inf, torch.inf).to(torch.float32)
     near: list[tuple[Tensor, Tensor, Tensor]] = []
-    for start, stop in spans(units.count, units.budget.columns):
+    for start, stop in spans(units.count, units.budget.columns.on(units.device)):
         with exact_float32():
             score = single @ units.block(start, stop).T
         score = score if signed else score.abs_()

@@ -34,6 +34,8 @@ def babel(screens: Screens, ranked: Ranked, best: Tensor, k: int) -> float:
     k = min(k, count - 1)
     if k < 1:
         return 0.0
+    if k == 1:
+        return float(best.max())
     slack = screens.quick.slack + RANK_ERROR
     bound = _upper_bounds(slack, ranked, best, k)
     kth = torch.zeros(count, device=best.device)

@@ -177,7 +177,7 @@ def _packing(plan: _Plan, name: ScreenName, whole: float, costs: Costs) -> float
     entries = units.count * units.width
     times = dict.fromkeys(costs.pack, 0.0)
     times[name] += 1
-    held = 4 * entries <= budget.float32_bytes
+    held = 4 * entries <= budget.float32_bytes.on(plan.fine.device)
     if name != "fp32":
         times["fp32"] += held
     elif not held:

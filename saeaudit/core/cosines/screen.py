@@ -193,7 +193,7 @@ def bfloat16_pays(width: int) -> bool:
 def _fp32(units: UnitRows, device: torch.device) -> Screen:
     rest = _accumulation(units.width)
     packed = None
-    if 4 * units.count * units.width <= units.budget.float32_bytes:
+    if 4 * units.count * units.width <= units.budget.float32_bytes.on(device):
         packed = torch.empty(units.count, units.width, device=device)
         for start, stop, block in unit_blocks(units, device, units.budget.packed_rows.on(device)):
             packed[start:stop] = block
@@ -312,13 +312,24 @@ def products_with_all(screen: Screen, index: Tensor) -> Iterator[tuple[int, Tens
         device: estimates times `Screen.scale`, zero where a row meets itself.
     """
     with exact_float32(), torch.inference_mode():
-        rows, numbers = screen.pick(index), index.to(screen.device)
-        for start, stop in spans(screen.units.count, screen.units.budget.columns):
+        rows, numbers = screen.pick(index), index.cpu()
+        for start, stop in spans(screen.units.count, _columns(screen, len(index))):
             block = screen.block(start, stop)
             values = int_product(rows, block) if rows.dtype == torch.int8 else rows @ block.T
             itself = ((numbers >= start) & (numbers < stop)).nonzero().squeeze(1)
-            values[itself, numbers[itself] - start] = 0
+            if len(itself):
+                column = (numbers[itself] - start).to(screen.device)
+                values[itself.to(screen.device), column] = 0
             yield start, values
+
+
+def _columns(screen: Screen, rows: int) -> int:
+    """Columns of some whole rows at once: all, for few rows of a screen that is held."""
+    budget = screen.units.budget
+    columns = budget.columns.on(screen.device)
+    if screen.packed is None:
+        return columns
+    return max(columns, budget.whole_entries // (2 * max(rows, 1)))
 
 
 def estimates(screen: Screen, index: Tensor) -> Iterator[tuple[int, Tensor]]:

@@ -17,7 +17,9 @@ from saeaudit.core.rows import MARGIN, UnitRows, row_norms
 from tests.support import oracle
 
 CPU = torch.device("cpu")
-SMALL = Budget(columns=64, second_rows=Size(40, 40), half_bytes=Size(0, 0))
+SMALL = Budget(
+    columns=Size(64, 64), whole_entries=1, second_rows=Size(40, 40), half_bytes=Size(0, 0)
+)
 CROWDED = Budget(edges=400, entries=128)
 SECONDS = (torch.float32, torch.bfloat16, torch.float16)
 

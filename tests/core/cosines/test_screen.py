@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from saeaudit.core.budget import DEFAULT, Budget
+from saeaudit.core.budget import DEFAULT, Budget, Size
 from saeaudit.core.cosines.rotation import Rotation
 from saeaudit.core.cosines.screen import estimates, make_screen
 from saeaudit.core.cosines.sweep import sweep
@@ -45,7 +45,7 @@ def test_slack_bounds_every_estimate(name: str, screen: str) -> None:
     if name == "huge":  # squares overflow even float64: such rows count as not finite
         assert not row_norms(rows).isfinite().any()
         return
-    made = units(rows, Budget(tile=64, columns=50))
+    made = units(rows, Budget(tile=64, columns=Size(50, 50), whole_entries=1))
     ready = make_screen(made, screen, CPU)
     i, j = torch.triu_indices(made.count, made.count, 1)
     exact = made.cosines(i, j)
