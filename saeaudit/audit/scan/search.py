@@ -167,7 +167,7 @@ def _prepare(
         sample = sample_rows(fine)
         expected = forecasts(fine, sample, goals, costs_on(units.width, device))
         screens = add_quick(fine, min(expected, key=lambda kind: expected[kind].seconds))
-    floor = listing_floor(sample, screens.quick.slack, goals.edge_floor, units.budget.edges)
+    floor = listing_floor(sample, screens.quick.slack, goals.edge_floor)
     return screens, floor, expected
 
 

@@ -19,7 +19,7 @@ from saeaudit.core.cosines.costs import NAMES, Costs
 from saeaudit.core.cosines.maxima import ENTRIES_A_PAIR
 from saeaudit.core.cosines.screen import Screen, estimates, make_screen, second_dtype, second_screen
 from saeaudit.core.cosines.sweep import PANEL
-from saeaudit.core.rows import MARGIN, UnitRows
+from saeaudit.core.rows import MARGIN, UnitRows, spans
 from saeaudit.vocabulary import ScreenName
 
 SAMPLED = 64
@@ -38,6 +38,8 @@ class Sample(NamedTuple):
     """``[m]`` int64 row numbers."""
     values: Tensor
     """``[m, n]`` float32: estimates of |cosine|, zero where a row meets itself."""
+    usual: float
+    """As many entries a row lie above it as can be listed."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,18 @@ class Forecast:
 
 def sample_rows(screen: Screen) -> Sample:
     """Compute some rows whole, drawn at random, always the same ones."""
-    drawn = torch.randperm(screen.units.count, generator=torch.Generator().manual_seed(0))
-    rows = drawn[:SAMPLED].sort().values.to(screen.units.device)
-    return Sample(rows, torch.cat([value.abs() for _, value in estimates(screen, rows)], 1))
+    units = screen.units
+    drawn = torch.randperm(units.count, generator=torch.Generator().manual_seed(0))
+    rows = drawn[:SAMPLED].sort().values.to(units.device)
+    values = torch.cat([value.abs() for _, value in estimates(screen, rows)], 1)
+    # Fewer a row in a million rows.
+    listed = len(rows) * min(LISTED, units.budget.edges // units.count)
+    most = max(1, min(values.numel() - 1, listed))
+    above = torch.histc(values, 8192, 0.0, 1.0).flip(0).cumsum(0)
+    return Sample(rows, values, 1.0 - int((above <= most).sum()) / 8192)
 
 
-def listing_floor(sample: Sample, slack: float, edge_floor: float, edges: int) -> float:
+def listing_floor(sample: Sample, slack: float, edge_floor: float) -> float:
     """Threshold from which a sweep's hits are kept, so that they cover nearly every row's maximum.
 
     A guess that only affects speed: rows that it fails are computed whole.
@@ -80,14 +88,8 @@ def listing_floor(sample: Sample, slack: float, edge_floor: float, edges: int) -
         sample: some whole rows.
         slack: of the screen that sweeps.
         edge_floor: what it is at most.
-        edges: how many edges can be held.
     """
-    values, count = sample.values, sample.values.shape[1]
-    # Fewer a row in a million rows; slack included.
-    most = max(1, min(values.numel() - 1, len(sample.rows) * min(LISTED, edges // count)))
-    above = torch.histc(values, 8192, 0.0, 1.0).flip(0).cumsum(0)
-    affordable = 1.0 - int((above <= most).sum()) / 8192 + slack
-    return min(max(affordable, 2 * slack), edge_floor)
+    return min(max(sample.usual + slack, 2 * slack), edge_floor)
 
 
 def forecasts(
@@ -105,9 +107,11 @@ def forecasts(
         By name of the kind; float32 is always among them.
     """
     made = {}
+    largest = min(BABEL_SIZES[-1], sample.values.shape[1])
+    tops = sample.values.topk(largest, dim=1).values
     for name in NAMES:
         if name in costs.product:
-            plan = _plan(fine, sample, name)
+            plan = _plan(fine, sample, tops, name)
             if plan.quick.name == name:
                 made[name] = _forecast(plan, goals, costs)
     return made
@@ -118,6 +122,8 @@ class _Plan(NamedTuple):
 
     units: UnitRows
     sample: Sample
+    tops: Tensor
+    """``[m, k]`` the largest values of each sampled row, descending."""
     quick: Screen
     """The sampled rows, in this kind."""
     second: Screen
@@ -126,22 +132,22 @@ class _Plan(NamedTuple):
     """All rows."""
 
 
-def _plan(fine: Screen, sample: Sample, name: ScreenName) -> _Plan:
+def _plan(fine: Screen, sample: Sample, tops: Tensor, name: ScreenName) -> _Plan:
     units, device, rows = fine.units, fine.device, sample.rows
     few = UnitRows(units.rows, units.live[rows], units.norms[rows], units.budget)
     quick = make_screen(few, name, device)
     second = quick
     if name == "int8":
         second = second_screen(few, device, second_dtype(units.width, device))
-    return _Plan(units, sample, quick, second, fine)
+    return _Plan(units, sample, tops, quick, second, fine)
 
 
 class _Work(NamedTuple):
-    """What the sampled rows take, in numbers that are averaged over them."""
+    """What some of the sampled rows take, in numbers that are summed over them."""
 
     edges: float
     whole: float
-    """Of its largest cosine: 0 or 1."""
+    """Rows looked at whole for their largest cosine."""
     pairs: float
     exact: float
 
@@ -150,10 +156,10 @@ def _forecast(plan: _Plan, goals: Goals, costs: Costs) -> Forecast:
     units, name = plan.units, plan.quick.name
     assert name != "fp16"
     count, entries = units.count, units.count * units.width
-    floor = listing_floor(plan.sample, plan.quick.slack, goals.edge_floor, units.budget.edges)
-    floor = min(floor, goals.edge_floor)
-    rows = [_row_work(plan, row, floor, goals) for row in range(len(plan.sample.rows))]
-    mean = [sum(column) / len(rows) * count for column in zip(*rows, strict=True)]
+    floor = listing_floor(plan.sample, plan.quick.slack, goals.edge_floor)
+    step = max(1, units.budget.whole_entries // count)
+    parts = [_rows_work(plan, span, floor, goals) for span in spans(len(plan.sample.rows), step)]
+    mean = [sum(column) * count / len(plan.sample.rows) for column in zip(*parts, strict=True)]
     edges, whole, pairs, exact = mean
     close, sums = _sums_work(plan, floor)
     pairs += close * count
@@ -189,31 +195,31 @@ def _packing(plan: _Plan, name: ScreenName, whole: float, costs: Costs) -> float
     return entries * sum(times[kind] * costs.pack[kind] for kind in times)
 
 
-def _margins(screen: Screen, row: int, values: Tensor) -> Tensor:
-    """Bounds on the errors of a row's estimates, as they would be with typical partners."""
-    error, other = float(screen.error[row]), float(screen.error.mean())
-    return error + other + error * other + screen.rest + MARGIN + screen.rounding * values
+def _margins(screen: Screen, start: int, values: Tensor) -> Tensor:
+    """Bounds on the errors of some rows' estimates, as they would be with typical partners."""
+    error = screen.error[start : start + len(values), None]
+    other = float(screen.error.mean())
+    return error + other + error * other + (screen.rest + MARGIN) + screen.rounding * values
 
 
-def _row_work(plan: _Plan, row: int, floor: float, goals: Goals) -> _Work:
-    """What the list, the largest cosine and the triples of a row take."""
-    quick, values = plan.quick, plan.sample.values[row]
+def _rows_work(plan: _Plan, span: tuple[int, int], floor: float, goals: Goals) -> _Work:
+    """What the lists, the largest cosines and the triples of some rows take."""
+    quick, values = plan.quick, plan.sample.values[span[0] : span[1]]
     refines = quick.name != "fp32"
-    top = float(values.max())
-    margin = _margins(quick, row, values)
-    reach = values + margin if quick.margin is not None else values + quick.slack
-    listed = reach >= floor
-    rivals = int((listed & (values + margin >= top)).sum())
+    top = values.amax(1, keepdim=True)
+    margin = _margins(quick, span[0], values)
+    listed = values + (quick.slack if quick.margin is None else margin) >= floor
+    rivals = (listed & (values + margin >= top)).sum(1)
     affordable = max(1, plan.units.count // ENTRIES_A_PAIR[plan.second.dtype])
-    whole = (top < floor or rivals > affordable) and top < 1
-    if whole:
-        second = _margins(plan.second, row, values)
-        rivals = int((values + 2 * second >= top).sum())
-    close = int((values >= top - 2 * plan.fine.slack).sum())
-    strong = int((values >= goals.strong - quick.slack).sum()) / 2 if refines else 0
-    edges = int(listed.sum()) / 2
-    pairs = rivals + strong if refines else 0
-    return _Work(edges, float(whole), pairs, 1 + min(close, rivals))
+    whole = ((top[:, 0] < floor) | (rivals > affordable)) & (top[:, 0] < 1)
+    if bool(whole.any()):
+        second = _margins(plan.second, span[0], values)
+        rivals = torch.where(whole, (values + 2 * second >= top).sum(1), rivals)
+    close = (values >= top - 2 * plan.fine.slack).sum(1)
+    strong = float((values >= goals.strong - quick.slack).sum()) / 2 if refines else 0.0
+    pairs = float(rivals.sum()) + strong if refines else 0.0
+    exact = float((1 + torch.minimum(close, rivals)).sum())
+    return _Work(float(listed.sum()) / 2, float(whole.sum()), pairs, exact)
 
 
 def _sums_work(plan: _Plan, floor: float) -> tuple[float, float]:
@@ -223,7 +229,7 @@ def _sums_work(plan: _Plan, floor: float) -> tuple[float, float]:
     for k in BABEL_SIZES:
         if k >= values.shape[1]:
             continue
-        top = values.topk(k, dim=1).values
+        top = plan.tops[:, :k]
         sums = top.sum(1)
         largest = _likely_largest(sums, values.shape[1])
         asked = sums + k * quick.slack > largest
