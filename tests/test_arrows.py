@@ -30,9 +30,10 @@ ALLOWED = {
     "weights": {"dictionary"},
     "sources": {"weights", "sample", ""},
     "formats": {"records"},
+    "report": {"records", "formats"},
     "policy": {"records"},
     "audit": {"core", "weights", "sources", "records", "dictionary"},
-    "cli": {"audit", "policy", "formats", "sources", "records", ""},
+    "cli": {"audit", "policy", "formats", "report", "sources", "records", ""},
 }
 """Layer → the layers that it may import; "" is the package itself (its version)."""
 

@@ -15,11 +15,13 @@ import typer
 
 from saeaudit import __version__
 from saeaudit.cli.baseline import baseline
+from saeaudit.cli.card import card
 from saeaudit.cli.config import config_app
 from saeaudit.cli.exits import CLOSED_PIPE, FAILED, INTERRUPTED
 from saeaudit.cli.explain import explain
 from saeaudit.cli.fetch import fetch, releases
 from saeaudit.cli.mediators import mediators
+from saeaudit.cli.report import report
 from saeaudit.cli.scan import scan
 from saeaudit.cli.schema import schema
 from saeaudit.cli.score import score
@@ -163,6 +165,8 @@ _add(scan, AUDIT, "Find duplicates, antipodal pairs and dependent triples.")
 _add(mediators, AUDIT, "List the other codes that explain activations as well.")
 _add(score, AUDIT, "Measure description lengths; settle which code is canonical.")
 _add(show, LOOK, "Show saved records: screens, other forms, one feature's card.")
+_add(report, LOOK, "Make one page for people of saved records.")
+_add(card, LOOK, "Print a section for an SAE's model card.")
 _add(explain, LOOK, "Say what a kind of finding or a rule's number means.")
 _add(fetch, GET, "Bring SAEs from the hub into its cache, every byte checked.")
 _add(releases, GET, "List the releases that can be named as targets.")

@@ -34,7 +34,11 @@ class Writer:
 
     def text(self, text: str) -> None:
         """Write text as it is."""
-        self._try(lambda: self.stream.write(text.encode("utf-8", "replace")))
+        self.binary(text.encode("utf-8", "replace"))
+
+    def binary(self, data: bytes) -> None:
+        """Write bytes as they are."""
+        self._try(lambda: self.stream.write(data))
 
     def flush(self) -> None:
         """Hand everything written so far to the reader."""

@@ -1,0 +1,225 @@
+"""The page by itself: what it holds, loads and lets run; `make browser-test` opens it."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from saeaudit.records import (
+    DictionaryRecord,
+    ErrorRecord,
+    PairRecord,
+    Record,
+    RuleResult,
+    Verdict,
+)
+from saeaudit.report.rows import FIRST, first_rows, rows
+from tests.support.records import choice, score
+from tests.support.reports import HOSTILE, built, gathered, golden, scan_of
+
+VOID = {"meta", "br", "img", "input", "link", "hr"}
+
+
+class Page(HTMLParser):
+    """Elements with their attributes, and the text of each kind."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.html = html
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, list[str]] = {}
+        self._open: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag, f"{tag} is closed where it is not open"
+
+    def handle_data(self, data: str) -> None:
+        if self._open:
+            self.texts.setdefault(self._open[-1], []).append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def text(self) -> str:
+        return " ".join(data for tag, data in self.texts.items() if tag not in ("script", "style")
+                        for data in data)  # fmt: skip
+
+    @property
+    def packed(self) -> dict[str, object]:
+        data = re.search(r'id="packed">([^<]*)</script>', self.html)
+        assert data is not None
+        return json.loads(gzip.decompress(base64.b64decode(data[1])))
+
+
+def hashed(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def check_safe(page: Page) -> None:
+    """Nothing is loaded, and only what the page's own policy names by its hash may run."""
+    policy = next(meta["content"] or "" for meta in page.all("meta")
+                  if meta.get("http-equiv") == "Content-Security-Policy")  # fmt: skip
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    script = page.html.rsplit("<script>", 1)[1].split("</script>")[0]
+    style = page.html.split("<style>", 1)[1].split("</style>")[0]
+    assert rules == {
+        "default-src": "'none'", "script-src": hashed(script), "style-src": hashed(style),
+        "base-uri": "'none'", "form-action": "'none'",
+    }  # fmt: skip
+    assert [tag.get("type") for tag in page.all("script")] == ["text/plain", None]
+    assert len(page.all("style")) == 1
+    for tag, attributes in page.elements:
+        assert tag not in ("link", "img", "iframe", "object", "embed", "base", "image")
+        assert not {"src", "style", "srcset", "xlink:href"} & attributes.keys(), tag
+        assert not any(name.startswith("on") for name in attributes), tag
+        href = attributes.get("href") or "#"
+        assert href.startswith("#") or (
+            tag == "a" and href.startswith("https://www.neuronpedia.org/")
+        )
+    assert "url(" not in style and "@import" not in style
+    assert not re.search(r"\beval\b|new Function|innerHTML|fetch\(|import\(", script)
+
+
+@pytest.fixture(scope="module")
+def stitched() -> Page:
+    return Page(built(golden("stitched")))
+
+
+def test_the_page_of_a_scan(stitched: Page) -> None:
+    check_safe(stitched)
+    assert len(stitched.html.encode()) <= 100_000
+    for said in ("17 duplicate pairs: 0.42% of the features could go; 3 dependent triples.",
+                 "0.191 (random rows)", "What it does not say", "none in the file"):  # fmt: skip
+        assert said in stitched.text
+    sha256 = next(r for r in golden("stitched") if isinstance(r, DictionaryRecord)).source.sha256
+    assert sha256 in stitched.text
+
+
+def test_charts_have_text_that_stands_for_them(stitched: Page) -> None:
+    charts = stitched.all("svg")
+    assert len(charts) == 2 == len(stitched.all("figcaption"))
+    for chart in charts:
+        assert chart["role"] == "img" and len(chart["aria-label"] or "") > 60
+    assert "var(--accent,#" in stitched.html
+
+
+def test_parts_that_the_navigation_names_are_there(stitched: Page) -> None:
+    ids = [attributes["id"] for _, attributes in stitched.elements if attributes.get("id")]
+    assert len(ids) == len(set(ids))
+    named = [href[1:] for link in stitched.all("a") if (href := link["href"] or "")[0] == "#"]
+    assert set(named) <= set(ids) and "findings" in named and "tokens" not in named
+    assert stitched.all("html")[0]["lang"] == "en"
+    for name in ("aria-labelledby", "for"):
+        for _, attributes in stitched.elements:
+            assert attributes.get(name) is None or attributes[name] in ids
+
+
+def test_many_findings_stay_small() -> None:
+    page = Page(built(scan_of("made/16k", 20_000)))
+    assert len(page.html.encode()) <= 600_000
+    columns = [page.packed[name] for name in ("weight", "kind", "features", "measure", "encoder")]
+    assert {len(column) for column in columns} == {20_000}  # type: ignore[arg-type]
+
+
+def test_the_first_findings_are_in_the_page_itself() -> None:
+    records = scan_of("made/16k", 600)
+    page = Page(built(records))
+    check_safe(page)
+    table = page.html.split('id="findings-table"')[1].split("</table>")[0]
+    assert table.count("<tr>") == FIRST + 1
+    listed = rows(gathered(records))
+    first = first_rows(listed)
+    assert [row.order for row in first] == sorted(row.order for row in listed)[:FIRST]
+    shown = re.findall(r'gpt2-small/8-res-jb/(\d+)"', table)
+    assert shown == [str(member.feature) for row in first for member in row.members]
+
+
+def test_packed_columns_give_back_what_rows_say() -> None:
+    records = scan_of("made/one", 60)
+    listed = rows(gathered(records))
+    packed = Page(built(records)).packed
+    before, features = 0, []
+    for first, *others in packed["features"]:  # type: ignore[attr-defined]
+        before += first
+        features.append([before, *(before + other for other in others)])
+    assert features == [[member.feature for member in row.members] for row in listed]
+    sae = packed["saes"][0]  # type: ignore[index]
+    numbers = [sum(sae["steps"][: place + 1]) for place in range(len(sae["steps"]))]
+    labels = dict(zip(numbers, sae["labels"], strict=True))
+    assert {m.feature: m.label for row in listed for m in row.members} == labels
+    assert packed["encoder"] == [row.encoder for row in listed]
+
+
+def test_hostile_texts_stay_text() -> None:
+    long = f"{HOSTILE} {'word ' * 2000}"
+    base = scan_of(HOSTILE, 12)
+    dictionary = replace(base[1], neuronpedia=f'x" onclick="{HOSTILE}', notes=(HOSTILE,))
+    findings = [
+        replace(r, labels=(long, "\u200f\u202eABC", *r.labels[2:])) if isinstance(r, PairRecord)
+        else r for r in base[2:]
+    ]  # fmt: skip
+    said = replace(choice(), sae=HOSTILE, text=long)
+    records = [base[0], dictionary, *findings, said, replace(score(), sae=HOSTILE),
+               ErrorRecord(HOSTILE, HOSTILE, HOSTILE)]  # fmt: skip
+    page = Page(built(records))
+    check_safe(page)
+    assert "alert(1)" in page.text and "{{ 7 * 7 }}" in page.text
+    assert not re.search("[\u202a-\u202e\u2066-\u2069\u200e\u200f\x00\x1b]", page.html)
+    assert len(page.html.encode()) < 200_000
+    labels = page.packed["saes"][0]["labels"]  # type: ignore[index]
+    assert max(map(len, labels)) <= 200 and not any("\u202e" in label for label in labels)
+
+
+def test_any_mixture_of_records_makes_a_page() -> None:
+    dictionary = next(r for r in golden("sample") if isinstance(r, DictionaryRecord))
+    summary, said = replace(score(), sae="sample"), replace(choice(), sae="sample")
+    alone = Page(built([dictionary, said, summary]))
+    assert "No duplicate pairs" not in alone.text and "The encoder says" in alone.text
+    assert not alone.all("table") or "findings-table" not in alone.html
+    several = Page(built(golden("stitched"), [*golden("sample"), said, summary]))
+    check_safe(several)
+    assert re.search(r"\d+ duplicate pairs and \d+ dependent triples in 2 SAEs", several.text)
+    assert "filter-sae" in several.html and "The encoder says" in several.text
+
+
+def test_scores_of_several_saes_are_compared_by_bits_and_error() -> None:
+    dictionary = next(r for r in golden("sample") if isinstance(r, DictionaryRecord))
+    records: list[Record] = []
+    for number in range(3):
+        sae = f"made/{number}"
+        records += [
+            replace(dictionary, sae=sae),
+            replace(
+                score(), sae=sae, bits_per_token=100.0 + number, fvu_quantised=0.3 - number / 10
+            ),
+        ]
+    page = Page(built(records))
+    assert "Bits against distortion" in page.text and "3 SAEs" in page.text
+
+
+def test_policies_and_what_was_not_audited_stand_on_the_first_screen() -> None:
+    records = golden("stitched")
+    rule = RuleResult("pairs>1", 1.0, 17.0, "sample/stitched", passed=False)
+    error = ErrorRecord("made/x", "is damaged", "fetch it again")
+    page = Page(built([*records[:-1], error, Verdict(False, (rule,), 21, 0)]))
+    verdict = page.html.split('id="verdict"')[1].split("</section>")[0]
+    assert "made/x: is damaged (fetch it again)" in verdict
+    assert "sample/stitched: pairs&gt;1: the value is 17" in verdict
