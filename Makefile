@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test wheel lint bench fuzz peer-test clean
+.PHONY: demo test wheel lint bench fuzz peer-test browser-test clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -22,7 +22,9 @@ demo: $(VENV)/.installed  ## the whole pipeline on the bundled SAEs: tables here
 	@$(call show,mediators sample --max-tokens 200 -o demo/mediators.jsonl)
 	@$(call show,score sample --max-tokens 200 -o demo/score.jsonl)
 	@$(call show,score sample --explain 17 -o demo/explained.jsonl)
-	@echo "Two real SAEs are audited: all of the above is in demo/summary.txt, its records beside it."
+	@$(BIN)/saeaudit report demo/sample.jsonl demo/mediators.jsonl demo/score.jsonl \
+		demo/stitched.jsonl demo/exchanges.jsonl -o demo/report.html
+	@echo "Two real SAEs are audited: tables in demo/summary.txt, the page to read is demo/report.html"
 
 # Run a command of saeaudit, and show what it says to people; demo/summary.txt keeps that.
 define show
@@ -50,6 +52,11 @@ bench: $(VENV)/.installed  ## time a scan against its peers
 MINUTES ?= 1
 fuzz: $(VENV)/.installed  ## hostile inputs of six kinds, MINUTES each; TARGET=weights for one
 	$(BIN)/python -m tests.fuzz $(TARGET) --minutes $(MINUTES)
+
+browser-test: $(VENV)/.installed  ## open reports in Chromium; CHROMIUM=path takes one that is there
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/browser/requirements.txt
+	test -n "$(CHROMIUM)" || $(BIN)/python -m playwright install --with-deps chromium
+	CHROMIUM="$(CHROMIUM)" $(BIN)/python -m pytest tests/browser/check_report.py
 
 clean:  ## remove what make made
 	rm -rf $(VENV) .venv-peer demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -91,7 +91,7 @@ def test_the_records_page_names_every_field() -> None:
             assert f"`{field}`" in page, f"{name}.{field}"
 
 
-@pytest.mark.parametrize("name", ("scan", "fetch", "mediators", "score", "show"))
+@pytest.mark.parametrize("name", ("scan", "fetch", "mediators", "score", "show", "report"))
 def test_every_option_is_documented(name: str) -> None:
     import typer.main
 

@@ -77,6 +77,7 @@ class Gathered:
     controls: dict[str, list[Audited]] = field(default_factory=dict)
     """SAE → its controls."""
     runs: list[Run] = field(default_factory=list)
+    """Each once, as its last record has it."""
     errors: list[ErrorRecord] = field(default_factory=list)
     rules: list[RuleResult] = field(default_factory=list)
 
@@ -101,6 +102,7 @@ class Gatherer:
     def __init__(self) -> None:
         self._audited: dict[str, Audited] = {}
         self._gathered = Gathered()
+        self._runs: dict[tuple[str, str], Run] = {}
         self._run: Run | None = None
 
     def file(self, records: Iterable[Record], where: str) -> None:
@@ -118,7 +120,7 @@ class Gatherer:
         for record in records:
             if isinstance(record, Run):
                 self._run = record
-                self._gathered.runs.append(record)
+                self._runs[record.command, record.started] = record
             elif isinstance(record, DictionaryRecord):
                 self._begin(record, where)
             elif isinstance(record, ErrorRecord):
@@ -141,6 +143,7 @@ class Gatherer:
             AuditError: nothing was audited.
         """
         gathered = self._gathered
+        gathered.runs += self._runs.values()
         for sae, audited in self._audited.items():
             control = audited.dictionary.control
             if control is None:

@@ -9,6 +9,8 @@ from saeaudit.formats.screen.wording import counted, percent
 from saeaudit.report.figures import changing, strictest
 from saeaudit.report.gather import Audited, Gathered
 
+UNFINISHED = "No verdict: these records are without a summary, so their run did not end."
+
 
 class Answer(NamedTuple):
     """What one command says of one SAE."""
@@ -95,4 +97,4 @@ def _redundant(audited: Audited) -> float:
 
 def _sentence(parts: list[str]) -> str:
     text = "; ".join(parts)
-    return f"{text[:1].upper()}{text[1:]}." if text else ""
+    return f"{text[:1].upper()}{text[1:]}." if text else UNFINISHED

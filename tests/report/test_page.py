@@ -18,6 +18,7 @@ from saeaudit.records import (
     PairRecord,
     Record,
     RuleResult,
+    ScanSummary,
     Verdict,
 )
 from saeaudit.report.rows import FIRST, first_rows, rows
@@ -219,7 +220,13 @@ def test_policies_and_what_was_not_audited_stand_on_the_first_screen() -> None:
     records = golden("stitched")
     rule = RuleResult("pairs>1", 1.0, 17.0, "sample/stitched", passed=False)
     error = ErrorRecord("made/x", "is damaged", "fetch it again")
-    page = Page(built([*records[:-1], error, Verdict(False, (rule,), 21, 0)]))
+    page = Page(built([*records, error, Verdict(False, (rule,), 21, 0)]))
     verdict = page.html.split('id="verdict"')[1].split("</section>")[0]
     assert "made/x: is damaged (fetch it again)" in verdict
-    assert "sample/stitched: pairs&gt;1: the value is 17" in verdict
+    assert "sample/stitched: pairs is 17, above the limit of 1" in verdict
+
+
+def test_a_run_that_did_not_end_is_said_to_have_no_verdict() -> None:
+    records = [r for r in golden("stitched") if not isinstance(r, ScanSummary)]
+    page = Page(built(records))
+    assert "without a summary" in page.text and "findings-table" in page.html

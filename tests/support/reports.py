@@ -71,7 +71,7 @@ def _findings(
         size = 3 if number % 5 == 0 else 8 if number % 50 == 1 else 2
         members = sorted(start + place for place in draw.sample(range(64), size))
         labels = tuple(map(label, members))
-        rates = tuple(round(10 ** draw.uniform(-5, -1), 9) for _ in members)
+        rates = tuple(map(rate, members))
         known = {"labels": labels, "firing_rates": rates}
         if size == 8:
             yield GroupRecord(sae, tuple(members), size, 0.9, draw.uniform(0.9, 1), **known)
@@ -88,6 +88,11 @@ def _findings(
                 sae, (members[0], members[1]), "duplicate", cosine, 1.0, draw.uniform(-0.2, 1),
                 **known,
             )  # fmt: skip
+
+
+def rate(feature: int) -> float:
+    """On which share of tokens a feature fires."""
+    return round(10 ** random.Random(feature).uniform(-5, -1), 9)
 
 
 def label(feature: int) -> str:
