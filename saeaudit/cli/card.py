@@ -17,9 +17,15 @@ def card(
             metavar="FILE...", help="Records of scan, mediators and score; - for standard input."
         ),
     ],
-    output: options.Output = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE",
+            help="Write the section here, once complete; - is standard output.",
+        ),
+    ] = None,
     debug: options.Debug = False,
-) -> None:
+) -> None:  # fmt: skip
     """Print a section for an SAE's model card, with the metadata block that the hub reads.
 
     \b

@@ -21,7 +21,7 @@ LOOKS: dict[str, tuple[str, str, list[int]]] = {
     "random-decoder": ("control: codes pursued on random rows", SOFT, [4, 4]),
 }
 """Mode or control → what the line is called, its colour and its dashes."""
-MOST_NAMES = 12
+MOST_NAMES = 6
 """SAEs whose names stand beside their dots."""
 
 

@@ -16,6 +16,8 @@ SHOWN = 12
 """Tokens, or exchanges, that are shown."""
 BEFORE, AFTER = 12, 6
 """Tokens of context."""
+FEATURES = 4
+"""Features shown on a side."""
 LABEL = 160
 """Characters of a label."""
 
@@ -42,6 +44,8 @@ class Contested(NamedTuple):
     """Features of the encoder's code that leave."""
     added: list[Side]
     """Features that stand in for them."""
+    more: tuple[int, int]
+    """Features that leave and enter beside these."""
     facts: list[str]
     """How much that changes, and what settles it."""
     of_token: bool
@@ -105,8 +109,7 @@ def _of_choice(audited: Audited, choice: ChoiceRecord, labels: Mapping[int, str]
     name = "example" if choice.token is None else f"token {choice.token:,}"
     return Contested(
         f"{audited.name}, {name}", *_context(audited, choice.token, choice.text),
-        _sides(choice.removed, choice.codes, labels),
-        _sides(choice.added, choice.alternative, labels), facts, choice.token is not None,
+        *_sides(choice, labels), facts, choice.token is not None,
     )  # fmt: skip
 
 
@@ -116,8 +119,7 @@ def _of_alternative(
     name = "a finding's exchange" if record.token is None else f"token {record.token:,}"
     return Contested(
         f"{audited.name}, {name}", *_context(audited, record.token, record.text),
-        _sides(record.removed, record.codes, labels),
-        _sides(record.added, record.alternative, labels), [heading(record)],
+        *_sides(record, labels), [heading(record)],
         record.token is not None,
     )  # fmt: skip
 
@@ -136,13 +138,26 @@ def _context(audited: Audited, token: int | None, text: str | None) -> tuple[str
     return escape(before, NAME), escape(text, NAME), escape(after, NAME)
 
 
-def _sides(features: Sequence[int], codes: Sequence[Code], labels: Mapping[int, str]) -> list[Side]:
+def _sides(
+    record: ChoiceRecord | MediatorRecord, labels: Mapping[int, str]
+) -> tuple[list[Side], list[Side], tuple[int, int]]:
+    """Features that leave and that enter, of each the few largest, and how many more there are."""
+    removed = _largest(record.removed, record.codes, labels)
+    added = _largest(record.added, record.alternative, labels)
+    more = len(record.removed) - len(removed), len(record.added) - len(added)
+    return removed, added, more
+
+
+def _largest(
+    features: Sequence[int], codes: Sequence[Code], labels: Mapping[int, str]
+) -> list[Side]:
     values = {code.feature: code.value for code in codes}
+    ranked = sorted(features, key=lambda feature: -values.get(feature, 0.0))
     return [
         Side(
             feature,
             f"{values[feature]:.3g}" if feature in values else "",
             label_text(labels.get(feature, ""), LABEL),
         )
-        for feature in features
+        for feature in ranked[:FEATURES]
     ]

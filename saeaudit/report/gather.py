@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from saeaudit.errors import AuditError
-from saeaudit.escape import NAME, escape
+from saeaudit.escape import escape
+from saeaudit.formats.screen.layout import common_folder
 from saeaudit.formats.screen.mediators import Listed
 from saeaudit.formats.screen.scan import Scanned
 from saeaudit.formats.screen.score import Scored
+from saeaudit.formats.screen.wording import short_name
 from saeaudit.records import (
     ChoiceRecord,
     ClaimRecord,
@@ -52,15 +54,18 @@ class Audited:
     tokens: dict[int, str] = field(default_factory=dict)
     """Token → its text, where that is known."""
 
+    folder: str = ""
+    """What the ids of all SAEs of the page begin with."""
+
     @property
     def name(self) -> str:
-        """The SAE's id, as people may read it."""
-        return escape(self.dictionary.sae, NAME)
+        """The SAE's id less `folder`, as people may read it."""
+        return short_name(self.dictionary.sae, self.folder)
 
     @property
     def short_name(self) -> str:
-        """The end of it, which tells SAEs of a release apart."""
-        return self.name if len(self.name) <= SHORT else f"…{self.name[1 - SHORT :]}"
+        """The same for a chart: a long name without its middle."""
+        return escape(self.name, SHORT)
 
     @property
     def tokens_looked_at(self) -> int:
@@ -151,6 +156,10 @@ class Gatherer:
             else:
                 base = sae.removesuffix(f" ({control})")
                 gathered.controls.setdefault(base, []).append(audited)
+        if len(gathered.saes) > 1:
+            folder = common_folder([audited.dictionary.sae for audited in gathered.saes])
+            for audited in self._audited.values():
+                audited.folder = folder
         if not gathered.saes:
             raise AuditError("there is no audited SAE in these records",
                              hint="what scan, mediators or score write")  # fmt: skip

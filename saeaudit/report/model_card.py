@@ -46,8 +46,8 @@ def _results(audited: Audited) -> Iterator[EvalResult]:
         if value is not None:
             yield EvalResult(
                 task_type="feature-extraction", task_name="Sparse autoencoder audit",
-                dataset_type="saeaudit", dataset_name=audited.name, metric_type=name,
-                metric_name=name.replace("_", " "), metric_value=value,
+                dataset_type="saeaudit", dataset_name=escape(audited.dictionary.sae, NAME),
+                metric_type=name, metric_name=name.replace("_", " "), metric_value=value,
             )  # fmt: skip
 
 
@@ -71,7 +71,7 @@ def _metrics(audited: Audited) -> Iterator[tuple[str, float | None]]:
 
 
 def _section(audited: Audited, controls: list[Audited]) -> list[str]:
-    lines = [f"### {_plain(audited.name)}", ""]
+    lines = [f"### {_plain(escape(audited.dictionary.sae, NAME))}", ""]
     for answer in answers(audited):
         lines += [_plain(" ".join(answer.sentences)), ""]
     lines += [

@@ -12,7 +12,6 @@ from saeaudit.escape import LINE, NAME, escape
 from saeaudit.formats.items import broken
 from saeaudit.formats.meanings import MEANINGS, Meaning, Topic
 from saeaudit.formats.screen.claims import claim_lines
-from saeaudit.formats.screen.layout import common_folder
 from saeaudit.formats.screen.scan import TITLES
 from saeaudit.formats.screen.wording import control_lines, counted, percent
 from saeaudit.records import DictionaryRecord, Run
@@ -119,7 +118,7 @@ def _top(gathered: Gathered) -> dict[str, Any]:
     """Title, verdict and figures."""
     saes = gathered.saes
     full = len(saes) <= MOST_IN_FULL
-    folder = escape(common_folder([audited.dictionary.sae for audited in saes]), NAME)
+    folder = escape(saes[0].folder, NAME)
     several = counted(len(saes), "SAE", "SAEs") + (f" of {folder.rstrip('/')}" if folder else "")
     tables = [
         (audited.name, figures(audited, gathered.controls.get(audited.dictionary.sae, ())))

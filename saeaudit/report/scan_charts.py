@@ -63,7 +63,9 @@ def nearest_of_several(scans: Sequence[Audited]) -> Picture:
         rows.append({"sae": audited.short_name, "low": values.p05, "median": values.p50,
                      "high": values.p95, "random": summary.random_control.p50})  # fmt: skip
     rows.sort(key=lambda row: (-float(row["high"]), row["sae"]))
-    y = alt.Y("sae:N", title=None, sort=None, axis=alt.Axis(labelLimit=120, grid=False))
+    y = alt.Y(
+        "sae:N", title=None, sort=None, axis=alt.Axis(labelLimit=150, labelFontSize=10, grid=False)
+    )
     x = alt.X("low:Q", title="largest |cosine| with another feature",
               scale=alt.Scale(domain=[0, 1]))  # fmt: skip
     base = alt.Chart(alt.InlineData(values=rows[:MOST_SAES])).encode(y=y)
@@ -76,7 +78,7 @@ def nearest_of_several(scans: Sequence[Audited]) -> Picture:
             base.mark_rule(color=ACCENT, strokeWidth=4, opacity=0.4).encode(x=x, x2="high:Q"),
             base.mark_point(color=ACCENT, filled=True, size=50, opacity=1).encode(x="median:Q"),
             base.mark_tick(color=INK, thickness=1.5, size=11).encode(x="random:Q"),
-        ).properties(width=WIDTH - 80, height=alt.Step(17)),
+        ).properties(width=WIDTH - 100, height=alt.Step(17)),
     )  # fmt: skip
 
 
@@ -168,7 +170,7 @@ def clusters(scans: Iterable[Audited]) -> Picture | None:
             line.encode(x=x_axis, y=y_axis, x2="x2:Q", y2="y2:Q"),
             dot.encode(x=x_axis, y=y_axis),
             name.encode(x=x_axis, y=y_axis, text="text:N"),
-        ),
+        ).properties(width=WIDTH, height=WIDTH * math.ceil(len(drawn) / 3) / 3 + 20),
     )  # fmt: skip
 
 

@@ -38,15 +38,13 @@ def headline(gathered: Gathered) -> str:
         if _redundant(worst):
             parts.append(f"most redundant is {worst.name}, of whose features "
                          f"{percent(_redundant(worst))} could go")  # fmt: skip
-    for audited in gathered.saes:
-        if len(parts) < MOST_PARTS and (told := _codes(audited)):
-            parts.append(f"{audited.name}: {told[0]}")
+    told = [(audited, codes) for audited in gathered.saes if (codes := _codes(audited))]
+    if len(told) == 1:
+        parts += [f"of {told[0][0].name}, {told[0][1][0]}", *told[0][1][1:]]
     return _sentence(parts)
 
 
 TRIPLES = ("dependent triple", "dependent triples")
-MOST_PARTS = 4
-"""Parts of a headline of several SAEs."""
 
 
 def answers(audited: Audited) -> list[Answer]:

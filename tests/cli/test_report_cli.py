@@ -34,18 +34,12 @@ def test_mistakes_are_one_line(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "bad.jsonl").write_text("{}\n")
     for arguments, said in (
         (["report", "scan.jsonl", "-o", "scan.jsonl"], b"would be written over scan.jsonl"),
-        (["report", "scan.jsonl", "-o", "x.html", "--figures", "bad.jsonl/x"], b"--figures bad"),
         (["card", "bad.jsonl"], b"bad.jsonl: line 1 is not a record"),
     ):
         done = cli(*arguments)
         assert done.returncode == 2 and said in done.stderr, done.stderr
         assert done.stderr.count(b"\n") == 1
     assert not (tmp_path / "x.html").exists()
-
-
-def test_card_prints_its_section(cli: Cli) -> None:
-    done = cli("card", STITCHED)
-    assert done.returncode == 0 and done.stdout.startswith(b"---\ntags:\n- sparse-autoencoder\n")
 
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
