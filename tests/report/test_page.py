@@ -142,7 +142,7 @@ def test_many_findings_stay_small() -> None:
 
 def test_the_first_findings_are_in_the_page_itself() -> None:
     records = scan_of("made/16k", 600)
-    page = Page(built(records))
+    page = Page(built(records, charts=False))
     check_safe(page)
     table = page.html.split('id="findings-table"')[1].split("</table>")[0]
     assert table.count("<tr>") == FIRST + 1
@@ -156,7 +156,7 @@ def test_the_first_findings_are_in_the_page_itself() -> None:
 def test_packed_columns_give_back_what_rows_say() -> None:
     records = scan_of("made/one", 60)
     listed = rows(gathered(records))
-    packed = Page(built(records)).packed
+    packed = Page(built(records, charts=False)).packed
     before, features = 0, []
     for first, *others in packed["features"]:  # type: ignore[attr-defined]
         before += first
@@ -192,7 +192,7 @@ def test_hostile_texts_stay_text() -> None:
 def test_any_mixture_of_records_makes_a_page() -> None:
     dictionary = next(r for r in golden("sample") if isinstance(r, DictionaryRecord))
     summary, said = replace(score(), sae="sample"), replace(choice(), sae="sample")
-    alone = Page(built([dictionary, said, summary]))
+    alone = Page(built([dictionary, said, summary], charts=False))
     assert "No duplicate pairs" not in alone.text and "The encoder says" in alone.text
     assert not alone.all("table") or "findings-table" not in alone.html
     several = Page(built(golden("stitched"), [*golden("sample"), said, summary]))
@@ -220,7 +220,7 @@ def test_policies_and_what_was_not_audited_stand_on_the_first_screen() -> None:
     records = golden("stitched")
     rule = RuleResult("pairs>1", 1.0, 17.0, "sample/stitched", passed=False)
     error = ErrorRecord("made/x", "is damaged", "fetch it again")
-    page = Page(built([*records, error, Verdict(False, (rule,), 21, 0)]))
+    page = Page(built([*records, error, Verdict(False, (rule,), 21, 0)], charts=False))
     verdict = page.html.split('id="verdict"')[1].split("</section>")[0]
     assert "made/x: is damaged (fetch it again)" in verdict
     assert "sample/stitched: pairs is 17, above the limit of 1" in verdict
@@ -228,5 +228,5 @@ def test_policies_and_what_was_not_audited_stand_on_the_first_screen() -> None:
 
 def test_a_run_that_did_not_end_is_said_to_have_no_verdict() -> None:
     records = [r for r in golden("stitched") if not isinstance(r, ScanSummary)]
-    page = Page(built(records))
+    page = Page(built(records, charts=False))
     assert "without a summary" in page.text and "findings-table" in page.html
