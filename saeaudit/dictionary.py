@@ -157,8 +157,6 @@ class Dictionary:
     def from_rows(cls, rows: Tensor | ArrayLike, sae: str = "rows", **fields: Any) -> Dictionary:
         """A dictionary of rows in memory, validated as one from a file is.
 
-        Records name one file, called as the SAE is, whose content are the rows' bytes.
-
         >>> import saeaudit
         >>> dictionary = saeaudit.Dictionary.from_rows([[1.0, 0.0], [0.0, 1.0], [-0.999, 0.0447]])
         >>> [record.features for record in saeaudit.scan(dictionary) if record.type == "pair"]
@@ -174,45 +172,29 @@ class Dictionary:
             WeightsError: no matrix of floats, or one that `validate` refuses.
             TypeError: no such field of `Weights`.
         """
-        import torch
-
-        try:
-            with warnings.catch_warnings():  # a mapped array is read-only, as rows may be
-                warnings.simplefilter("ignore")
-                decoder = torch.as_tensor(rows).detach().cpu()
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise WeightsError(f"rows that are no matrix: {error}", where=sae) from error
-        if decoder.ndim != 2 or not decoder.is_floating_point() or decoder.dtype.itemsize < 2:
-            raise WeightsError(
-                f"rows of shape {list(decoder.shape)} and type {decoder.dtype}; a matrix [F, d] of "
-                "floats was expected",
-                where=sae,
-            )
-        return in_memory(sae, Weights("rows", decoder, **fields))
+        return in_memory(sae, Weights("rows", as_rows(rows, sae), **fields))
 
     def __repr__(self) -> str:
-        """One line: its id, shape, architecture and dtype, and what of it no finding is made of."""
-        left_out = {
-            "zero": self.zero_rows, "not finite": self.nonfinite_rows,
-            "collapsed": self.collapsed_rows,
-        }  # fmt: skip
-        counts = "".join(f", {len(rows):,} {kind}" for kind, rows in left_out.items() if len(rows))
-        return (
-            f"<Dictionary {escape(self.sae, NAME)}: {self.d_sae:,} features x {self.d_in:,}, "
-            f"{self.weights.architecture}, {self.dtype}{counts}>"
-        )
+        """One line: its id, shape, architecture and dtype, and how many rows are left out."""
+        sae, shape, *kinds, _ = map(str, self._cells().values())
+        counts = [f", {count} {kind}" for kind, count in self._left_out().items() if count]
+        return f"<Dictionary {escape(sae, NAME)}: {shape}, {', '.join(kinds)}{''.join(counts)}>"
 
     def _repr_html_(self) -> str:
         """A notebook's table of the same, and why there are no codes where there are none."""
-        return html_table(
-            ("SAE", "features x width", "encoder", "dtype", "zero", "not finite", "collapsed",
-             "codes"),
-            [(
-                self.sae, f"{self.d_sae:,} x {self.d_in:,}", self.weights.architecture, self.dtype,
-                len(self.zero_rows), len(self.nonfinite_rows), len(self.collapsed_rows),
-                self.codes_unavailable or "yes",
-            )],
-        )  # fmt: skip
+        cells = self._cells() | self._left_out()
+        return html_table(tuple(cells), [tuple(cells.values())])
+
+    def _cells(self) -> dict[str, str]:
+        return {
+            "SAE": self.sae, "shape": f"{self.d_sae:,} features x {self.d_in:,}",
+            "encoder": self.weights.architecture, "dtype": self.dtype,
+            "codes": self.codes_unavailable or "yes",
+        }  # fmt: skip
+
+    def _left_out(self) -> dict[str, int]:
+        rows = (self.zero_rows, self.nonfinite_rows, self.collapsed_rows)
+        return dict(zip(("zero", "not finite", "collapsed"), map(len, rows), strict=True))
 
     @property
     def neuronpedia(self) -> str | None:
@@ -300,14 +282,32 @@ class Dictionary:
         return keep.nonzero().squeeze(1)
 
 
+def as_rows(rows: Tensor | ArrayLike, sae: str) -> Tensor:
+    """A decoder ``[F, d]`` on the CPU, off the graph, and copied only if it must be.
+
+    Raises:
+        WeightsError: no dense matrix of floats; names the SAE.
+    """
+    import torch
+
+    try:
+        with warnings.catch_warnings():  # a mapped array is read-only, as rows may be
+            warnings.simplefilter("ignore")
+            decoder = torch.as_tensor(rows).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise WeightsError(f"rows that are no matrix: {error}", where=sae) from error
+    dense = decoder.layout == torch.strided and decoder.ndim == 2
+    if not dense or not decoder.is_floating_point() or decoder.dtype.itemsize < 2:
+        kind = f"{decoder.layout} ".removeprefix("torch.").replace("strided ", "")
+        what = f"{kind}rows of shape {list(decoder.shape)} and type {decoder.dtype}"
+        raise WeightsError(f"{what}; a matrix [F, d] of floats was expected", where=sae)
+    return decoder
+
+
 def in_memory(sae: str, weights: Weights) -> Dictionary:
-    """A validated dictionary of weights that no file holds.
+    """A validated dictionary of weights that no file holds, with a decoder ``[F, d]``.
 
     Its source is one file, called as the SAE is, whose content are the decoder's bytes.
-
-    Args:
-        sae: its id in records and errors.
-        weights: whose decoder ``[F, d]`` is on any device.
 
     Raises:
         WeightsError: what `validate` refuses.

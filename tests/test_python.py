@@ -74,8 +74,9 @@ class Lens:
 @pytest.mark.parametrize(
     "target",
     [W_DEC, nn.Parameter(W_DEC), W_DEC.numpy(), W_DEC.tolist(), Tied(), Tied().state_dict(),
-     Lens(), saeaudit.from_tensors(W_DEC)],
-    ids=["tensor", "parameter", "array", "lists", "module", "state", "saelens", "dictionary"],
+     {"W_dec": W_DEC.numpy()}, Lens(), saeaudit.from_tensors(W_DEC)],
+    ids=["tensor", "parameter", "array", "lists", "module", "state", "arrays", "saelens",
+         "dictionary"],
 )  # fmt: skip
 def test_whatever_is_in_memory_is_opened_and_scanned(target: object) -> None:
     assert pairs(target) == [(0, 1)]
@@ -103,6 +104,8 @@ def test_an_sae_in_memory_has_the_codes_of_its_formula() -> None:
     jump = saeaudit.from_tensors(W_DEC, W_ENC.numpy(), b_enc=B_ENC, threshold=threshold)
     plain = x @ w + b
     assert torch.allclose(codes(jump), plain * (plain > threshold.double()))
+    shared = saeaudit.from_tensors(W_DEC, W_ENC, b_enc=B_ENC.tolist(), threshold=0.7)
+    assert torch.equal(codes(shared), codes(jump)) and shared.weights.unstated == ("centring",)
     topk = saeaudit.open(Tied())
     least = plain.topk(3).values.min(1, keepdim=True).values
     assert torch.allclose(codes(topk), (plain * (plain >= least)).relu())
@@ -137,6 +140,14 @@ def test_saelens_in_memory_is_what_it_saves(tmp_path: Path) -> None:
         (lambda: saeaudit.from_tensors(W_DEC, W_ENC, b_enc=B_DEC), "b_enc has shape [10]"),
         (lambda: saeaudit.from_tensors(W_DEC, "words"), "W_enc is no tensor"),
         (lambda: saeaudit.from_tensors(W_DEC, W_ENC, k=0), "k is 0"),
+        (lambda: saeaudit.from_tensors(W_DEC, W_ENC.to(torch.complex64)), "floats were expected"),
+        (lambda: saeaudit.from_tensors(W_DEC, W_ENC, centred=True), "there is no b_dec"),
+        (lambda: saeaudit.from_tensors(W_DEC, W_ENC, architecture="relu"), "known: standard"),
+        (lambda: saeaudit.from_tensors(W_DEC, W_ENC.to("meta")), "no data"),
+        (lambda: saeaudit.open(W_DEC.to_sparse()), "sparse"),
+        (lambda: saeaudit.open(nn.Linear(F, D, device="meta")), "no data"),
+        (lambda: saeaudit.open(W_DEC, assumptions="centred"), "nothing to assume"),
+        (lambda: saeaudit.open({"W_dec": torch.ones(F, 2, D)}), "several layers"),
         (lambda: saeaudit.from_saelens(Tied()), "saeaudit.from_tensors takes any"),
         (lambda: saeaudit.from_saelens(Lens(d_sae="many")), "d_sae is 'many'"),
         (lambda: saeaudit.open(3), "a int cannot be opened"),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from torch import Tensor, nn
 
-from saeaudit.dictionary import Architecture, Dictionary, in_memory
+from saeaudit.dictionary import VECTORS, Architecture, Dictionary, Weights, as_rows, in_memory
 from saeaudit.errors import TargetError, WeightsError
 from saeaudit.weights import saelens
 from saeaudit.weights.assumptions import assume, assumed_note, parse_assumptions
@@ -57,29 +57,45 @@ def from_tensors(
         WeightsError: no matrices of floats, or shapes that do not go together.
         TypeError: no such field of `Weights`.
     """
-    values: dict[str, Any] = {
-        field: value if isinstance(value, (bool, int, float, str)) or value is None
-        else _tensor(value, field, name)
+    fields: dict[str, Any] = {
+        field: _tensor(value, field, name) if field in VECTORS and value is not None else value
         for field, value in more.items()
-    }  # fmt: skip
-    encoder = None if W_enc is None else _tensor(W_enc, "W_enc", name)
-    if encoder is None:
-        return Dictionary.from_rows(W_dec, name, **values)
-    formula = architecture or _formula(values)
-    note = assumed_note(formula, centred=bool(centred)) if architecture is None else ""
-    dictionary = Dictionary.from_rows(
-        W_dec, name, encoder=lambda: encoder, architecture=formula, subtract_b_dec=bool(centred),
-        notes=(note,) if note else (), unstated=("centring",) if centred is None else (), **values,
+    }
+    if W_enc is None:
+        return Dictionary.from_rows(W_dec, name, **fields)
+    encoder = _tensor(W_enc, "W_enc", name)
+    formula = architecture or _formula(fields)
+    if formula not in get_args(Architecture):
+        known = ", ".join(get_args(Architecture))
+        raise WeightsError(f"no such architecture: {formula!r}", where=name, hint=f"known: {known}")
+    if centred and fields.get("b_dec") is None:
+        raise WeightsError("centred, but there is no b_dec", where=name)
+    rows = as_rows(W_dec, name)
+    _check_encoder(encoder, rows, name)
+    threshold = fields.get("threshold")
+    if threshold is not None and threshold.ndim == 0:  # shared by all features
+        fields["threshold"] = threshold.expand(len(rows))
+    notes = () if architecture else (assumed_note(formula, centred=bool(centred)),)
+    weights = Weights(
+        "tensors", rows, encoder=lambda: encoder, architecture=formula, notes=notes,
+        subtract_b_dec=bool(centred), unstated=("centring",) if centred is None else (), **fields,
     )  # fmt: skip
-    if encoder.ndim != 2 or encoder.shape[1] != dictionary.d_sae:
-        transposed = encoder.ndim == 2 and encoder.shape[0] == dictionary.d_sae
+    return in_memory(name, weights)
+
+
+def _check_encoder(encoder: Tensor, rows: Tensor, name: str) -> None:
+    """Refuse an encoder that is no matrix of floats, or not one column a feature."""
+    if not encoder.is_floating_point():
+        raise WeightsError(f"W_enc is {encoder.dtype}; floats were expected", where=name)
+    features = len(rows)
+    if encoder.ndim != 2 or encoder.shape[1] != features:
+        transposed = encoder.ndim == 2 and encoder.shape[0] == features
         raise WeightsError(
-            f"W_enc has shape {list(encoder.shape)} where [d, {dictionary.d_sae}] belongs to a "
-            f"W_dec of shape [{dictionary.d_sae}, {dictionary.d_in}]",
+            f"W_enc has shape {list(encoder.shape)} where [d, {features}] belongs to a W_dec of "
+            f"shape {list(rows.shape)}",
             where=name,
             hint="W_enc.T has" if transposed else "one feature a column",
         )
-    return dictionary
 
 
 def from_saelens(sae: Any, *, name: str = "sae") -> Dictionary:
@@ -104,7 +120,7 @@ def from_saelens(sae: Any, *, name: str = "sae") -> Dictionary:
     process = getattr(sae, "process_state_dict_for_saving", None)
     if process is not None:  # thresholds are trained as logarithms, for one
         process(state)
-    weights = saelens.build(dict(sae.cfg.to_dict()), {}, _stored(state), Path(name))
+    weights = saelens.build(dict(sae.cfg.to_dict()), {}, _stored(state, name), Path(name))
     return in_memory(name, weights)
 
 
@@ -123,16 +139,24 @@ def open_in_memory(
         TargetError: it is something else.
         WeightsError: no obvious decoder, or shapes that do not go together.
     """
-    if _is_saelens(target) and assumptions is None:
+    dictionary = _opened(target, name)
+    if assumptions is None:
+        return dictionary
+    return in_memory(name, assume(dictionary.weights, parse_assumptions(assumptions), name))
+
+
+def _opened(target: object, name: str) -> Dictionary:
+    """Open a tensor, a module or a state dictionary as it is."""
+    if _is_saelens(target):
         return from_saelens(target, name=name)
     if isinstance(target, nn.Module):
         state: dict[str, Any] = dict(target.state_dict())
         k = getattr(target, "k", None)
         if isinstance(k, int) and not isinstance(k, bool):
             state.setdefault("k", torch.tensor(k))
-        return _of_state(state, name, assumptions)
+        return _of_state(state, name)
     if isinstance(target, Mapping):
-        return _of_state(target, name, assumptions)
+        return _of_state(target, name)
     if isinstance(target, list) or hasattr(target, "__array__"):
         return Dictionary.from_rows(target, name)
     raise TargetError(
@@ -141,14 +165,12 @@ def open_in_memory(
     )
 
 
-def _of_state(state: Mapping[str, Any], name: str, assumptions: str | None) -> Dictionary:
+def _of_state(state: Mapping[str, Any], name: str) -> Dictionary:
     """Read a state dictionary as a plain file of the same tensors is read."""
-    contents = Contents(_stored(state), {}, FileState(0, 0, 0))
+    contents = Contents(_stored(state, name), {}, FileState(0, 0, 0))
     weights = Plain().read(Path(name), contents).weights
     if weights.layers is not None:
         raise WeightsError("its decoder is of several layers", where=name, hint="open one of them")
-    if assumptions is not None:
-        weights = assume(weights, parse_assumptions(assumptions), name)
     return in_memory(name, weights)
 
 
@@ -158,12 +180,12 @@ def _is_saelens(sae: object) -> bool:
     return callable(getattr(config, "to_dict", None)) and callable(getattr(sae, "state_dict", None))
 
 
-def _stored(state: Mapping[str, Any]) -> dict[str, Stored]:
-    """Tensors as a file's reader has them; what else is in the state says nothing."""
+def _stored(state: Mapping[str, Any], name: str) -> dict[str, Stored]:
+    """Tensors and arrays as a file's reader has them; what else is in the state says nothing."""
     return {
-        name: _as_stored(value.detach().cpu())
-        for name, value in state.items()
-        if isinstance(value, Tensor)
+        key: _as_stored(_tensor(value, key, name))
+        for key, value in state.items()
+        if hasattr(value, "__array__")
     }
 
 
@@ -173,7 +195,7 @@ def _as_stored(tensor: Tensor) -> Stored:
 
 
 def _tensor(value: Any, field: str, name: str) -> Tensor:
-    """Raises WeightsError where it is no tensor, and cannot be made one."""
+    """Raises WeightsError where it is no dense tensor, and cannot be made one."""
     try:
         return torch.as_tensor(value).detach().cpu()
     except (TypeError, ValueError, RuntimeError) as error:
