@@ -214,7 +214,7 @@ def test_what_does_not_go_with_a_control_is_refused() -> None:
     dictionary, x = made()
     for inputs, why in (
         (MediatorInputs(), "needs activations"),
-        (MediatorInputs(x, codes={"file": lambda n: x[n]}), "files of --codes"),
+        (MediatorInputs(x, codes={"file": lambda n: x[n]}), "files of codes"),
     ):
         with pytest.raises(AuditError, match=why):
             list(mediators(dictionary, inputs, MediatorOptions(control="random-decoder")))
