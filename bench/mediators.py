@@ -2,10 +2,14 @@
 
     python bench/mediators.py [--features 16384] [--width 2304] [--l0 80] [--tokens 16]
 
-The floor is the two products that any method needs, in the same arithmetic (float64) and in
-float32: the token's k rows, and the token itself, with all F rows. The peers solve swaps one at a
-time on a sample of them: numpy.linalg.lstsq (codes of either sign) and scipy.optimize.nnls. Errors
-are compared on that sample. Printed, and appended to bench/results/mediators.jsonl.
+What is timed is what `saeaudit mediators` does for a token: three limits in each of three modes,
+and the farthest swaps. The floor is the two products that any method needs, in float64 and in
+float32: the token's k rows, and the token itself, with all F rows. Times are wall clock, and the
+processor's, which says more on a machine that others use: `processor_ms` parts one run into the
+products, all that is made of these in float32, and what is decided in float64 (`float64_rows` a
+token of twice F, for two targets). The peers solve swaps one at a time on a sample of them:
+numpy.linalg.lstsq (codes of either sign) and scipy.optimize.nnls. Errors are compared on that
+sample. Printed, and appended to bench/results/mediators.jsonl.
 """
 
 from __future__ import annotations
@@ -13,16 +17,56 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from scan import dictionary, machine_name, timed
 
+from saeaudit.core.codes import swaps
+from saeaudit.core.codes.algebra import marked_rows
+from saeaudit.core.codes.estimates import Estimator
 from saeaudit.core.codes.fits import Fit, Supports
+from saeaudit.core.codes.full import Farthest
 from saeaudit.core.codes.swaps import one_swaps
 from saeaudit.core.rows import UnitRows, row_norms
+
+
+def parted(work: Callable[[], None], tokens: int) -> dict:
+    """Processor time of one run in ms a token, and of its parts; rows decided in float64."""
+    spent: dict[str, float] = {}
+    rows = 0
+
+    def measured(name: str, function: Callable) -> Callable:
+        def call(*arguments):
+            start = time.process_time()
+            out = function(*arguments)
+            spent[name] = spent.get(name, 0.0) + time.process_time() - start
+            return out
+
+        return call
+
+    def marked(supports: Supports, rows_marked: torch.Tensor):
+        nonlocal rows
+        rows += int(rows_marked.sum())
+        return marked_rows(supports, rows_marked)
+
+    with (
+        patch.object(Estimator, "_products", measured("products", Estimator._products)),
+        patch.object(swaps, "_screen", measured("float32", swaps._screen)),
+        patch.object(swaps, "marked_rows", marked),
+    ):
+        whole = measured("all", work)
+        whole()
+    spent["float32"] -= spent["products"]
+    spent["float64"] = spent["all"] - spent["float32"] - spent["products"]
+    return {
+        "processor_ms": {name: round(1e3 * taken / tokens, 1) for name, taken in spent.items()},
+        "float64_rows": round(rows / tokens),
+    }
 
 
 def main() -> None:
@@ -52,15 +96,20 @@ def main() -> None:
 
     def work() -> None:
         supports = Supports(units, rows)
-        fit = Fit(supports, target)
         decoded = (shrunk[:, None, :] @ supports.vectors).squeeze(1)
+        fit, mirror = Fit(supports, target), Fit(supports, decoded)
         error = (target - decoded).square().sum(1)
-        limits = torch.stack([r * e**2 for r in (error, fit.error) for e in (1, 1.01, 1.05)], 1)
-        found.append((fit, one_swaps([fit], [limits], enter)[0]))
+        limits = [
+            torch.stack([r * e**2 for r in (error, fit.error) for e in (1, 1.01, 1.05)], 1),
+            torch.stack([mirror.size * e**2 for e in (0, 0.01, 0.05)], 1),
+        ]
+        far = [Farthest(*pair, None) for pair in zip((fit, mirror), limits, strict=True)]
+        found.append((fit, one_swaps([fit, mirror], limits, enter, far)[0]))
 
     found: list = []
     work()
     seconds = min(timed(work) for _ in range(3)) / options.tokens
+    where = parted(work, options.tokens)
     floors = {}
     for name, dtype in (("float64", torch.float64), ("float32", torch.float32)):
         wide, tall = decoder.to(dtype), decoder[rows.flatten()].to(dtype)
@@ -73,14 +122,14 @@ def main() -> None:
 
         products()
         floors[name] = min(timed(products) for _ in range(3)) / options.tokens
-    fit, swaps = found[-1]
+    fit, counted = found[-1]
     unit = (decoder / decoder.norm(dim=1, keepdim=True)).double().cpu().numpy()
     peers = {"numpy lstsq": 0.0, "scipy nnls": 0.0}
     from scipy.optimize import nnls
 
     for n in range(options.swaps):
         b, i = n % options.tokens, int(rng.integers(options.l0))
-        j = int(swaps.feature[b, i])
+        j = int(counted.feature[b, i])
         support = rows[b].tolist()
         support[i] = j if j >= 0 else int(rng.integers(options.features))
         matrix, x = unit[support].T, target[b].cpu().numpy()
@@ -91,13 +140,13 @@ def main() -> None:
         _, rest = nnls(matrix, x)
         peers["scipy nnls"] += time.perf_counter() - start
         if j >= 0:
-            assert abs(float(swaps.error[b, i]) - rest**2) < 1e-8 * float(fit.size[b]), (b, i, j)
+            assert abs(float(counted.error[b, i]) - rest**2) < 1e-8 * float(fit.size[b]), (b, i, j)
     all_swaps = options.l0 * (options.features - options.l0)
     record = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine_name(),
         "device": options.device, "torch": torch.__version__, "features": options.features,
         "width": options.width, "l0": options.l0, "ms_a_token": round(1e3 * seconds, 2),
-        "swaps_a_token": all_swaps,
+        "swaps_a_token": all_swaps, **where,
         "floor_ms": {name: round(1e3 * s, 2) for name, s in floors.items()},
         "times_the_floor": {name: round(seconds / s, 2) for name, s in floors.items()},
         "peers_times_as_long": {
