@@ -130,11 +130,10 @@ def scan(
     known = settings.baseline if settings else None
     places.spare([*input_files(saes), config, baseline, known, explanations, features])
     annotated = AnnotationSources(explanations, features, neuronpedia)
-    from saeaudit.audit.scan.run import choose_screen, scan_all  # with torch: all is checked
+    from saeaudit.audit.scan.run import scan_all  # with torch: all is checked
 
     chosen = replace(chosen, device=pick_device(device))
-    large = any(entry.size > 8 << 20 for entry in saes)
-    name = choose_screen(chosen, large=large)
+    name = None if screen == "auto" else screen
     write(
         run_record("scan", arguments, chosen.device, name),
         lambda observer: scan_all(

@@ -46,8 +46,9 @@ from saeaudit.vocabulary import ScreenName
 if TYPE_CHECKING:
     from saeaudit.audit.open import Target
 
-SMALL = 8 << 20
-"""Decoders below this many elements are swept in float32, whatever else is fast here."""
+SMALL = 20e9
+"""Multiply-adds of all cosines below which rows are swept in float32, whatever else is fast here: a
+choice would take as long as it could save."""
 QUANTILES = {
     "min": 0.0, "p05": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99,
     "max": 1.0,
@@ -56,11 +57,12 @@ QUANTILES = {
 ScanRecord = DictionaryRecord | ClaimRecord | PairRecord | GroupRecord | TripleRecord | ScanSummary
 
 
-def choose_screen(options: ScanOptions, *, large: bool) -> ScreenName | None:
+def choose_screen(options: ScanOptions, decoder: Tensor) -> ScreenName | None:
     """Kind of product that is asked for, or serves; None where the rows are to decide."""
     if options.screen != "auto":
         return options.screen
-    return None if large else "fp32"
+    count, width = decoder.shape
+    return "fp32" if count * count * width < SMALL else None
 
 
 def scan_all(
@@ -131,7 +133,7 @@ def scan(
         )
     units = UnitRows(dictionary.weights.decoder, live, dictionary.norms[live])
     yield from answer_claims(dictionary, units, options, annotations)
-    name = screen or choose_screen(options, large=dictionary.weights.decoder.numel() > SMALL)
+    name = screen or choose_screen(options, dictionary.weights.decoder)
     result = search(dictionary.sae, units, options, name, observer)
     observer.screened(result.cost)
     yield from map(annotations.on, _groups(dictionary.sae, units, result.pairs))
