@@ -19,10 +19,21 @@ NAMES: tuple[ScreenName, ...] = ("fp32", "bf16", "int8")
 """Kinds of product; the first is there on every device."""
 HOPELESS = 8
 """Times as slow as float32 on a few rows that a kind of product is not timed on more of them."""
-PROBED_ROWS = (512, 4096)
-"""Rows that are multiplied with one another: on a CPU, and on an accelerator."""
+PROBED_ROWS = (128, 1024)
+"""Rows that are multiplied with one another on a CPU, for each thread and one more, and at most: a
+product that takes a millisecond is seldom interrupted where others are at work."""
+FEW = 32
+"""Rows that tell whether a kind is hopeless."""
+ON_ACCELERATOR = (4096, 2304)
+"""Rows and width on an accelerator."""
 WIDEST = 1024
 """Width up to which costs depend on it."""
+PACK_SECONDS: dict[ScreenName, float] = {"fp32": 3.5e-9, "bf16": 3.6e-9, "int8": 7.7e-9}
+"""An entry of a row made ready on one core, reading and writing memory: few rows would not tell."""
+MOST_CORES = 4
+"""Cores that make it that many times as fast, at most."""
+TIMES_AS_FAST = 50
+"""An accelerator, at that."""
 EDGE_SECONDS = 5e-7
 """An edge kept, sorted into both its rows and looked through for triples."""
 
@@ -50,40 +61,41 @@ def costs_on(width: int, device: torch.device) -> Costs:
 
 @cache
 def _measured(width: int, device: torch.device) -> Costs:
-    """Measure; takes some 30 ms on a CPU, a third of a second where it has slow kinds only."""
-    on_cpu = device.type == "cpu"
-    count = PROBED_ROWS[0 if on_cpu else 1]
+    """Measure; takes some 30 ms on a CPU."""
+    few, most = PROBED_ROWS
+    size = (min(most, few * (1 + torch.get_num_threads())), width)
+    if device.type != "cpu":
+        size = ON_ACCELERATOR
     generator = torch.Generator(device).manual_seed(0)
-    size = (count, width if on_cpu else 2304)
     rows = torch.randn(size, generator=generator, device=device)
-    units = UnitRows(rows, torch.arange(count, device=device), row_norms(rows), Budget())
+    count = len(rows)
+    order = torch.arange(count, device=device)
+    units = UnitRows(rows, order, row_norms(rows), Budget())
     products: dict[ScreenName, float] = {}
-    packs: dict[ScreenName, float] = {}
-    entries, few = rows.numel(), 0.0
+    entries, plain = rows.numel(), 0.0
     for name in NAMES:
-        make = partial(make_screen, units, name, device)
         try:
-            pack = _seconds(make, device) / entries
-            packed = make().block(0, count)
-            first = time_product(packed[:64])
-            few = few or first
-            slow = first > HOPELESS * few
-            seconds = first * (count / 64) ** 2 if slow else time_product(packed)
+            packed = make_screen(units, name, device).block(0, count)
+            little = time_product(packed[:FEW])
+            plain = plain or little
+            slow = little > HOPELESS * plain
+            seconds = little * (count / FEW) ** 2 if slow else time_product(packed)
         except RuntimeError:  # this build or device has no such product
             continue
-        packs[name], products[name] = pack, seconds / (count * entries)
-    order = torch.arange(count, device=device)
+        products[name] = seconds / (count * entries)
     apart, step = order.flip(0), units.budget.paired_rows
     single = make_screen(units, "fp32", device).block(0, count)
     pair = _seconds(partial(sampled_products, single, order, apart, step), device)
     exact = _seconds(partial(units.cosines, order, apart), device)
+    faster = min(torch.get_num_threads(), MOST_CORES) if device.type == "cpu" else TIMES_AS_FAST
+    packs = {name: seconds / faster for name, seconds in PACK_SECONDS.items()}
     return Costs(products, packs, pair / entries, exact / entries)
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:
-    """The lesser time of two."""
+    """The least time of three."""
     times = []
-    for _ in range(2):
+    for _ in range(3):
         start = time.perf_counter()
         work()
         if device.type == "cuda":
