@@ -19,7 +19,7 @@ from saeaudit.core.codes import encode
 
 COUNT, WIDTH = 1000, 160
 SMALL = Budget(
-    exact_bytes=Size(1 << 16, 1 << 16), stored_bytes=1 << 16, columns=200,
+    exact_bytes=Size(1 << 16, 1 << 16), stored_bytes=1 << 16, columns=Size(200, 200),
     swap_cells=Size(1 << 12, 1 << 12), marked_bytes=Size(1 << 16, 1 << 16),
     system_bytes=Size(1 << 16, 1 << 16), solved_cells=1 << 13,
 )  # fmt: skip
