@@ -1,297 +1,210 @@
-"""Time a scan against its peers, in one run, and check that they agree.
+"""Time a scan by every kind of product, part by part, and against its peers; check that they agree.
 
-    python bench/scan.py [--device cpu] [--sizes 4096 16384 65536] [--peers-up-to 16384]
-    python bench/scan.py --device cuda [--sizes 16384 131072 1048576] [--peers-up-to 131072]
+    python bench/scan.py [--sizes 4096 16384 65536] [--peers-up-to 16384]    # every dictionary
+    python bench/scan.py --quick                                             # two small sizes
+    python bench/scan.py --device cuda [--sizes 16384 131072 1048576] [--dictionaries clustered]
 
-For each size: the floor (half of F^2 d multiply-adds at the matmul peak measured in this run; on
-CUDA also the bytes of one read of the decoder at the copy bandwidth measured in this run), the core
-time of saeaudit with the decoder already on the device, and the peers on the same rows: faiss
-IndexFlatIP.range_search at the edge floor and scikit-learn's brute radius_neighbors (CPU only), and
-plain torch loops in float32 (on CUDA also TF32 and bfloat16) that threshold |cosine| and refine in
-float64. The peers find pairs only; saeaudit's time includes the triples and the geometry figures.
-Results are printed and appended to bench/results/scan.jsonl.
+For each dictionary (see bench/dictionaries.py) and size, for each kind of product and for what
+`auto` takes: the time from the rows to the last figure, where it goes, what is counted, the share
+of the floor (half of F^2 d multiply-adds at the peak of this kind measured in this run), and for
+`auto` its regret, the time over the best kind's. Then how times grow with F. Peers find pairs only;
+saeaudit's time includes the triples and the geometry. Lines are appended to
+bench/results/KIND.jsonl, a file for each kind of machine; docs/generate_performance.py takes the
+figures of docs/performance.md from there.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
+import math
 import resource
-import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+import machine
 import torch
+from dictionaries import DICTIONARIES, planted
+from peers import ON_CPU, ON_CUDA, TAU, Pairs, agree
+from stages import Stages
 
-from saeaudit.audit.scan import search as audit
-from saeaudit.core.cosines.screen import calibrate, make_screen
-from saeaudit.core.cosines.sweep import sweep
+from saeaudit.audit.scan.options import ScanOptions
+from saeaudit.audit.scan.run import choose_screen
+from saeaudit.audit.scan.search import search
+from saeaudit.core.cosines.costs import HOPELESS, costs_on
 from saeaudit.core.rows import UnitRows, row_norms
 
-TAU = 0.9
+RESULTS = Path(__file__).parent / "results"
+KINDS = ("fp32", "bf16", "int8")
+Clock = Callable[[], float]
 
 
-def dictionary(count: int, width: int, seed: int = 0, device: str = "cpu") -> torch.Tensor:
-    """A structured dictionary: features share directions, some are planted twins and triples."""
-    generator = torch.Generator(device).manual_seed(seed)
-    options = {"generator": generator, "device": device}
-    rows = torch.randn(count, width, **options)
-    centres = torch.randn(count // 16, width, **options)
-    shared = torch.randint(0, len(centres), (count,), **options)
-    rows += 1.2 * torch.rand(count, 1, **options) * centres[shared]
-    rows += 0.15 * torch.randn(1, width, **options)
-    rows /= rows.norm(dim=1, keepdim=True)
-    n = count // 1000
-    noise = torch.randn(2 * n, width, **options) / width**0.5
-    rows[-n:] = rows[:n] + 0.2 * noise[:n]
-    rows[-2 * n : -n] = rows[n : 2 * n] - 0.7 * rows[2 * n : 3 * n] + 0.1 * noise[n:]
-    return rows.contiguous()
+def once(rows: torch.Tensor, screen: str, clock: Clock) -> dict[str, Any]:
+    """One search: seconds, parts and counts; and under "pairs" and "triples" what came of it."""
+    units = UnitRows(rows, torch.arange(len(rows), device=rows.device), row_norms(rows))
+    options = ScanOptions(min_cosine=TAU, device=str(rows.device))
+    stages, held = Stages(clock), []
+    with stages.watching():
+        name = choose_screen(replace(options, screen=screen), rows)
+        seconds = machine.timed(lambda: held.append(search("bench", units, options, name)), clock)
+    (result,) = held
+    pairs = set(zip(result.pairs.i.tolist(), result.pairs.j.tolist(), strict=True))
+    predicted = result.cost.predicted
+    return {
+        "seconds": round(seconds, 4),
+        "parts": {part: round(spent, 4) for part, spent in sorted(stages.seconds.items())},
+        "counts": dict(sorted(stages.counts.items())),
+        "taken": result.cost.screen,
+        "predicted": {kind: getattr(predicted, kind) for kind in KINDS} if predicted else None,
+        "pairs": pairs,
+        "triples": len(result.triples.features),
+        "figures": (result.babel, result.row_max.tolist()),
+    }
 
 
-def matmul_peak(kind: str) -> float:
-    """Best operations a second of a square product of rows, over sizes and repeats."""
-    best = 0.0
-    for side in (512, 1024, 2048):
-        a = torch.randn(side, 2304)
-        if kind == "int8":
-            a = (a * 30).clamp(-127, 127).to(torch.int8)
-        elif kind == "bf16":
-            a = a.to(torch.bfloat16)
-        multiply = torch._int_mm if kind == "int8" else torch.mm
-        for _ in range(3 if kind == "int8" and side > 512 else 7):
-            start = time.perf_counter()
-            multiply(a, a.T)
-            best = max(best, 2 * side * side * 2304 / (time.perf_counter() - start))
+def compare(
+    rows: torch.Tensor, screens: list[str], repeats: int, clock: Clock
+) -> dict[str, dict[str, Any]]:
+    """The fastest run of each screen, turn by turn; all must give the same."""
+    best: dict[str, dict[str, Any]] = {}
+    for _ in range(repeats):
+        for screen in screens:
+            run = once(rows, screen, clock)
+            if screen not in best or run["seconds"] < best[screen]["seconds"]:
+                best[screen] = run
+    first = best[screens[0]]
+    for screen, run in best.items():
+        same = all(run[name] == first[name] for name in ("pairs", "triples", "figures"))
+        assert same, f"{screen} and {screens[0]} disagree"
     return best
 
 
-def sustained(kind: str, seconds: float = 2.0) -> float:
-    """Operations a second of products of rows, one after the other, on the CPU."""
-    a = torch.randn(1024, 2304)
-    if kind == "int8":
-        a = (a * 30).clamp(-127, 127).to(torch.int8)
-    elif kind == "bf16":
-        a = a.to(torch.bfloat16)
-    multiply = torch._int_mm if kind == "int8" else torch.mm
-    done, start = 0, time.perf_counter()
-    while time.perf_counter() - start < seconds:
-        multiply(a, a.T)
-        done += 2 * 1024 * 1024 * 2304
-    return done / (time.perf_counter() - start)
+def against_peers(rows: torch.Tensor, ours: Pairs, seconds: float) -> dict[str, float]:
+    """Seconds of each peer that is installed."""
+    times = {}
+    for name, peer in (ON_CUDA if rows.is_cuda else ON_CPU).items():
+        held: list[Pairs] = []
+        try:
+            taken = machine.timed(lambda peer=peer, held=held: held.append(peer(rows, 0.25)))
+        except ImportError as error:
+            print(f"  {name}: not installed ({error.name})")
+            continue
+        agree(name, held[0], ours, rows)
+        times[name] = round(taken, 3)
+        print(f"  {name}: {taken:.2f} s, {taken / seconds:.1f} times as long")
+    return times
 
 
-def sweep_alone(rows: torch.Tensor, screen: str) -> float:
-    """Seconds of the pass over all pairs, without packing before it and refinement after."""
-    units = UnitRows(rows, torch.arange(len(rows), device=rows.device), row_norms(rows))
-    packed = make_screen(units, screen, rows.device)
-    best = torch.zeros(len(rows), device=rows.device)
-    return timed(lambda: sum(len(hits.i) for hits in sweep(packed, 0.25, best)))
+def show(screen: str, run: dict[str, Any], floor: float) -> None:
+    parts = ", ".join(f"{name} {spent:.3f}" for name, spent in run["parts"].items())
+    counts = ", ".join(f"{number:,} {name}" for name, number in run["counts"].items())
+    taken = f" ({run['taken']})" if screen == "auto" else ""
+    print(f"  {screen}{taken}: {run['seconds']:.3f} s, {floor / run['seconds']:.0%} of the peak")
+    print(f"    {parts}\n    {counts}")
 
 
-def cuda_peak(kind: str) -> float:
-    """Operations a second of a large square product on CUDA, over ten of them."""
-    side = 16384
-    a = torch.randn(side, side, device="cuda")
-    if kind == "int8":
-        a = (a * 30).clamp(-127, 127).to(torch.int8)
-    elif kind == "bf16":
-        a = a.to(torch.bfloat16)
-    multiply = torch._int_mm if kind == "int8" else torch.mm
-    for _ in range(3):
-        multiply(a, a.T)
-    seconds = timed(lambda: [multiply(a, a.T) for _ in range(10)])
-    return 10 * 2 * side**3 / seconds
+def growth(lines: list[dict[str, Any]]) -> None:
+    """How times grow from the smallest to the largest size, as a power of the rows."""
+    for name in dict.fromkeys((line["dictionary"], line["screen"]) for line in lines):
+        times = {
+            line["features"]: line["seconds"]
+            for line in lines
+            if (line["dictionary"], line["screen"]) == name
+        }
+        low, high = min(times), max(times)
+        if high > low:
+            power = math.log(times[high] / times[low]) / math.log(high / low)
+            print(f"{name[0]}, {name[1]}: rows^{power:.2f} from {low} to {high}")
 
 
-def copy_bandwidth() -> float:
-    """Bytes a second of a large copy on CUDA, read and written."""
-    a = torch.empty(1 << 30, dtype=torch.int32, device="cuda")
-    b = torch.empty_like(a)
-    b.copy_(a)
-    return 10 * 2 * a.nbytes / timed(lambda: [b.copy_(a) for _ in range(10)])
-
-
-def timed(work: Callable[[], object]) -> float:
-    """Seconds, the device's included."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def ours(rows: torch.Tensor, screen: str) -> tuple[float, set[tuple[int, int]], int]:
-    """Core seconds, the pairs, and the number of triples."""
-    norms = row_norms(rows)
-    units = UnitRows(rows, torch.arange(len(rows), device=rows.device), norms)
-    options = audit.ScanOptions(min_cosine=TAU, device=str(rows.device))
-    held = []
-    seconds = timed(lambda: held.append(audit.search("bench", units, options, screen)))
-    (found,) = held
-    pairs = set(zip(found.pairs.i.tolist(), found.pairs.j.tolist(), strict=True))
-    return seconds, pairs, len(found.triples.features)
-
-
-def with_faiss(rows: torch.Tensor, floor: float) -> set[tuple[int, int]]:
-    """Positive cosines only: half of what saeaudit looks at."""
-    import faiss
-
-    faiss.omp_set_num_threads(torch.get_num_threads())
-    units = (rows / rows.norm(dim=1, keepdim=True)).numpy()
-    index = faiss.IndexFlatIP(units.shape[1])
-    index.add(units)
-    limits, cosines, labels = index.range_search(units, floor)
-    row = np.repeat(np.arange(len(units)), np.diff(limits).astype(int))
-    keep = (cosines >= TAU) & (row < labels)
-    return set(zip(row[keep].tolist(), labels[keep].tolist(), strict=True))
-
-
-def with_sklearn(rows: torch.Tensor, floor: float) -> set[tuple[int, int]]:
-    from sklearn.neighbors import NearestNeighbors
-
-    units = (rows / rows.norm(dim=1, keepdim=True)).numpy()
-    model = NearestNeighbors(algorithm="brute", metric="cosine", n_jobs=-1).fit(units)
-    found = set()
-    for start in range(0, len(units), 2048):
-        near = model.radius_neighbors(units[start : start + 2048], 1 - TAU, return_distance=False)
-        for row, partners in enumerate(near, start):
-            found |= {(row, int(j)) for j in partners if j > row}
-    return found
-
-
-def with_torch(
-    rows: torch.Tensor, floor: float, dtype: torch.dtype = torch.float32, slack: float = 1e-3
-) -> set[tuple[int, int]]:
-    units = (rows / rows.norm(dim=1, keepdim=True)).to(dtype)
-    found = set()
-    for start in range(0, len(units), 1024):
-        cosines = units[start : start + 1024] @ units.T
-        near = (cosines.abs() >= TAU - slack).nonzero()
-        i, j = near[:, 0] + start, near[:, 1]
-        i, j = i[i < j], j[i < j]
-        exact = torch.nn.functional.cosine_similarity(rows[i].double(), rows[j].double())
-        hit = exact.abs() >= TAU
-        found |= set(zip(i[hit].tolist(), j[hit].tolist(), strict=True))
-    return found
-
-
-def with_tf32(rows: torch.Tensor, floor: float) -> set[tuple[int, int]]:
-    torch.set_float32_matmul_precision("high")
-    try:
-        return with_torch(rows, floor, slack=5e-3)
-    finally:
-        torch.set_float32_matmul_precision("highest")
-
-
-def with_bf16(rows: torch.Tensor, floor: float) -> set[tuple[int, int]]:
-    return with_torch(rows, floor, torch.bfloat16, slack=2e-2)
-
-
-CUDA_PEERS = {
-    "torch float32 loop": with_torch,
-    "torch TF32 loop": with_tf32,
-    "torch bfloat16 loop": with_bf16,
-    "faiss range_search on the CPU": lambda rows, floor: with_faiss(rows.cpu(), floor),
-}
-PEERS: dict[str, Callable[[torch.Tensor, float], set[tuple[int, int]]]] = {
-    "faiss range_search": with_faiss,
-    "scikit-learn radius_neighbors": with_sklearn,
-    "torch float32 loop": with_torch,
-}
-
-
-def main() -> None:
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--sizes", type=int, nargs="+")
     parser.add_argument("--width", type=int, default=2304)
     parser.add_argument("--peers-up-to", type=int, default=16384)
-    parser.add_argument("--screen", default=None, choices=["fp32", "bf16", "int8"])
+    parser.add_argument("--screens", nargs="+", choices=[*KINDS, "auto"])
+    parser.add_argument("--dictionaries", nargs="+", choices=list(DICTIONARIES))
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="1024 and 2048 rows, once, no peers")
+    parser.add_argument(
+        "--processor-time", action="store_true",
+        help="count the processor's seconds, not the clock's: for a machine that others use",
+    )  # fmt: skip
     options = parser.parse_args()
     cuda = options.device.startswith("cuda")
-    sizes = options.sizes or ([16384, 131072, 1048576] if cuda else [4096, 16384, 65536])
-    screen = options.screen or calibrate(options.width, torch.device(options.device))
-    peak = cuda_peak(screen) if cuda else matmul_peak(screen)
-    bandwidth = copy_bandwidth() if cuda else None
-    peers = CUDA_PEERS if cuda else PEERS
-    machine = machine_name()
-    print(f"{machine}, {torch.backends.cpu.get_cpu_capability()}; torch {torch.__version__}")
-    print(f"screen {screen}: matmul peak in this run {peak / 1e9:.0f} Gop/s")
-    if bandwidth:
-        print(f"copy bandwidth {bandwidth / 1e9:.0f} GB/s, read and written")
+    options.sizes = options.sizes or (
+        [1024, 2048] if options.quick
+        else [16384, 131072, 1048576] if cuda else [4096, 16384, 65536]
+    )  # fmt: skip
+    options.peers_up_to = 0 if options.quick else options.peers_up_to
+    options.repeats = 1 if options.quick else options.repeats
+    return options
+
+
+def main() -> None:
+    options = arguments()
+    clock = time.process_time if options.processor_time else time.perf_counter
+    device = torch.device(options.device)
+    products = costs_on(options.width, device).product
+    fast = [k for k in KINDS if products.get(k, math.inf) < HOPELESS * products["fp32"]]
+    screens = options.screens or [*fast, "auto"]
+    peaks = {kind: machine.peak(kind, clock, device.type) for kind in fast}
+    steady = {kind: machine.sustained(kind, clock) for kind in fast if device.type == "cpu"}
+    about = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine.name(),
+        "kind": machine.kind(options.device), "torch": torch.__version__,
+        "clock": "processor" if options.processor_time else "wall", "width": options.width,
+        "peak_gops": {kind: round(value / 1e9, 1) for kind, value in peaks.items()},
+        "sustained_gops": {kind: round(value / 1e9, 1) for kind, value in steady.items()},
+    }  # fmt: skip
+    print(json.dumps(about, indent=1))
+    lines: list[dict[str, Any]] = []
+    for name in options.dictionaries or DICTIONARIES:
+        for count in options.sizes:
+            lines += measure(name, count, screens, peaks, about, options)
+    growth(lines)
+    RESULTS.mkdir(exist_ok=True)
+    with (RESULTS / f"{about['kind']}.jsonl").open("a") as stream:
+        stream.writelines(json.dumps(line) + "\n" for line in lines)
+
+
+def measure(
+    name: str, count: int, screens: list[str], peaks: dict[str, float], about: dict[str, Any],
+    options: argparse.Namespace,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """One dictionary at one size, by every screen."""
+    rows = DICTIONARIES[name](count, options.width, options.device)
+    clock = time.process_time if options.processor_time else time.perf_counter
+    print(f"\n{name}, {count} x {rows.shape[1]}")
+    repeats = options.repeats if count <= 16384 else 1
+    runs = compare(rows, screens, repeats, clock)
+    fastest = min(run["seconds"] for screen, run in runs.items() if screen != "auto")
     lines = []
-    for count in sizes:
-        rows = dictionary(count, options.width, device=options.device)
-        floor = count * count * options.width / peak
-        if bandwidth:
-            floor += rows.nbytes / bandwidth
-        if cuda:
-            ours(rows, screen)  # compiles, and fills the allocator
-        repeats = options.repeats if count <= 16384 or cuda else 1
-        runs = [ours(rows, screen) for _ in range(repeats)]
-        seconds = statistics.median(run[0] for run in runs)
-        pairs, triples = runs[0][1], runs[0][2]
-        planted = count // 1000
-        assert len(pairs) >= planted and triples >= planted, "planted findings were missed"
-        print(f"\n{count} x {options.width}: {len(pairs)} pairs, {triples} triples")
-        swept = sweep_alone(rows, screen)
-        steady = peak if cuda else sustained(screen)
-        print(f"  floor {floor:.4f} s; saeaudit {seconds:.4f} s, {floor / seconds:.0%} of the peak")
-        print(f"  sweep alone {swept:.4f} s, {floor / swept:.0%} of the peak", end="")
-        print("" if cuda else f", {floor * peak / steady / swept:.0%} of sustained products")
-        record = {
-            "date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine,
-            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-            "device": torch.cuda.get_device_name() if cuda else "cpu",
-            "torch": torch.__version__, "screen": screen, "peak_gops": round(peak / 1e9, 1),
-            "features": count, "width": options.width, "floor_s": round(floor, 6),
-            "sustained_gops": round(steady / 1e9, 1), "sweep_s": round(swept, 6),
-            "saeaudit_s": round(seconds, 6), "share_of_peak": round(floor / seconds, 3),
-            "peers_s": {},
-        }  # fmt: skip
-        for name, peer in peers.items() if count <= options.peers_up_to else ():
-            held: list[set[tuple[int, int]]] = []
-            try:
-                taken = timed(lambda peer=peer, held=held, rows=rows: held.append(peer(rows, 0.25)))
-            except ImportError as error:
-                print(f"  {name}: not installed ({error.name})")
-                continue
-            (found,) = held
-            cosine = {p: float(rows[p[0]] @ rows[p[1]]) for p in pairs | found}
-            same = {p for p in pairs if cosine[p] > 0}  # all but the torch loops see one sign
-            wanted = pairs if name.startswith("torch") else same
-            assert found == wanted, f"{name} disagrees: {found ^ wanted}"
-            record["peers_s"][name] = round(taken, 3)
-            print(f"  {name}: {taken:.2f} s, {taken / seconds:.1f} times as long")
-        record["resident_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-        print(f"  peak resident {record['resident_mb']} MB (the peers' included)")
-        lines.append(json.dumps(record))
-    results = Path(__file__).parent / "results" / "scan.jsonl"
-    results.parent.mkdir(exist_ok=True)
-    with results.open("a") as stream:
-        stream.write("\n".join(lines) + "\n")
-
-
-def machine_name() -> str:
-    """Architecture, threads and processor."""
-    return f"{platform.machine()}, {torch.get_num_threads()} threads, {_cpu()}"
-
-
-def _cpu() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or "unknown processor"
+    for screen, run in runs.items():
+        floor = count * count * rows.shape[1] / peaks.get(run["taken"], math.inf)
+        show(screen, run, floor)
+        line = {**about, "dictionary": name, "features": count, "width": rows.shape[1]}
+        line |= {"screen": screen, "floor": round(floor, 6)}
+        line |= {key: run[key] for key in run if key not in ("pairs", "figures")}
+        line |= {"pairs": len(run["pairs"])}
+        if screen == "auto":
+            line["regret"] = round(run["seconds"] / fastest - 1, 3)
+            print(f"    {line['regret']:+.0%} of the best; predicted {run['predicted']}")
+        lines.append(line)
+    if name == "clustered":
+        found = runs[screens[0]]
+        enough = min(len(found["pairs"]), found["triples"]) >= planted(count)
+        assert enough, "planted findings were missed"
+        if count <= options.peers_up_to:
+            peers = against_peers(rows, found["pairs"], runs[screens[-1]]["seconds"])
+            lines[-1]["peers"] = peers
+    lines[-1]["resident_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    return lines
 
 
 if __name__ == "__main__":

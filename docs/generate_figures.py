@@ -17,13 +17,14 @@ SAMPLE = "saeaudit/sample/PROVENANCE.md"
 
 def pages() -> dict[str, Callable[[], dict[str, str]]]:
     """Page → what makes its figures, by their marks."""
-    from figures import controls, mediators, readme, sample, score, search
+    from figures import controls, mediators, performance, readme, sample, score, search
 
     return {
         "README.md": readme.figures,
         "docs/controls.md": controls.figures,
         "docs/mathematics.md": search.figures,
         "docs/mediators.md": mediators.figures,
+        "docs/performance.md": performance.figures,
         "docs/score.md": score.figures,
         SAMPLE: sample.figures,
     }

@@ -39,6 +39,7 @@ def figures(module: str) -> Any:
         ("README.md", "docs/controls.md"),  # of the same runs
         ("docs/mediators.md",),
         ("docs/score.md", "docs/mathematics.md"),
+        ("docs/performance.md",),
         (PROVENANCE,),
     ],
     ids=lambda pages: pages[-1],

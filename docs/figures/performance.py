@@ -1,0 +1,143 @@
+"""What docs/performance.md says of measured scans: the newest line of each in bench/results."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from findings.markdown import prose
+
+RESULTS = Path(__file__).parents[2] / "bench" / "results"
+OTHERS = {"memory", "mediators", "score"}
+"""Results of other benchmarks than bench/scan.py."""
+SCREENS = ("int8", "bf16", "fp32", "auto")
+PARTS = {
+    "packing": ("packing",),
+    "choice": ("choice",),
+    "pass": ("pass",),
+    "second look": ("second look",),
+    "pairs": ("pairs",),
+    "exact": ("exact",),
+    "rest": ("babel", "lists", "maxima", "rest", "triples"),
+}
+"""Columns of the table of parts, and what bench/stages.py calls them."""
+TIMES = "\N{MULTIPLICATION SIGN}"
+CLOCKS = {"wall": "seconds", "processor": "seconds of processor time (others used the machine)"}
+
+Line = dict[str, Any]
+
+
+def figures() -> dict[str, str]:
+    """What stands between the page's marks."""
+    machines = [
+        machine(_newest(path))
+        for path in sorted(RESULTS.glob("*.jsonl"))
+        if path.stem not in OTHERS
+    ]
+    return {"scans": "\n".join(machines)}
+
+
+def _newest(path: Path) -> list[Line]:
+    """The last line of each dictionary, size and screen, in a file's order."""
+    newest: dict[tuple[str, int, str], Line] = {}
+    for text in path.read_text().splitlines():
+        line = json.loads(text)
+        newest[line["dictionary"], line["features"], line["screen"]] = line
+    return list(newest.values())
+
+
+def machine(lines: list[Line]) -> str:
+    """The section of one kind of machine."""
+    last = lines[-1]
+    peaks = ", ".join(
+        f"{kind} {value:,.0f}" + (f" ({steady[kind]:,.0f} sustained)" if kind in steady else "")
+        for steady in [last["sustained_gops"]]
+        for kind, value in last["peak_gops"].items()
+    )
+    parts = [
+        f"\n### {last['kind']}\n",
+        prose(
+            f"{last['machine']}; torch {last['torch']}, {last['date'][:10]}; "
+            f"{CLOCKS[last['clock']]}.",
+            f"Peak of products in this run, Gop/s: {peaks}.",
+        )
+        + "\n",
+        totals(lines),
+    ]
+    if any(line["parts"] for line in lines):
+        parts.append(spent(lines))
+    growing = growth(lines)
+    peers = against_peers(lines)
+    return "\n".join([*parts, *([growing] if growing else []), *([peers] if peers else [])])
+
+
+def totals(lines: list[Line]) -> str:
+    """Time of each screen, what auto takes, and its regret."""
+    head = ("dictionary", f"F {TIMES} d", *SCREENS, "takes", "over the best", "of the peak")
+    rows = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for name, count in dict.fromkeys((line["dictionary"], line["features"]) for line in lines):
+        of = {
+            line["screen"]: line
+            for line in lines
+            if (line["dictionary"], line["features"]) == (name, count)
+        }
+        times = [_seconds(of[screen]["seconds"]) if screen in of else "" for screen in SCREENS]
+        auto = of.get("auto")
+        best = min(of.values(), key=lambda line: line["seconds"])
+        regret = f"{100 * auto['regret']:.0f} %" if auto else ""
+        share = f"{100 * best['floor'] / best['seconds']:.0f} %"
+        width, taken = best["width"], auto["taken"] if auto else ""
+        cells = [name, f"{count} {TIMES} {width}", *times, taken, regret, share]
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows) + "\n"
+
+
+def spent(lines: list[Line]) -> str:
+    """Where the time of the largest clustered dictionary goes."""
+    clustered = [line for line in lines if line["dictionary"] == "clustered"]
+    largest = max(line["features"] for line in clustered)
+    rows = [f"Where it goes, clustered, {largest} rows:\n"]
+    rows.append("| screen | " + " | ".join(PARTS) + " | whole rows | pairs | exact |")
+    rows.append("|---" * (len(PARTS) + 4) + "|")
+    for line in clustered:
+        if line["features"] == largest:
+            times = [
+                _seconds(sum(line["parts"].get(part, 0.0) for part in names))
+                for names in PARTS.values()
+            ]
+            counts = [f"{line['counts'].get(n, 0):,}" for n in ("whole rows", "pairs", "exact")]
+            rows.append("| " + " | ".join([line["screen"], *times, *counts]) + " |")
+    return "\n".join(rows) + "\n"
+
+
+def growth(lines: list[Line]) -> str:
+    """How the time of auto grows with the rows, as a power."""
+    powers = []
+    for name in dict.fromkeys(line["dictionary"] for line in lines):
+        times = {
+            line["features"]: line["seconds"]
+            for line in lines
+            if line["dictionary"] == name and line["screen"] == "auto"
+        }
+        if len(times) > 1:
+            low, high = min(times), max(times)
+            power = math.log(times[high] / times[low]) / math.log(high / low)
+            powers.append(f"{name} {power:.2f} ({low} to {high})")
+    return prose(f"Times grow as a power of F: {', '.join(powers)}.") if powers else ""
+
+
+def against_peers(lines: list[Line]) -> str:
+    """Peers' times, as multiples of the time of the same run."""
+    told = [
+        f"at {line['features']} rows "
+        + ", ".join(f"{peer} {taken / line['seconds']:.1f}" for peer, taken in times.items())
+        for line in lines
+        if (times := line.get("peers"))
+    ]
+    return prose(f"Peers, as multiples of saeaudit's time: {'; '.join(told)}.") if told else ""
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}"
