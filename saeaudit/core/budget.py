@@ -45,7 +45,7 @@ class Budget:
     """Unit rows in float32 are kept where they take no more than this, else made when needed."""
     half_bytes: Size = Size(96 << 20, 4 << 30)
     """Rows of 16 bits for a second look at whole rows are kept where they take no more."""
-    packed_rows: Size = Size(1024, 32768)
+    packed_rows: Size = Size(256, 32768)
     """Rows packed at once: few enough for a CPU's cache, many for a device."""
     paired_rows: Size = Size(512, 65536)
     """Pairs of rows gathered at once."""

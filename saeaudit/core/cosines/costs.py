@@ -28,7 +28,7 @@ ON_ACCELERATOR = (4096, 2304)
 """Rows and width on an accelerator."""
 WIDEST = 1024
 """Width up to which costs depend on it."""
-PACK_SECONDS: dict[ScreenName, float] = {"fp32": 3.5e-9, "bf16": 3.6e-9, "int8": 7.7e-9}
+PACK_SECONDS: dict[ScreenName, float] = {"fp32": 2.5e-9, "bf16": 2.6e-9, "int8": 7.3e-9}
 """An entry of a row made ready on one core, reading and writing memory: few rows would not tell."""
 MOST_CORES = 4
 """Cores that make it that many times as fast, at most."""
