@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections import Counter
+from dataclasses import replace
 
 from saeaudit.errors import AuditError
 from saeaudit.report.code_charts import by_change, by_tolerance, rates
@@ -44,7 +46,18 @@ def pictures(gathered: Gathered) -> list[Picture]:
         controls = gathered.controls.get(audited.dictionary.sae, ())
         made += [by_change(audited, controls), by_tolerance(audited)]
     made.append(rates(gathered.saes))
-    return [picture for picture in made if picture is not None]
+    return _named([picture for picture in made if picture is not None])
+
+
+def _named(made: list[Picture]) -> list[Picture]:
+    """Charts of several SAEs, the second and further of a kind numbered: each has a file."""
+    counts: Counter[str] = Counter()
+    named = []
+    for picture in made:
+        counts[picture.name] += 1
+        number = counts[picture.name]
+        named.append(replace(picture, name=f"{picture.name}-{number}") if number > 1 else picture)
+    return named
 
 
 def svg(picture: Picture) -> str:

@@ -13,14 +13,19 @@ from html.parser import HTMLParser
 import pytest
 
 from saeaudit.records import (
+    CHANGED,
+    ChangeShare,
     DictionaryRecord,
     ErrorRecord,
+    MediatorsSummary,
+    NonUnique,
     PairRecord,
     Record,
     RuleResult,
     ScanSummary,
     Verdict,
 )
+from saeaudit.report.draw import pictures
 from saeaudit.report.rows import FIRST, first_rows, rows
 from tests.support.records import choice, score
 from tests.support.reports import HOSTILE, built, gathered, golden, scan_of
@@ -230,3 +235,45 @@ def test_a_run_that_did_not_end_is_said_to_have_no_verdict() -> None:
     records = [r for r in golden("stitched") if not isinstance(r, ScanSummary)]
     page = Page(built(records, charts=False))
     assert "without a summary" in page.text and "findings-table" in page.html
+
+
+def codes(share: float) -> MediatorsSummary:
+    steps = tuple(ChangeShare(change, share - change, None) for change in CHANGED)
+    rows = tuple(
+        NonUnique(
+            mode, epsilon, share, None, share / 2, None, steps, 0.1, 1.0, share, 9.0, None, 4.0
+        )
+        for mode in ("refit", "accuracy") for epsilon in (0.0, 0.01)
+    )  # fmt: skip
+    return MediatorsSummary(
+        sae="sample", tokens=50, drawn_by=None, skipped=(), exchanges=0, mean_l0=8.0,
+        fvu_encoder=0.2, fvu_refit=0.1, refit_gap=0.9, mean_refit_change=0.1, non_unique=rows,
+        most_involved=(), encoders=(),
+    )  # fmt: skip
+
+
+def test_charts_of_several_saes_have_a_name_each() -> None:
+    dictionary = next(r for r in golden("sample") if isinstance(r, DictionaryRecord))
+    records: list[Record] = []
+    for sae in ("made/1", "made/2"):
+        records += [replace(dictionary, sae=sae), replace(codes(0.9), sae=sae)]
+    assert [picture.name for picture in pictures(gathered(records))] == [
+        "other-codes-by-change", "other-codes-by-tolerance",
+        "other-codes-by-change-2", "other-codes-by-tolerance-2",
+    ]  # fmt: skip
+
+
+def test_controls_stand_beside_the_figures_of_their_sae() -> None:
+    dictionary = next(r for r in golden("sample") if isinstance(r, DictionaryRecord))
+    records: list[Record] = [dictionary, codes(0.9)]
+    for control, share in (("pursuit", 0.5), ("random-decoder", 0.4)):
+        name = f"sample ({control})"
+        records += [replace(dictionary, sae=name, control=control),
+                    replace(codes(share), sae=name, control=control)]  # fmt: skip
+    page = Page(built(records))
+    assert "90.0% of tokens have another code, 70.0% one that changes a fifth" in page.text
+    assert "50.0% pursued on its rows, 40.0% on random rows" in page.text
+    assert "30.0% pursued on its rows, 20.0% on random rows" in page.text
+    assert "control: codes pursued on random rows" in page.html
+    assert "sample (random-decoder) is a control" in page.text
+    assert len(page.all("figure")) == 2 and "filter-sae" not in page.html
