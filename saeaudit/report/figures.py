@@ -31,7 +31,7 @@ def figures(audited: Audited, controls: Iterable[Audited]) -> list[Figure]:
     """All figures that the records have."""
     rows: list[Figure] = []
     if scan := audited.scanned.summary:
-        rows += of_scan(scan)
+        rows += of_scan(scan, audited.limits["min_cosine"])
     if (codes := audited.listed.summary) and codes.tokens:
         rows += of_codes(codes, list(controls))
     if score := audited.scored.summary:
@@ -39,13 +39,14 @@ def figures(audited: Audited, controls: Iterable[Audited]) -> list[Figure]:
     return rows
 
 
-def of_scan(summary: ScanSummary) -> list[Figure]:
+def of_scan(summary: ScanSummary, min_cosine: float) -> list[Figure]:
     """Figures of the decoder."""
     random = summary.random_control
+    redundant = "0%" if random.max < min_cosine else "not 0%"
     return [
         Figure(
             "Features that could go", percent(summary.duplicate_fraction),
-            f"0% (the nearest random rows: {random.max:.3f})",
+            f"{redundant} (the nearest random rows: {random.max:.3f})",
             "Not that the two of a pair fire alike: that is for the encoder.",
         ),
         Figure(

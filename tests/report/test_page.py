@@ -119,6 +119,15 @@ def test_the_page_of_a_scan(stitched: Page) -> None:
     assert sha256 in stitched.text
 
 
+def test_random_rows_of_few_dimensions_are_redundant_too() -> None:
+    records = [
+        replace(r, random_control=replace(r.random_control, max=0.95))
+        if isinstance(r, ScanSummary) else r for r in golden("stitched")
+    ]  # fmt: skip
+    page = Page(built(records, charts=False))
+    assert "not 0% (the nearest random rows: 0.950)" in page.text
+
+
 def test_charts_have_text_that_stands_for_them(stitched: Page) -> None:
     charts = stitched.all("svg")
     assert len(charts) == 2 == len(stitched.all("figcaption"))
