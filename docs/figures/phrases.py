@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 from saeaudit.audit import codes, disagreement, misfit, tokens
 from saeaudit.audit.score import incoherence, prices, split
-from saeaudit.cli import exits
+from saeaudit.cli import exits, targets
 from saeaudit.core import calibration, similarity
 from saeaudit.core.codes import cheapest, choose, codelength, resamples, tolerances
+from saeaudit.formats import interface
 from saeaudit.records import CHANGED, MOVED
 from saeaudit.sources import explanations
 from saeaudit.vocabulary import (
@@ -53,6 +54,8 @@ def _bits(alpha: float, sigma: float) -> str:
 OPTIONS = (
     f"| {SEED} | of the draw", "exit 1 where a number of the summary does this",
     "| off | exit 0 although the policy is broken",
+    f"(the screen, {interface.WIDTH} columns wide)",
+    f"fetch more than {targets.LARGE // 10**9} GB, or more than the disk has",
 )  # fmt: skip
 README = (
     # Requirements, a licence, signs, and signals by their numbers.

@@ -197,7 +197,7 @@ def no_less(value: float, floor: float) -> float:
     """A value that is not rounded to below its floor, unless it is below it.
 
     >>> no_less(0.7362185716, 0.7362185716), no_less(0.5, 0.7362185716)
-    (0.736218572, 0.5)
+    (0.7362185716, 0.5)
     >>> no_less(0.7362185713, 0.7362185713)
     0.736218572
     """

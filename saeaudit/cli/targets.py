@@ -90,8 +90,7 @@ def confirm_fetch(saes: Sequence[Sae], where: str, *, yes: bool) -> None:
         return
     several = "1 SAE" if len(saes) == 1 else f"{len(saes):,} SAEs"
     what = (
-        f"{_gigabytes(needed)} would be fetched ({several}); {_gigabytes(free)} are free in "
-        f"{cache_root()}"
+        f"{_bytes(needed)} would be fetched ({several}); {_bytes(free)} are free in {cache_root()}"
     )
     if sys.stdin.isatty() and sys.stderr.isatty():
         typer.echo(f"saeaudit: {what}", err=True)
@@ -101,10 +100,13 @@ def confirm_fetch(saes: Sequence[Sae], where: str, *, yes: bool) -> None:
     raise AuditError(what, where=where, hint="--yes to go on; --sae GLOB for fewer of them")
 
 
-def _gigabytes(size: int) -> str:
+def _bytes(size: int) -> str:
     """A number of bytes for people.
 
-    >>> _gigabytes(312_345_678_901)
-    '312.3 GB'
+    >>> _bytes(312_345_678_901), _bytes(1_400_000), _bytes(100)
+    ('312.3 GB', '1.4 MB', '100 bytes')
     """
-    return f"{size / 10**9:,.1f} GB"
+    for unit, name in ((10**9, "GB"), (10**6, "MB")):
+        if size >= unit:
+            return f"{size / unit:,.1f} {name}"
+    return f"{size:,} bytes"

@@ -344,7 +344,7 @@ def test_a_release_of_one_s_own(cli: Cli, tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["scan", "sample", "--fail-on", "pears>1"], "known: antipodal_pairs"),
+        (["scan", "sample", "--fail-on", "pears>1"], "did you mean pairs?"),
         (["scan", "sample", "--baseline", "missing.jsonl"], "cannot be read"),
         (["scan", "sample", "--baseline-any-revision"], "there is no baseline"),
         (["scan", "sample", "--config", "missing.yaml"], "cannot be read"),

@@ -339,7 +339,7 @@ def test_a_full_disk_is_one_line(world: World, monkeypatch: pytest.MonkeyPatch) 
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "disk_usage", lambda _: usage)
         status, lines = world.run("fetch", TARGET)
-    assert (status, len(lines)) == (2, 1) and "100 are free" in lines[0]
+    assert (status, len(lines)) == (2, 1) and "100 bytes are free" in lines[0]
     assert not world.hub.sent
 
     def full(*_: object, **__: object) -> None:

@@ -19,7 +19,7 @@ from saeaudit.audit.scan.run import scan
 from saeaudit.audit.score.options import ScoreOptions
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
-from saeaudit.records import MediatorRecord, Record
+from saeaudit.records import MediatorRecord, Record, TokenRecord
 from saeaudit.shown import OneLine
 from saeaudit.sources.activations import (
     read_activations,
@@ -131,11 +131,11 @@ def check_inputs(
     if mediators is not None:
         count = None if activations is None else len(activations)
         mediators = check_codes(mediators, dictionary, count)
-        if not any(isinstance(record, MediatorRecord) for record in mediators):
+        if not any(isinstance(record, MediatorRecord | TokenRecord) for record in mediators):
             raise AuditError(
                 f"holds no other codes of {dictionary.sae} to choose between",
                 where="--mediators",
-                hint="the output of saeaudit mediators, with --max-alternatives 1 or more",
+                hint="the output of saeaudit mediators",
             )
     elif inputs.features is not None:
         mediators = scan_examples(dictionary)
