@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test wheel lint bench fuzz peer-test browser-test clean
+.PHONY: demo test wheel docs lint bench fuzz peer-test browser-test clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -37,6 +37,11 @@ wheel: $(VENV)/.installed  ## a wheel in dist/, to install elsewhere
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 	@ls dist/saeaudit-*.whl
 
+docs: $(VENV)/.installed  ## the documentation as a site, in site/; any warning is an error
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "The site is in site/: open site/index.html, or run $(BIN)/mkdocs serve"
+
 test: $(VENV)/.installed  ## run the tests
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
@@ -59,7 +64,7 @@ browser-test: $(VENV)/.installed  ## open reports in Chromium; CHROMIUM=path tak
 	CHROMIUM="$(CHROMIUM)" $(BIN)/python -m pytest tests/browser/check_report.py
 
 clean:  ## remove what make made
-	rm -rf $(VENV) .venv-peer demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-peer demo site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 peer-test: $(VENV)/.installed  ## read files that other libraries write (installs them; large)
 	$(PYTHON) -m venv .venv-peer

@@ -17,7 +17,17 @@ SAMPLE = "saeaudit/sample/PROVENANCE.md"
 
 def pages() -> dict[str, Callable[[], dict[str, str]]]:
     """Page → what makes its figures, by their marks."""
-    from figures import controls, mediators, performance, readme, sample, score, search
+    from figures import (
+        controls,
+        mediators,
+        performance,
+        reading,
+        readme,
+        sample,
+        score,
+        search,
+        tutorial,
+    )
 
     return {
         "README.md": readme.figures,
@@ -25,7 +35,9 @@ def pages() -> dict[str, Callable[[], dict[str, str]]]:
         "docs/mathematics.md": search.figures,
         "docs/mediators.md": mediators.figures,
         "docs/performance.md": performance.figures,
+        "docs/reading.md": reading.figures,
         "docs/score.md": score.figures,
+        "docs/tutorial.md": tutorial.figures,
         SAMPLE: sample.figures,
     }
 

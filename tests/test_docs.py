@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from saeaudit.records import json_schema
 from tests.support.hub import Hub, Running, large
@@ -110,6 +111,61 @@ def test_links_lead_somewhere() -> None:
         for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             if not link.startswith("http"):
                 assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_anchors_are_headings_of_their_page() -> None:
+    for page in PAGES:
+        for link, anchor in re.findall(r"\]\(([^)#]*)#([^)]+)\)", page.read_text()):
+            if not link.startswith("http"):
+                linked = page.parent / link if link else page
+                assert anchor in anchors(linked), f"{page.name}: {link}#{anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page as the site and GitHub name them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_site_has_every_page() -> None:
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    assert sorted(leaves(nav)) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
+
+
+def leaves(nav: object) -> Iterator[str]:
+    """The pages of a menu."""
+    if isinstance(nav, str):
+        yield nav
+    else:
+        for entry in nav.values() if isinstance(nav, dict) else nav:
+            yield from leaves(entry)
+
+
+def test_every_command_has_its_page() -> None:
+    import typer.main
+
+    from saeaudit.cli.app import app
+
+    page = (ROOT / "docs" / "commands.md").read_text()
+    shown = set(re.findall(r"^\| `(\w+)` ", page, re.M))
+    commands = typer.main.get_command(app).commands
+    assert shown == {name for name, command in commands.items() if not command.hidden} - {"help"}
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        ("scan", ("triple", "babel", "coherence", "claim")),
+        ("mediators", ("exchange", "refit", "attainable", "change", "moved", "droppable")),
+        ("score", ("bits", "canonical-code", "resolved", "distortion", "incoherence")),
+        ("report", ("random-rows",)),
+        ("controls", ("control", "pursuit")),
+        ("ci", ("rule", "baseline")),
+    ],
+)
+def test_words_are_explained_where_they_come_first(page: str, words: tuple[str, ...]) -> None:
+    text = (ROOT / "docs" / f"{page}.md").read_text()
+    assert [word for word in words if f"](glossary.md#{word})" not in text] == []
 
 
 def test_the_records_page_is_up_to_date() -> None:

@@ -21,6 +21,7 @@ AGAIN = 5
 PAGES = {
     "README.md": "README", "docs/score.md": "SCORE", "docs/controls.md": "CONTROLS",
     "docs/mediators.md": "MEDIATORS", PROVENANCE: "PROVENANCE",
+    "docs/tutorial.md": "TUTORIAL", "docs/reading.md": "READING",
 }  # fmt: skip
 
 
@@ -40,6 +41,8 @@ def figures(module: str) -> Any:
         ("docs/mediators.md",),
         ("docs/score.md", "docs/mathematics.md"),
         ("docs/performance.md",),
+        ("docs/tutorial.md",),
+        ("docs/reading.md",),
         (PROVENANCE,),
     ],
     ids=lambda pages: pages[-1],

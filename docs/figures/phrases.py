@@ -138,3 +138,5 @@ PROVENANCE = (
     "the first 128 principal axes",
     "a 50-bin histogram", "over 300,000 tokens", "[4096, 384] float16", "(0–2047)", "(2048–4095)",
 )  # fmt: skip
+TUTORIAL = ("Python 3.11 or newer",)
+READING = ()
