@@ -39,7 +39,7 @@ wheel: $(VENV)/.installed  ## a wheel in dist/, to install elsewhere
 
 docs: $(VENV)/.installed  ## the documentation as a site, in site/; any warning is an error
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict  # --quiet would let warnings pass
 	@echo "The site is in site/: open site/index.html, or run $(BIN)/mkdocs serve"
 
 test: $(VENV)/.installed  ## run the tests

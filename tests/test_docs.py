@@ -159,6 +159,7 @@ def test_every_command_has_its_page() -> None:
         ("mediators", ("exchange", "refit", "attainable", "change", "moved", "droppable")),
         ("score", ("bits", "canonical-code", "resolved", "distortion", "incoherence")),
         ("report", ("random-rows",)),
+        ("mathematics", ("babel", "duplicate")),
         ("controls", ("control", "pursuit")),
         ("ci", ("rule", "baseline")),
     ],
