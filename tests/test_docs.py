@@ -161,6 +161,7 @@ def test_every_command_has_its_page() -> None:
         ("report", ("random-rows",)),
         ("mathematics", ("babel", "duplicate")),
         ("controls", ("control", "pursuit")),
+        ("findings", ("exchange", "refit", "attainable", "pursuit")),
         ("ci", ("rule", "baseline")),
     ],
 )

@@ -216,10 +216,12 @@ There are {activations} activations, equally many of each of {documents} documen
 of 95 %, bootstraps over documents, and over sources where these are planted (10, or the 5 that
 encoders are trained on). Where all activations drawn agree, an interval of 0 to 0 or 100 to 100 is
 no certainty: were one document in 22 otherwise, none of 65 would show it one time in twenty. Words
-are those of [mediators.md](mediators.md):
+are those of [mediators.md](mediators.md) and of the [glossary](glossary.md):
 
-- other codes are one exchange away, non-negative, and held to the refit of the code (refit mode);
-- *attainable* are codes above the threshold of the SAE's encoder, whoever wrote the code;
-- *pursuit* is `--codes nnomp`; *settled* codes are what the best exchange makes of a code, again
-  and again until none fits better;
+- other codes are one [exchange](glossary.md#exchange) away, non-negative, and held to the
+  [refit](glossary.md#refit) of the code (refit mode);
+- [*attainable*](glossary.md#attainable) are codes above the threshold of the SAE's
+  encoder, whoever wrote the code;
+- [*pursuit*](glossary.md#pursuit) is `--codes nnomp`; *settled* codes are what the best
+  exchange makes of a code, again and again until none fits better;
 - *random rows*, the control, have the decoder's second moment and norms, and the same pursuits."""
