@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import saeaudit
-from saeaudit.records import ChoiceRecord, ScoreSummary
+from saeaudit.records import ChoiceRecord, ScanSummary, ScoreSummary
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -22,6 +22,7 @@ PAGES = {
     "README.md": "README", "docs/score.md": "SCORE", "docs/controls.md": "CONTROLS",
     "docs/mediators.md": "MEDIATORS", PROVENANCE: "PROVENANCE",
     "docs/tutorial.md": "TUTORIAL", "docs/reading.md": "READING",
+    "docs/scan.md": "SCAN",
 }  # fmt: skip
 
 
@@ -61,6 +62,14 @@ def test_every_other_number_is_a_constant_or_has_its_reason(page: str) -> None:
     assert unaccounted(text, phrases) == []
     (new,) = unaccounted(f"{text}\nIt is 12.5 % faster.", phrases)
     assert new.startswith("12.5:")
+
+
+@pytest.mark.parametrize("target", ["sample", "sample/stitched"])
+def test_what_coherence_promises_of_a_real_dictionary_is_next_to_nothing(target: str) -> None:
+    """docs/scan.md says so."""
+    summary = list(saeaudit.scan(target))[-1]
+    assert isinstance(summary, ScanSummary) and summary.unique_below_k is not None
+    assert 1 <= summary.unique_below_k < 1.1
 
 
 def test_what_was_measured_once_comes_out_again() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from saeaudit import dictionary
 from saeaudit.audit import codes, disagreement, misfit, tokens
 from saeaudit.audit.score import incoherence, prices, split
 from saeaudit.cli import exits, targets
@@ -23,9 +24,11 @@ from saeaudit.vocabulary import (
     MARGIN,
     MAX_ALTERNATIVES,
     MAX_CHOICES,
+    MAX_FINDINGS,
     MAX_RESIDUAL,
     MAX_TOKENS,
     MIN_COSINE,
+    MIN_GAIN,
     NEAR,
     SEED,
     SWAPS,
@@ -100,6 +103,20 @@ SCORE = (
     f"At least {prices.MIN_SAMPLES} samples a feature", f"fewer than {codelength.LOW_COVERAGE} are",
     f"The {resamples.RESAMPLES} resamples are held as {_PAIR} bytes",
     f"at most {4 * _PAIR} bytes",
+)  # fmt: skip
+SCAN = (
+    *OPTIONS[1:],
+    f"| {MIN_COSINE.default:g} | report pairs", f"| {MAX_RESIDUAL.default:g} | report triples",
+    f"| {MIN_GAIN.default:g} | … where", "near 1 whatever stands beside",
+    f"| {MAX_FINDINGS} | write at most N", "and a 64-bin histogram",
+    "(Donoho & Elad 2003)", "close to 1, which says nothing",  # tests/test_figures.py has it
+    f"(norm below {_exponent(dictionary.COLLAPSED_RATIO)} of the norms' 99th percentile)",
+    f"more than {100 * dictionary.COLLAPSED_MOST:.0f} % of the rows",
+    f"(the 99th percentile is over {dictionary.REFERENCE_FACTOR:g} times the median)",
+    # What a claim says, the post's code, and a target.
+    "with β > 0, in", "and β > 0. The scan", "for α < −1 it is", "(1, 1, 0), and the nearest one",
+    f"an error (exit status {exits.FAILED})", "features 2861, 12998, 16146 of Gemma Scope 2b",
+    "layer 16, width 16k",
 )  # fmt: skip
 CONTROLS = (
     # Formulas.
