@@ -24,7 +24,9 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from scan import dictionary, machine_name, timed
+from dictionaries import clustered
+from machine import name as machine_name
+from machine import timed
 
 from saeaudit.core.codes import swaps
 from saeaudit.core.codes.algebra import marked_rows
@@ -79,7 +81,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     rng = np.random.default_rng(0)
-    decoder = dictionary(options.features, options.width, device=options.device)
+    decoder = clustered(options.features, options.width, device=options.device)
     units = UnitRows(
         decoder, torch.arange(options.features, device=options.device), row_norms(decoder)
     )

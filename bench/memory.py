@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scan import machine_name
+from machine import name as machine_name
 
 
 def write(path: Path, count: int, width: int, seed: int = 0) -> int:

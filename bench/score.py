@@ -16,7 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scan import dictionary, machine_name, timed
+from dictionaries import clustered
+from machine import name as machine_name
+from machine import timed
 
 from saeaudit.core.codes.choose import Chooser, Group
 from saeaudit.core.codes.codelength import Counts, Prices
@@ -35,7 +37,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     rng = np.random.default_rng(0)
-    decoder = dictionary(options.features, options.width, device=options.device)
+    decoder = clustered(options.features, options.width, device=options.device)
     count, device = options.features, options.device
     units = UnitRows(decoder, torch.arange(count, device=device), row_norms(decoder))
     rows = np.stack([rng.choice(count, options.l0, False) for _ in range(options.tokens)])

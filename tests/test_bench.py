@@ -50,3 +50,8 @@ def test_machines_are_named_after_what_they_multiply(
     ):
         monkeypatch.setattr(machine, "_cpuinfo", lambda flags=flags: f"flags\t\t: {flags}\n")
         assert machine.kind() == name
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in BENCH.glob("*.py")))
+def test_every_script_finds_what_it_uses(bench: Any, name: str) -> None:
+    assert bench(name).__doc__
