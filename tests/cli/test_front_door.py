@@ -152,7 +152,7 @@ def test_much_is_not_fetched_without_a_word(
         targets.confirm_fetch(large, "a", yes=False)
     targets.confirm_fetch(large, "a", yes=True)
     monkeypatch.setattr("saeaudit.sources.cache.free_bytes", lambda folder: 0)
-    with pytest.raises(AuditError, match=r"would be fetched \(1 SAE\); 0\.0 GB.*yes to go on"):
+    with pytest.raises(AuditError, match=r"would be fetched \(1 SAE\); 0 bytes.*yes to go on"):
         targets.confirm_fetch(little, "a", yes=False)
     for stream in (sys.stdin, sys.stderr):
         monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
