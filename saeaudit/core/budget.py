@@ -126,6 +126,11 @@ class Budget:
         """Return how many float64 rows of each of some tokens are held at once (at least 16)."""
         return max(16, self.marked_bytes.on(device) // (8 * max(width, 1) * max(tokens, 1)))
 
+    def solved_swaps(self, size: int) -> int:
+        """Return how many swaps of `size` features are solved in closed form at once (at least
+        one)."""
+        return max(1, self.solved_cells // max(size, 1))
+
     def systems(self, size: int, device: torch.device) -> int:
         """Return how many systems of `size` equations are solved at once (at least one)."""
         return max(1, self.system_bytes.on(device) // (8 * max(size, 1) ** 2))

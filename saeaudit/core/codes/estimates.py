@@ -98,6 +98,8 @@ class Estimator:
         beside = torch.where(lengths > 0, beside / lengths, 0.0)
         self._directions = torch.cat([duals, beside], 1).to(torch.float32).flatten(0, 1)
         spread = supports.upper * self.root[:, None, :]
+        self.cosines = supports.upper.mT @ spread
+        """``[B, k, k]`` float64: times p, the cosines of rows with the support's."""
         # |p|^2 <= the largest eigenvalue of the duals' Gram matrix <= its largest row sum.
         alike = supports.inverse / (self.root[:, :, None] * self.root[:, None, :])
         self.longest = _row_sums(alike).sqrt() + self.off * k**0.5

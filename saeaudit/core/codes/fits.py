@@ -35,6 +35,11 @@ class Supports:
         return self.units.budget.systems(self.rows.shape[1], self.rows.device)
 
     @property
+    def swaps_at_once(self) -> int:
+        """How many swaps to solve in closed form at once."""
+        return self.units.budget.solved_swaps(self.rows.shape[1])
+
+    @property
     def active(self) -> Tensor:
         """``[B, k]`` bool: which places are taken."""
         return self.rows >= 0

@@ -54,8 +54,7 @@ def full_swaps(fit: Fit, limit: Tensor, enter: Tensor) -> FullSwaps:
         swaps = least_squares(fit, entering)
         passing = (swaps.error <= within) & (swaps.distance >= DEPENDENT) & ~empty[:, :, None]
         b, i, c = passing.nonzero().unbind(1)
-        at_once = fit.supports.units.budget.solved_cells // max(1, empty.shape[1])
-        for start, stop in spans(len(b), max(1, at_once)):
+        for start, stop in spans(len(b), fit.supports.swaps_at_once):
             index = b[start:stop], i[start:stop], c[start:stop]
             codes = swapped_codes(fit, entering, swaps, index)
             full = ((codes > fit.floor[index[0], None]) | empty[index[0]]).all(1)
@@ -220,9 +219,7 @@ class Farthest:
 
     def _measure(self, entering: Entering, swaps: Unsigned, index: Index) -> None:
         """Compare the codes of some swaps with the support's own."""
-        places = max(1, self.share.shape[1])
-        at_once = max(1, self.fit.supports.units.budget.solved_cells // places)
-        for start, stop in spans(len(index[0]), at_once):
+        for start, stop in spans(len(index[0]), self.fit.supports.swaps_at_once):
             b, i, c = (numbers[start:stop] for numbers in index)
             self._compare(entering, swaps, (b, i, c))
 

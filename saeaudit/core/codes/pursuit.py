@@ -63,7 +63,7 @@ def aligned_rows(
         Correlations ``[B]`` float64, of float32 unit rows, -inf where no row may be taken or the
         residual is zero, and row numbers ``[B]`` int64.
     """
-    length = residual.norm(dim=1)
+    supports, length = Supports(units, taken), residual.norm(dim=1)
     able = length > 0
     single = (residual / torch.where(able, length, 1.0)[:, None]).to(torch.float32)
     slack = 2.02 * ULP * (units.width + STEPS) + 2 * UNIT_ERROR
@@ -73,9 +73,7 @@ def aligned_rows(
         with exact_float32():
             score = single @ units.block(start, stop).T
         score = score if signed else score.abs_()
-        score.masked_fill_(~enter[start:stop], -torch.inf)
-        b, place = ((taken >= start) & (taken < stop)).nonzero().unbind(1)
-        score[b, taken[b, place] - start] = -torch.inf
+        score.masked_fill_(supports.barred(enter, start, stop), -torch.inf)
         best = torch.maximum(best, score.amax(1))
         b, column = (score >= (best - slack)[:, None]).nonzero().unbind(1)
         near.append((b, column + start, score[b, column]))
@@ -85,7 +83,7 @@ def aligned_rows(
     exact = (residual[b] * units.take(row).to(torch.float64)).sum(1)
     exact = exact if signed else exact.abs_()
     most = torch.full_like(length, -torch.inf).scatter_reduce_(0, b, exact, "amax")
-    first = torch.full_like(taken.sum(1), units.count)
+    first = row.new_full((len(taken),), units.count)
     first.scatter_reduce_(0, b, row.masked_fill(exact < most[b], units.count), "amin")
     return most, first.clamp_(max=units.count - 1)
 

@@ -20,8 +20,6 @@ from saeaudit.core.rows import spans
 
 WEAK_PLACES = 4
 """Codes that are looked at before all are: one that cannot be above its floor is enough."""
-
-
 LEADING = (0.8, 0.6, 0.0)
 """Shares of the highest bound: of the first rows those above one are looked at before the others,
 of which they leave few."""
@@ -41,10 +39,6 @@ class _Marked(NamedTuple):
     attains: Tensor
     """``[m]`` bool: whether all codes may be above their thresholds."""
 
-    def only(self, keep: Tensor) -> _Marked:
-        """Those that an index names."""
-        return _Marked(*(column[keep] for column in self))
-
 
 class _Off(NamedTuple):
     """Bounds on errors that grow with the code of the row that enters."""
@@ -62,7 +56,6 @@ class Reach:
         """Begin with none."""
         fit, scale = far.fit, screened.scale[:, None]
         self._far, self._screened, self._estimator = far, screened, estimator
-        self._units = fit.supports.units
         self._active, self._rows = fit.supports.active, fit.supports.rows
         share = far.share * self._active[:, :, None]
         self._root = _single(estimator.root)
@@ -84,9 +77,9 @@ class Reach:
         tests = screened.signed
         always = torch.where(self._active, -torch.inf, torch.inf)[:, None, :].to(torch.float32)
         self._tests = tests._replace(root=torch.where(tests.wanted, tests.root, always))
-        self._weakest = self._find_weakest(fit, scale)
+        self._weakest = self._find_weakest(fit)
 
-    def _find_weakest(self, fit: Fit, scale: Tensor) -> tuple[Tensor, Tensor]:
+    def _find_weakest(self, fit: Fit) -> tuple[Tensor, Tensor]:
         """Places ``[B, m]`` of the `WEAK_PLACES` codes that are closest to their floor, or most
         below it, and the least codes that they may have."""
         margin = torch.where(self._active, fit.codes, torch.inf)
@@ -208,8 +201,7 @@ class Reach:
         return index
 
     def _judge_all(self, rows: Estimates, signed: Signed, index: Tensor) -> None:
-        at_once = max(1, self._units.budget.solved_cells // max(1, self._codes.shape[1]))
-        for first, last in spans(len(index), at_once):
+        for first, last in spans(len(index), self._far.fit.supports.swaps_at_once):
             self._judge(rows, signed, index[first:last])
 
     def _judge(self, rows: Estimates, signed: Signed, index: Tensor) -> None:
@@ -252,7 +244,8 @@ class Reach:
             b, c + rows.start, change + change_off, value >= root * (1 - by_row[1]) - test_off,
             attains & (above > -code_off - off),
         )  # fmt: skip
-        self._marked.append(swaps.only(self._needed(swaps)))
+        needed = self._needed(swaps)
+        self._marked.append(_Marked(*(column[needed] for column in swaps)))
 
     def _needed(self, swaps: _Marked) -> Tensor:
         """Bool ``[m]``: swaps that nothing yet makes needless."""

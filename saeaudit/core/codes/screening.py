@@ -22,12 +22,7 @@ import torch
 from torch import Tensor
 
 from saeaudit.core.codes.bars import Bars
-from saeaudit.core.codes.estimates import (
-    APART,
-    Bounded,
-    Estimates,
-    Estimator,
-)
+from saeaudit.core.codes.estimates import APART, Bounded, Estimates, Estimator
 from saeaudit.core.codes.fits import Fit
 from saeaudit.core.codes.tolerances import STEPS, ULP
 from saeaudit.core.rows import spans
@@ -36,13 +31,11 @@ STEEP = 1e30
 """Factor that makes zero or one of a float32 value by its sign, when clamped between these."""
 HARDLY = 1e-9
 """Share of the target that a form of p is left out for: it is part of the bound."""
-
-
 LEAST_ROOM = 1e-12
 """Share of the target that is divided by, so that forms are finite in float32."""
 
 
-class Marked(NamedTuple):
+class _Marked(NamedTuple):
     """Swaps that could be the best for a feature that is removed."""
 
     token: Tensor
@@ -106,7 +99,7 @@ class Screened:
             fit: a target a token.
             bars: limits on its squared error.
             estimator: of the supports; its further directions ``first`` and ``first + 1`` are
-                the residuals `beside_of` the target.
+                the residuals of the target's least squares, and of its positive codes.
             first: which of them.
         """
         self._fit, self._bars, self._estimator, self._first = fit, bars, estimator, first
@@ -127,7 +120,7 @@ class Screened:
         self.unclear = self.open.clone()
         """``[B, n]``: rows of which estimates say nothing."""
         self._most = torch.full((batch, k), -torch.inf, device=device)
-        self._marked: list[Marked] = []
+        self._marked: list[_Marked] = []
 
     def _signed(self, fit: Fit, active: Tensor) -> None:
         """What least squares, codes of either sign, are tested by."""
@@ -136,7 +129,7 @@ class Screened:
         self.length = fit.residual.norm(dim=1) * self.scale
         off = (self.length[:, None] + removed.abs()) * (est.off + STEPS * ULP)
         need = fit.without[:, None, :] - self._bars.limits[:, :, None]
-        root = (need.clamp(min=0) * scale[:, None] ** 2).sqrt()
+        root = _root(need, scale[:, None])
         self.always = ((need <= 0) & active[:, None, :]).sum(2)
         self.signed = _tests((need > 0) & active[:, None, :], root, off)
         self.removed = removed.to(torch.float32)
@@ -145,9 +138,8 @@ class Screened:
     def _nonnegative(self, fit: Fit, active: Tensor) -> None:
         """What codes >= 0 are tested by."""
         est, positive, scale = self._estimator, fit.positive, self.scale[:, None]
-        gram = fit.supports.upper.mT @ fit.supports.upper
         apart = positive.codes[:, None, :] - fit.codes_without_nonnegative
-        form = (apart @ gram) * est.root[:, None, :] * scale[:, :, None]
+        form = apart @ est.cosines * scale[:, :, None]
         form *= active[:, :, None]
         self.main = form.diagonal(dim1=1, dim2=2).to(torch.float32)
         beyond = form.abs().sum(2) - form.diagonal(dim1=1, dim2=2).abs()
@@ -158,8 +150,7 @@ class Screened:
             self.form, off = None, off + beyond
         off = off + STEPS * ULP * form.abs().sum(2)
         without = fit.without_nonnegative
-        need = without[:, None, :] - self._bars.limits[:, :, None]
-        root = (need.clamp(min=0) * scale[:, None] ** 2).sqrt()
+        root = _root(without[:, None, :] - self._bars.limits[:, :, None], scale[:, None])
         wanted = ~self._bars.droppable & active[:, None, :]
         root = torch.where(wanted, root, 0.0)
         self.tests = _tests(wanted, root, off)
@@ -169,7 +160,7 @@ class Screened:
         droppable = self._bars.droppable.any(1)
         self._unsigned_off = torch.where(droppable, self.slope_off, -1.0)
         widest = torch.where(self._bars.free, without, self._bars.widest)
-        least = ((without - widest).clamp(min=0) * scale**2).sqrt()
+        least = _root(without - widest, scale)
         self._least = torch.where(active, least, torch.inf).to(torch.float32)
         self._off = off.to(torch.float32)
 
@@ -181,9 +172,8 @@ class Screened:
         """
         est, positive, scale = self._estimator, fit.positive, self.scale[:, None]
         active, mask = fit.supports.active, positive.mask
-        gram = fit.supports.upper.mT @ fit.supports.upper
-        inner = positive.inverse @ gram * est.root[:, None, :]
-        beyond = (gram - fit.supports.gram @ positive.inverse @ gram) * est.root[:, None, :]
+        inner = positive.inverse @ est.cosines
+        beyond = est.cosines - fit.supports.gram @ inner
         room = torch.where(mask, positive.codes - fit.floor[:, None],
                            fit.small[:, None] - positive.slope)  # fmt: skip
         self.stays = positive.sound & ((room > 0) | ~active).all(1) & self.usable
@@ -199,10 +189,9 @@ class Screened:
         eye = torch.eye(mask.shape[1], dtype=form.dtype, device=form.device)
         factor = torch.linalg.cholesky_ex(torch.where(both, positive.inverse, eye))[0]
         factor = factor.mT * mask[:, None]
-        spread = factor @ gram * est.root[:, None, :]
         self._inside: Tensor | None = None
         if not bool((mask | ~active)[self.stays].all()):
-            self._inside = spread.to(torch.float32)
+            self._inside = (factor @ est.cosines).to(torch.float32)
         self._repeats = ((~mask & active).sum(1) - 1).clamp(min=0).to(torch.float32)
         self.beside_off = self.length_positive * (est.off + STEPS * ULP)
 
@@ -334,7 +323,7 @@ class Screened:
         m, c = (values >= least[b, i][:, None]).nonzero().unbind(1)
         b, i = b[m], i[m]
         value = values[m, c] * (1 + rows.share_off[b, c]) + self._off[b, i] * rows.steep[b, c]
-        self._marked.append(Marked(b, i, c + rows.start, value))
+        self._marked.append(_Marked(b, i, c + rows.start, value))
 
     def _stay(self, rows: Estimates, by_row: Tensor) -> tuple[Tensor, Tensor]:
         """Whether rows leave the features of the support's code as they are; where that is open."""
@@ -371,6 +360,11 @@ class Screened:
 def step(values: Tensor) -> Tensor:
     """One where a value is above zero, else zero; in place."""
     return values.mul_(STEEP).clamp_(0, 1)
+
+
+def _root(need: Tensor, scale: Tensor) -> Tensor:
+    """Roots of squared errors that swaps must gain at least, as shares of the target's length."""
+    return (need.clamp(min=0) * scale**2).sqrt()
 
 
 def _tests(wanted: Tensor, root: Tensor, off: Tensor) -> Tests:

@@ -203,8 +203,7 @@ class _Counts:
     ) -> None:
         """Find non-negative errors of undecided swaps, infinite where the row does not enter."""
         fit, cross = self.fit, entering.cross
-        at_once = fit.supports.units.budget.solved_cells // max(1, cross.shape[1])
-        for first, last in spans(len(work.undecided), max(1, at_once)):
+        for first, last in spans(len(work.undecided), fit.supports.swaps_at_once):
             b, i, c = work.undecided[first:last].unbind(1)
             error, codes = positive_exchanges(fit, rows, b, i, c)
             unknown = error.isnan().nonzero().squeeze(1)
