@@ -19,8 +19,8 @@ def kind(device: str = "cpu") -> str:
     """Name of the machine's kind, by what its processor can multiply: "x86-vnni-bf16"."""
     if device.startswith("cuda"):
         return re.sub(r"\W+", "-", torch.cuda.get_device_name().lower()).strip("-")
-    flags = set(re.findall(r"^(?:flags|Features)\s*: (.*)$", _cpuinfo(), re.M)[0:1] or [""])
-    words = set(" ".join(flags).split())
+    flags = re.search(r"^(?:flags|Features)\s*: (.*)$", _cpuinfo(), re.M)
+    words = set(flags[1].split()) if flags else set()
     has = dict.fromkeys(name for flag, name in FEATURES if flag in words)
     width = "avx512" if "avx512f" in words else "avx2" if "avx2" in words else "plain"
     arch = {"x86_64": "x86", "AMD64": "x86", "aarch64": "arm"}.get(platform.machine(), "other")

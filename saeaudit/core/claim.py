@@ -57,21 +57,21 @@ def fit(units: UnitRows, index: Tensor) -> Fit:
         units: the rows.
         index: ``[2]`` or ``[3]`` int64 row numbers of f1, f2 (and f3), each another.
     """
-    pairs = torch.tensor([(i, j) for j in range(len(index)) for i in range(j)]).T
+    pairs = torch.triu_indices(len(index), len(index), 1)
     exact = units.cosines(index[pairs[0]], index[pairs[1]])
-    cosines = tuple(_rounded(c) for c in exact.tolist())
+    cosines = tuple(rounded(c) for c in exact.tolist())
     rows = _unit_rows(units, index)
     if len(rows) == 2:
-        return Fit(None, cosines[0], _rounded(_norm(_across(rows[1], rows[0]))), None, cosines)
+        return Fit(None, cosines[0], rounded(_norm(_across(rows[1], rows[0]))), None, cosines)
     u1, u2, u3 = rows
     rest, across = _across(u3, u2), _across(u1, u2)
-    height, without_f1 = _norm(across), _rounded(_norm(rest))
+    height, without_f1 = _norm(across), rounded(_norm(rest))
     if height <= PARALLEL:
         return Fit(None, None, without_f1, without_f1, cosines)
     a = _dot(rest, across) / height**2
     b = _dot(u3 - a * u1, u2)
-    alpha = _rounded(-a / b) if _rounded(b) else None
-    return Fit(alpha, _rounded(b), _rounded(_norm(rest - a * across)), without_f1, cosines)
+    alpha = rounded(-a / b) if rounded(b) else None
+    return Fit(alpha, rounded(b), rounded(_norm(rest - a * across)), without_f1, cosines)
 
 
 def example(units: UnitRows, index: Tensor) -> Example:
@@ -92,11 +92,11 @@ def example(units: UnitRows, index: Tensor) -> Example:
         staying = [p for p in range(last) if p != leaving]
         codes = _nonnegative(rows[[*staying, last]], target)
         error = _norm(target - (codes[:, None] * rows[[*staying, last]]).sum(0))
-        values = dict(zip((*staying, last), map(_rounded, codes.tolist()), strict=True))
+        values = dict(zip((*staying, last), map(rounded, codes.tolist()), strict=True))
         options.append((error, leaving, tuple(values.get(p, 0.0) for p in range(len(rows)))))
     error, leaving, z_prime = min(options, key=lambda option: round(option[0], EQUAL))
     z = (1.0,) * last + (0.0,)
-    return Example(z, z_prime, leaving, _rounded(error / size) if size > PARALLEL else None)
+    return Example(z, z_prime, leaving, rounded(error / size) if size > PARALLEL else None)
 
 
 def _unit_rows(units: UnitRows, index: Tensor) -> Tensor:
@@ -136,5 +136,6 @@ def _norm(x: Tensor) -> float:
     return float(fold(x * x).sqrt())
 
 
-def _rounded(value: float) -> float:
+def rounded(value: float) -> float:
+    """A number rounded to 9 significant digits; see `saeaudit.core.rows.round9`."""
     return float(round9(torch.tensor(value, dtype=torch.float64))) + 0.0

@@ -19,9 +19,9 @@ from saeaudit.audit.annotations import Annotations
 from saeaudit.audit.disagreement import Disagreement
 from saeaudit.audit.scan.directions import encoder_cosines
 from saeaudit.audit.scan.options import ScanOptions, claim_option
-from saeaudit.core.claim import Fit, example, fit
+from saeaudit.core.claim import Fit, example, fit, rounded
 from saeaudit.core.cosines.genuine import LEAST_SINGLE
-from saeaudit.core.rows import UnitRows, round9
+from saeaudit.core.rows import UnitRows
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 from saeaudit.records import ClaimRecord
@@ -98,7 +98,7 @@ def _rows_of(dictionary: Dictionary, units: UnitRows, options: ScanOptions) -> d
     """
     named = {feature for claim in options.claims for feature in claim}
     rows = {
-        int(feature): row
+        feature: row
         for row, feature in enumerate(units.live.tolist() if named else ())
         if feature in named
     }
@@ -167,7 +167,7 @@ def _judge_triple(best: Fit, features: Features, options: ScanOptions) -> tuple[
             return "pair", f"{features[other]} adds nothing: {both}"
     c13, c23 = best.cosines[1:]
     single = min(_left_by(c13), _left_by(c23))
-    if single < _round(options.min_gain * left):
+    if single < rounded(options.min_gain * left):
         better = f2 if abs(c23) >= abs(c13) else f1
         return "no", (
             f"does not hold: {_percent(left)} of {f3} is left, and with {better} alone "
@@ -213,11 +213,7 @@ def _said_of_pair(i: int, j: int, cosine: float, options: ScanOptions) -> str:
 
 def _left_by(cosine: float) -> float:
     """What is left of a unit row of which another's line takes this cosine."""
-    return _round(math.sqrt(max(1 - cosine * cosine, 0.0)))
-
-
-def _round(value: float) -> float:
-    return float(round9(torch.tensor(value, dtype=torch.float64)))
+    return rounded(math.sqrt(max(1 - cosine * cosine, 0.0)))
 
 
 def _percent(share: float) -> str:

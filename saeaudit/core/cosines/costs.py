@@ -10,7 +10,7 @@ from functools import cache, partial
 import torch
 
 from saeaudit.core.budget import Budget
-from saeaudit.core.cosines.products import sampled_products, time_product
+from saeaudit.core.cosines.products import sampled_products, time_product, timed_width
 from saeaudit.core.cosines.screen import make_screen
 from saeaudit.core.rows import UnitRows, row_norms
 from saeaudit.vocabulary import ScreenName
@@ -26,8 +26,6 @@ FEW = 32
 """Rows that tell whether a kind is hopeless."""
 ON_ACCELERATOR = (4096, 2304)
 """Rows and width on an accelerator."""
-WIDEST = 1024
-"""Width up to which costs depend on it."""
 PACK_SECONDS: dict[ScreenName, float] = {"fp32": 2.5e-9, "bf16": 2.6e-9, "int8": 7.3e-9}
 """An entry of a row made ready on one core, reading and writing memory: few rows would not tell."""
 MOST_CORES = 4
@@ -56,7 +54,7 @@ class Costs:
 
 def costs_on(width: int, device: torch.device) -> Costs:
     """Costs of rows of a width on a device; each width is measured once in a process."""
-    return _measured(min(max(width, 64), WIDEST), device)
+    return _measured(timed_width(width), device)
 
 
 @cache

@@ -15,6 +15,8 @@ from saeaudit.core.float32 import exact_float32
 from saeaudit.core.rows import spans
 
 HALVES = (torch.bfloat16, torch.float16)
+NARROWEST, WIDEST = 64, 1024
+"""Widths between which the speed of a product depends on the width."""
 LOOKED_AT = 128
 """Rows of a product that a CPU looks at together: their magnitudes stay in its nearest caches."""
 
@@ -64,7 +66,7 @@ class Tile:
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """``a @ b.T`` of packed rows: int32 from int8, else float32; the result may be overwritten."""
+    """``a @ b.T`` of packed rows: int32 from int8, else float32."""
     if a.dtype == torch.int8:
         return int_product(a, b)
     return (a @ b.T).to(torch.float32)
@@ -168,6 +170,11 @@ def sampled_products(rows: Tensor, i: Tensor, j: Tensor, step: Size) -> Tensor:
         products = torch.sparse.sampled_addmm(pattern, rows, rows.T, beta=0.0)
     out[order] = products.values()
     return out
+
+
+def timed_width(width: int) -> int:
+    """Width of the rows that products of a width are timed on: beyond these speed is the same."""
+    return min(max(width, NARROWEST), WIDEST)
 
 
 def time_product(packed: Tensor) -> float:

@@ -24,6 +24,7 @@ from saeaudit.core.cosines.products import (
     int_product,
     sampled_products,
     time_product,
+    timed_width,
 )
 from saeaudit.core.cosines.rotation import Rotation
 from saeaudit.core.cosines.stream import unit_blocks
@@ -170,7 +171,7 @@ def second_dtype(width: int, device: torch.device) -> torch.dtype:
     """float16 on CUDA, where it is accumulated in float32; bfloat16 where a CPU is fast at it."""
     if device.type == "cuda":
         return torch.float16
-    if device.type == "cpu" and bfloat16_pays(min(max(width, 64), 1024)):
+    if device.type == "cpu" and bfloat16_pays(timed_width(width)):
         return torch.bfloat16
     return torch.float32
 
