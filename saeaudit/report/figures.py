@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from saeaudit.escape import NAME, escape
+from saeaudit.formats.screen.mediators import strictest
 from saeaudit.formats.screen.wording import between, percent
 from saeaudit.records import MediatorsSummary, NonUnique, ScanSummary, ScoreSummary
 from saeaudit.report.gather import Audited
@@ -68,12 +69,6 @@ def of_scan(summary: ScanSummary, min_cosine: float) -> list[Figure]:
             UNMEASURED, "Rows alone say it: a feature with a row may never fire.",
         ),
     ]  # fmt: skip
-
-
-def strictest(summary: MediatorsSummary | None) -> NonUnique | None:
-    """The shares at the least tolerance, against the best code on the encoder's features."""
-    rows = [row for row in summary.non_unique if row.mode == "refit"] if summary else []
-    return min(rows, key=lambda row: row.epsilon, default=None)
 
 
 def changing(row: NonUnique) -> float | None:

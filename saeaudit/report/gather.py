@@ -9,7 +9,7 @@ from saeaudit.errors import AuditError
 from saeaudit.escape import escape
 from saeaudit.formats.screen.layout import common_folder
 from saeaudit.formats.screen.mediators import Listed
-from saeaudit.formats.screen.scan import Scanned
+from saeaudit.formats.screen.scan import Scanned, limits_of
 from saeaudit.formats.screen.score import Scored
 from saeaudit.formats.screen.wording import short_name
 from saeaudit.records import (
@@ -28,7 +28,6 @@ from saeaudit.records import (
     TokenRecord,
     Verdict,
 )
-from saeaudit.vocabulary import SCAN_THRESHOLDS
 
 SHORT = 24
 """Characters of a short name."""
@@ -173,7 +172,7 @@ class Gatherer:
                 Scanned(dictionary),
                 Listed(dictionary),
                 Scored(dictionary),
-                _limits(None),
+                limits_of(None),
             )
         elif known.dictionary.source.sha256 != dictionary.source.sha256:
             raise AuditError(
@@ -184,24 +183,14 @@ class Gatherer:
         if self._run is not None and self._run.command == "scan":
             audited = self._audited[dictionary.sae]
             audited.dictionary, audited.scanned = dictionary, Scanned(dictionary)
-            audited.findings, audited.limits = [], _limits(self._run)
-
-
-def _limits(run: Run | None) -> dict[str, float]:
-    limits = {name: threshold.default for name, threshold in SCAN_THRESHOLDS.items()}
-    arguments = run.arguments if run else {}
-    asked = {name: arguments.get(name) for name in limits}
-    return limits | {k: float(v) for k, v in asked.items() if isinstance(v, (int, float))}
+            audited.findings, audited.limits = [], limits_of(self._run)
 
 
 def _take(audited: Audited, record: Record) -> None:
     if isinstance(record, Finding):
         audited.findings.append(record)
+    if isinstance(record, Finding | ClaimRecord | ScanSummary):
         audited.scanned.add(record)
-    elif isinstance(record, ClaimRecord):
-        audited.scanned.claims.append(record)
-    elif isinstance(record, ScanSummary):
-        audited.scanned.summary = record
     elif isinstance(record, MediatorRecord):
         audited.listed.add(record)
         _read(audited, record)

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from saeaudit.escape import NAME, escape
-from saeaudit.report.figures import changing, figures, strictest
+from saeaudit.formats.screen.mediators import strictest
+from saeaudit.report.figures import changing, figures
 from saeaudit.report.gather import Audited, Gathered
 from saeaudit.report.verdict import answers
 

@@ -12,11 +12,12 @@ from saeaudit.escape import LINE, NAME, escape
 from saeaudit.formats.items import broken
 from saeaudit.formats.meanings import MEANINGS, Meaning, Topic
 from saeaudit.formats.screen.claims import claim_lines
+from saeaudit.formats.screen.mediators import strictest
 from saeaudit.formats.screen.scan import TITLES
 from saeaudit.formats.screen.wording import control_lines, counted, percent
 from saeaudit.records import DictionaryRecord, Run
 from saeaudit.report.contested import contested
-from saeaudit.report.figures import UNMEASURED, figures, strictest
+from saeaudit.report.figures import UNMEASURED, figures
 from saeaudit.report.gather import Audited, Gathered
 from saeaudit.report.marks import Picture
 from saeaudit.report.rows import KINDS, first_rows, packed, page_of_features, rate_text, rows

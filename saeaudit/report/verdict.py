@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from saeaudit.formats.screen import mediators, scan, score
 from saeaudit.formats.screen.wording import counted, percent
-from saeaudit.report.figures import changing, strictest
+from saeaudit.report.figures import changing
 from saeaudit.report.gather import Audited, Gathered
 
 UNFINISHED = "No verdict: these records are without a summary, so their run did not end."
@@ -32,7 +32,7 @@ def headline(gathered: Gathered) -> str:
         summaries = [audited.scanned.summary for audited in scans if audited.scanned.summary]
         pairs, triples = (sum(counts) for counts in zip(
             *((summary.pairs, summary.triples) for summary in summaries), strict=True))  # fmt: skip
-        parts.append(f"{_duplicates(pairs)} and {counted(triples, *TRIPLES)} in "
+        parts.append(f"{_duplicates(pairs)} and {counted(triples, *scan.TITLES['triple'])} in "
                      f"{counted(len(scans), 'SAE', 'SAEs')}")  # fmt: skip
         worst = max(scans, key=_redundant)
         if _redundant(worst):
@@ -42,9 +42,6 @@ def headline(gathered: Gathered) -> str:
     if len(told) == 1:
         parts += [f"of {told[0][0].name}, {told[0][1][0]}", *told[0][1][1:]]
     return _sentence(parts)
-
-
-TRIPLES = ("dependent triple", "dependent triples")
 
 
 def answers(audited: Audited) -> list[Answer]:
@@ -65,14 +62,14 @@ def _parts(audited: Audited) -> list[str]:
         redundant = summary.duplicate_fraction
         could_go = f": {percent(redundant)} of the features could go" if redundant else ""
         parts.append(_duplicates(summary.pairs) + could_go)
-        parts.append(counted(summary.triples, *TRIPLES) if summary.triples
+        parts.append(counted(summary.triples, *scan.TITLES["triple"]) if summary.triples
                      else "no dependent triples")  # fmt: skip
     return parts + _codes(audited)
 
 
 def _codes(audited: Audited) -> list[str]:
     parts = []
-    row = strictest(audited.listed.summary)
+    row = mediators.strictest(audited.listed.summary)
     if row is not None:
         text = f"{percent(row.non_unique_fraction)} of tokens have another code"
         fifth = changing(row)
@@ -86,7 +83,7 @@ def _codes(audited: Audited) -> list[str]:
 
 
 def _duplicates(pairs: int) -> str:
-    return counted(pairs, "duplicate pair", "duplicate pairs") if pairs else "no duplicate pairs"
+    return counted(pairs, *scan.TITLES["duplicate"]) if pairs else "no duplicate pairs"
 
 
 def _redundant(audited: Audited) -> float:

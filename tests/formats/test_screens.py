@@ -7,16 +7,19 @@ Regenerate the golden text after a deliberate change with
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from rich.cells import cell_len
+from rich.console import Console
 
 import saeaudit
 from saeaudit.audit.annotations import Annotations
 from saeaudit.audit.mediators.inputs import MediatorInputs
+from saeaudit.formats.interface import Table
 from saeaudit.formats.screen.layout import PROSE, comparison, cut
 from saeaudit.formats.screen.mediators import MediatorsScreen
 from saeaudit.formats.screen.scan import ScanScreen
@@ -28,9 +31,11 @@ from saeaudit.records import (
     Estimate,
     Interval,
     MediatorRecord,
+    MediatorsSummary,
     PairRecord,
     Record,
     ScanSummary,
+    ScoreSummary,
     Texts,
 )
 from saeaudit.sources.activations import read_activations, sample_activations
@@ -129,11 +134,12 @@ def test_a_folder_that_all_have_in_common_is_said_once() -> None:
 
 
 def test_the_worst_come_first_and_what_is_known_last() -> None:
-    def pair(i: int, cosine: float, known: bool | None = None) -> PairRecord:
-        return PairRecord("s", (i, 90), "duplicate", cosine, 1.0, None, known=known)
-
     described, *_, summary = nothing()
     assert isinstance(summary, ScanSummary)
+
+    def pair(i: int, cosine: float, known: bool | None = None) -> PairRecord:
+        return PairRecord(summary.sae, (i, 90), "duplicate", cosine, 1.0, None, known=known)
+
     pairs = [pair(1, 0.91, False), pair(2, 0.999, True), pair(3, 0.95, False)]
     text = scan_screen([described, *pairs, replace(summary, pairs=3)], 80)
     order = re.findall(r"(\d+) and 90( \(known\))?", text)
@@ -255,6 +261,16 @@ def test_what_cannot_be_told_has_its_reason() -> None:
     flat = " ".join(drawn(ScoreScreen, [summary], 100).split())
     assert "Nothing is settled: a : :error title=x" in flat
     assert "Labels cannot be compared: a : :error title=x" in flat
+
+
+@pytest.mark.parametrize("table", [ScoreScreen, MediatorsScreen])
+def test_summaries_without_dictionaries_are_told_apart(
+    table: Callable[[Console], Table], mediators: list[Record]
+) -> None:
+    last = scored()[-1] if table is ScoreScreen else mediators[-1]
+    assert isinstance(last, ScoreSummary | MediatorsSummary)
+    text = drawn(table, [replace(last, sae=sae) for sae in ("res/first", "res/second")], 160)
+    assert re.search(r"^  first .*\n  second ", text, re.M)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 
 from saeaudit.escape import NAME, escape
+from saeaudit.formats.screen.by_sae import BySae
 from saeaudit.formats.screen.codes import code_lines
 from saeaudit.formats.screen.findings import Member
 from saeaudit.formats.screen.layout import common_folder, comparison, paragraph, show
@@ -91,23 +92,23 @@ class MediatorsScreen:
     ) -> None:  # fmt: skip
         self._console, self._texts = console, {} if texts is None else texts
         self._place, self._details = place or Place(), details
-        self._listed: list[Listed] = []
+        self._listed: BySae[Listed] = BySae()
 
     def record(self, record: Record) -> None:
         """Take one record."""
         if isinstance(record, DictionaryRecord):
-            self._listed.append(Listed(record))
+            self._listed.begin(record.sae, Listed(record))
         elif isinstance(record, (MediatorRecord, MediatorsSummary)):
-            if not self._listed:
-                self._listed.append(Listed(None))
+            sae = record.sae
+            listed = self._listed.get(sae) or self._listed.begin(sae, Listed(None))
             if isinstance(record, MediatorRecord):
-                self._listed[-1].add(record)
+                listed.add(record)
             else:
-                self._listed[-1].summary = record
+                listed.summary = record
 
     def end(self) -> None:
         """Print."""
-        done = [listed for listed in self._listed if listed.summary]
+        done = self._listed.done
         width = self._console.width
         lines = [line for one in done if one.dictionary for line in control_lines(one.dictionary)]
         if len(done) > 1:
@@ -160,7 +161,7 @@ def answer(listed: Listed) -> list[str]:
         f"{summary.mean_l0 or 0:.1f}{of} features active on each."
     ]
     sentences += skipped_sentence(summary.skipped)
-    refit, accuracy = (_strictest(summary, mode) for mode in ("refit", "accuracy"))
+    refit, accuracy = (strictest(summary, mode) for mode in ("refit", "accuracy"))
     if refit is not None:
         sentences.append(
             f"{percent(refit.non_unique_fraction)}{between(refit.non_unique_interval, '.0%')} of "
@@ -207,7 +208,7 @@ def compared(done: Sequence[Listed], width: int) -> list[str]:
               "each")  # fmt: skip
     rows = []
     for summary in summaries:
-        name, row = short_name(summary.sae, folder), _strictest(summary, "refit")
+        name, row = short_name(summary.sae, folder), strictest(summary)
         cells = ("-",) * 4
         if row is not None:
             attainable = row.attainable_fraction
@@ -259,6 +260,12 @@ def heading(record: MediatorRecord) -> str:
     return f"{added} for {removed}, to {percent(left)}{change}{holds}"
 
 
+def strictest(summary: MediatorsSummary | None, mode: str = "refit") -> NonUnique | None:
+    """The row of a mode with the least tolerance; None where the mode was not looked at."""
+    rows = [row for row in summary.non_unique if row.mode == mode] if summary else []
+    return min(rows, key=lambda row: row.epsilon, default=None)
+
+
 def next_lines(listed: Listed, place: Place) -> list[str]:
     """What to run next."""
     summary = listed.summary
@@ -281,12 +288,6 @@ def _exchange(pair: Involved, texts: Mapping[int, str]) -> Entry:
     pairs = ((pair.removed, "out"), (pair.added, "in"))
     exchanged = [Member(f, label=texts.get(f), role=role) for f, role in pairs]
     return Entry([("tokens", f"{pair.tokens:,}")], exchanged)
-
-
-def _strictest(summary: MediatorsSummary, mode: str) -> NonUnique | None:
-    """The row of a mode with the least tolerance."""
-    rows = [row for row in summary.non_unique if row.mode == mode]
-    return min(rows, key=lambda row: row.epsilon, default=None)
 
 
 def _changing(row: NonUnique, step: float) -> float:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 
 from saeaudit.escape import NAME, escape
+from saeaudit.formats.screen.by_sae import BySae
 from saeaudit.formats.screen.claims import claim_lines
 from saeaudit.formats.screen.findings import distance, pair_sentence, worst_first
 from saeaudit.formats.screen.layout import INDENT, common_folder, comparison, paragraph, show
@@ -68,8 +69,16 @@ class Scanned:
     new: int = 0
     """Findings that it does not."""
 
-    def add(self, finding: Finding) -> None:
-        """Take one finding."""
+    def add(self, record: Finding | ClaimRecord | ScanSummary) -> None:
+        """Take one record."""
+        if isinstance(record, ClaimRecord):
+            self.claims.append(record)
+        elif isinstance(record, ScanSummary):
+            self.summary = record
+        else:
+            self._list(record)
+
+    def _list(self, finding: Finding) -> None:
         kind = kind_of(finding)
         kept = sorted([*self.worst.get(kind, ()), finding], key=worst_first)
         self.worst[kind] = kept[: SHOWN[kind]]
@@ -93,29 +102,26 @@ class ScanScreen:
 
     def __init__(self, console: Console, place: Place | None = None) -> None:
         self._console, self._place = console, place or Place()
-        self._scanned: list[Scanned] = []
+        self._scanned: BySae[Scanned] = BySae()
         self._failed: list[ErrorRecord] = []
-        self._limits = {name: threshold.default for name, threshold in SCAN_THRESHOLDS.items()}
+        self._limits = limits_of(None)
 
     def record(self, record: Record) -> None:
         """Take one record."""
         if isinstance(record, Run):
-            limits = {name: record.arguments.get(name) for name in self._limits}
-            self._limits |= {k: float(v) for k, v in limits.items() if isinstance(v, (int, float))}
+            self._limits = limits_of(record)
         elif isinstance(record, DictionaryRecord):
-            self._scanned.append(Scanned(record))
-        elif isinstance(record, ClaimRecord) and self._scanned:
-            self._scanned[-1].claims.append(record)
-        elif isinstance(record, Finding) and self._scanned:
-            self._scanned[-1].add(record)
-        elif isinstance(record, ScanSummary) and self._scanned:
-            self._scanned[-1].summary = record
+            self._scanned.begin(record.sae, Scanned(record))
         elif isinstance(record, ErrorRecord):
             self._failed.append(record)
+        elif isinstance(record, Finding | ClaimRecord | ScanSummary):
+            scanned = self._scanned.get(record.sae)
+            if scanned is not None:
+                scanned.add(record)
 
     def end(self) -> None:
         """Print."""
-        done = [scanned for scanned in self._scanned if scanned.summary]
+        done = self._scanned.done
         width = self._console.width
         if len(done) == 1:
             lines = one_sae(done[0], self._limits, self._place, width)
@@ -125,6 +131,14 @@ class ScanScreen:
             reason = f"Not audited: {escape(error.sae, NAME)}: {escape(error.reason)}"
             lines += paragraph(reason, width)
         show(self._console, [*lines, *self._place.last_lines] if done else lines)
+
+
+def limits_of(run: Run | None) -> dict[str, float]:
+    """Thresholds of a scan by their names: a run's, or the defaults where it does not say."""
+    limits = {name: threshold.default for name, threshold in SCAN_THRESHOLDS.items()}
+    arguments = run.arguments if run else {}
+    asked = {name: arguments.get(name) for name in limits}
+    return limits | {k: float(v) for k, v in asked.items() if isinstance(v, (int, float))}
 
 
 def kind_of(finding: Finding) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 
 from saeaudit.escape import NAME, escape
+from saeaudit.formats.screen.by_sae import BySae
 from saeaudit.formats.screen.choices import choice_entry, explained
 from saeaudit.formats.screen.layout import common_folder, comparison, paragraph, show
 from saeaudit.formats.screen.listing import entry_lines
@@ -72,16 +73,15 @@ class ScoreScreen:
         self._console, self._explain = console, explain
         self._texts = {} if texts is None else texts
         self._place = place or Place()
-        self._scored: list[Scored] = []
+        self._scored: BySae[Scored] = BySae()
 
     def record(self, record: Record) -> None:
         """Take one record."""
         if isinstance(record, DictionaryRecord):
-            self._scored.append(Scored(record))
+            self._scored.begin(record.sae, Scored(record))
         elif isinstance(record, (ChoiceRecord, ScoreSummary)):
-            if not self._scored:
-                self._scored.append(Scored(None))
-            scored = self._scored[-1]
+            sae = record.sae
+            scored = self._scored.get(sae) or self._scored.begin(sae, Scored(None))
             if isinstance(record, ScoreSummary):
                 scored.summary = record
             elif self._explain is None:
@@ -91,7 +91,7 @@ class ScoreScreen:
 
     def end(self) -> None:
         """Print, the best rate and distortion first where one SAE dominates."""
-        done = [scored for scored in self._scored if scored.summary]
+        done = self._scored.done
         width = self._console.width
         lines = [line for one in done if one.dictionary for line in control_lines(one.dictionary)]
         summaries = [scored.summary for scored in done if scored.summary]
@@ -108,32 +108,33 @@ class ScoreScreen:
             lines += [
                 "",
                 "Where the encoder's code wastes most, settled choices first",
-                *self._choices(worst, width),
+                *choice_lines(worst, width, several=len(done) > 1),
             ]
             more = sum(summary.choices for summary in summaries) - len(worst)
             if more > 0:
                 lines.append(f"  … {more:,} more: {self._place.show}")
         if done:
-            lines += ["", *paragraph(MEANING, width), *self._next(worst)]
+            lines += ["", *paragraph(MEANING, width), *self._next(worst, summaries)]
         show(self._console, [*lines, *self._place.last_lines] if done else [])
 
-    def _choices(self, worst: Sequence[ChoiceRecord], width: int) -> list[str]:
-        several = len(self._scored) > 1
-        lines = []
-        for choice in worst:
-            name = "an example" if choice.token is None else f"token {choice.token}"
-            text = "" if choice.text is None else f" {escape(choice.text, NAME)!r}"
-            sae = f"{escape(choice.sae, NAME)}: " if several else ""
-            lines += paragraph(f"{sae}{name}{text}", width, 2)
-            lines += entry_lines([choice_entry(choice)], width)
-        return lines
-
-    def _next(self, worst: Sequence[ChoiceRecord]) -> list[str]:
-        controls = any(scored.summary and scored.summary.control for scored in self._scored)
+    def _next(self, worst: Sequence[ChoiceRecord], summaries: Sequence[ScoreSummary]) -> list[str]:
+        controls = any(summary.control for summary in summaries)
         if not worst or worst[0].token is None or controls:
             return []
         option = f"--explain {worst[0].token}"
         return self._place.next("the codes of one token in full", "score", worst[0].sae, option)
+
+
+def choice_lines(worst: Sequence[ChoiceRecord], width: int, *, several: bool) -> list[str]:
+    """Choices under their tokens; of several SAEs, with the SAE's id before each."""
+    lines = []
+    for choice in worst:
+        name = "an example" if choice.token is None else f"token {choice.token}"
+        text = "" if choice.text is None else f" {escape(choice.text, NAME)!r}"
+        sae = f"{escape(choice.sae, NAME)}: " if several else ""
+        lines += paragraph(f"{sae}{name}{text}", width, 2)
+        lines += entry_lines([choice_entry(choice)], width)
+    return lines
 
 
 def answer(scored: Scored) -> list[str]:
