@@ -23,6 +23,7 @@ from saeaudit.records import (
     Record,
     TokenRecord,
     Verdict,
+    kind_of,
 )
 
 Listed = Finding | ClaimRecord | MediatorRecord | TokenRecord | ChoiceRecord | ListingRecord
@@ -151,14 +152,6 @@ def _key(sort: str) -> Callable[[Record], Any]:
         return by_number(record, WORST_BY.get(record.type, ""), -1)
 
     return by_worst if name == WORST else lambda record: by_number(record, name, sign)
-
-
-def kind_of(record: Record) -> str:
-    """A pair's kind, else the type.
-
-    Example: a pair of cosine -0.95 is "antipodal".
-    """
-    return record.kind if isinstance(record, PairRecord) else record.type
 
 
 def features_of(record: Record) -> set[int]:

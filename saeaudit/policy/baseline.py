@@ -11,10 +11,10 @@ from saeaudit.records import (
     DictionaryRecord,
     ErrorRecord,
     Finding,
-    PairRecord,
     Record,
     ScanSummary,
     Verdict,
+    kind_of,
 )
 
 Key = tuple[str, str, frozenset[int]]
@@ -22,8 +22,7 @@ Key = tuple[str, str, frozenset[int]]
 
 def key(finding: Finding) -> Key:
     """What a finding is known by: its SAE, type and features; numbers may drift."""
-    kind = finding.kind if isinstance(finding, PairRecord) else finding.type
-    return finding.sae, kind, frozenset(finding.features)
+    return finding.sae, kind_of(finding), frozenset(finding.features)
 
 
 @dataclass(frozen=True)

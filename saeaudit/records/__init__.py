@@ -128,6 +128,7 @@ __all__ = [
     "Verdict",
     "dump",
     "json_schema",
+    "kind_of",
     "number",
     "parse",
     "plain",
@@ -164,6 +165,14 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(inner) for inner in value]
     return value
+
+
+def kind_of(record: Record) -> str:
+    """A pair's kind, else the type.
+
+    Example: a pair of cosine -0.95 is "antipodal".
+    """
+    return record.kind if isinstance(record, PairRecord) else record.type
 
 
 def dump(record: Record) -> str:

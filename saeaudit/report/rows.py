@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from saeaudit.formats.screen.findings import Member, label_text, members
-from saeaudit.formats.screen.scan import TITLES, kind_of
+from saeaudit.formats.screen.scan import TITLES
 from saeaudit.formats.screen.wording import percent
-from saeaudit.records import GroupRecord, TripleRecord
+from saeaudit.records import GroupRecord, TripleRecord, kind_of
 from saeaudit.report.gather import Audited, Gathered
 from saeaudit.report.ranking import Weighed, weighed
 from saeaudit.vocabulary import FEATURE_URL

@@ -11,7 +11,7 @@ from itertools import groupby
 import pytest
 
 from saeaudit import AuditError
-from saeaudit.formats.selection import Selection, features_of, kind_of, kinds, numbers, select
+from saeaudit.formats.selection import Selection, features_of, kinds, numbers, select
 from saeaudit.records import (
     DictionaryRecord,
     GroupRecord,
@@ -21,6 +21,7 @@ from saeaudit.records import (
     SourceRecord,
     TripleRecord,
     Verdict,
+    kind_of,
 )
 from tests.support.records import RUN, choice, score
 

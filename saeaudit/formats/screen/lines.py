@@ -27,6 +27,7 @@ from saeaudit.records import (
     TokenRecord,
     TripleRecord,
     Verdict,
+    kind_of,
 )
 
 
@@ -45,8 +46,7 @@ def lines_of(record: Record) -> list[str]:
         case ClaimRecord():
             return [f"  {line}" for line in claim_lines(record)]
         case PairRecord() | GroupRecord() | TripleRecord():
-            kind = record.kind if isinstance(record, PairRecord) else record.type
-            return [_line(kind, sentence(record) + (" (known)" if record.known else ""))]
+            return [_line(kind_of(record), sentence(record) + (" (known)" if record.known else ""))]
         case MediatorRecord():
             return [_line("mediator", _mediator(record))]
         case TokenRecord():

@@ -30,6 +30,7 @@ from saeaudit.records import (
     Record,
     Run,
     ScanSummary,
+    kind_of,
 )
 from saeaudit.vocabulary import MAX_RESIDUAL, MIN_COSINE, SCAN_THRESHOLDS
 
@@ -139,11 +140,6 @@ def limits_of(run: Run | None) -> dict[str, float]:
     arguments = run.arguments if run else {}
     asked = {name: arguments.get(name) for name in limits}
     return limits | {k: float(v) for k, v in asked.items() if isinstance(v, (int, float))}
-
-
-def kind_of(finding: Finding) -> str:
-    """A pair's kind, else the type."""
-    return finding.kind if isinstance(finding, PairRecord) else finding.type
 
 
 def one_sae(scanned: Scanned, limits: dict[str, float], place: Place, width: int) -> list[str]:
