@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import textwrap
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from saeaudit.cli import options
 from saeaudit.errors import AuditError
+from saeaudit.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from saeaudit.formats.meanings import Topic
@@ -79,9 +80,8 @@ def of_number(text: str, topics: list[str]) -> str:
     name = re.split(r"\s*[<>=!]", text, maxsplit=1)[0].strip()
     commands = [command for command in SUMMARIES if name in names(command)]
     if not commands:
-        known = sorted({*topics, *(known for command in SUMMARIES for known in names(command))})
-        close = difflib.get_close_matches(name, known, 3)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(topics)}"
+        known = sorted({*topics, *chain.from_iterable(map(names, SUMMARIES))})
+        hint = did_you_mean(name, known) or f"known: {', '.join(topics)}"
         raise AuditError(f"{name!r} is no kind of finding and no number of a rule", hint=hint)
     parts = []
     for command in commands:

@@ -143,11 +143,10 @@ def _check_path(path: str | None, where: str) -> None:
 def _paged(typed: str, layer: int | None, page: Page) -> Target:
     """What a pasted address means."""
     if page.uri:
-        uri = _checked(page.uri)
-        return Target(typed, layer, "hub", uri)
-    uri = _uri_of_source(page.source) or ""
-    if not uri:
-        raise _no_source(page.source, page.source)
+        return Target(typed, layer, "hub", _checked(page.uri))
+    uri = _uri_of_source(page.source)
+    if uri is None:
+        raise _no_source(page.source)
     feature = "" if page.feature is None else f", whose feature {page.feature} the page is about"
     return Target(typed, layer, "hub", uri, note=f"{page.source}: the SAE {uri}{feature}")
 
@@ -167,13 +166,13 @@ def _uri_of_source(source: str) -> str | None:
     model, _, rest = source.partition("/")
     place = _places().get(source)
     if place is None and rest and any(known.startswith(f"{model}/") for known in _places()):
-        raise _no_source(source, source)
+        raise _no_source(source)
     return place
 
 
-def _no_source(source: str, where: str) -> TargetError:
+def _no_source(source: str) -> TargetError:
     hint = did_you_mean(source, _places())
-    return TargetError("no SAE is known of this source on Neuronpedia", where=where, hint=hint)
+    return TargetError("no SAE is known of this source on Neuronpedia", where=source, hint=hint)
 
 
 def _uri_of_repository(typed: str) -> str | None:

@@ -208,6 +208,7 @@ MISTAKES = [
     (("show", "r.jsonl", "--feature", "-1"), "--feature: -1 is out of range"),
     (("show", "r.jsonl", "-o", "r.jsonl"), "would be written over r.jsonl, which is read"),
     (("explain", "tripel"), "'tripel' is no kind of finding and no number of a rule (did you mean"),
+    (("explain", "Dup"), "(did you mean duplicate or duplicate_fraction?)"),
     (("explain", "\x1b[31m##[error]"), "is no kind of finding"),
 ]
 
