@@ -11,12 +11,7 @@ from saeaudit.cli import options
 
 
 def card(
-    files: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="FILE...", help="Records of scan, mediators and score; - for standard input."
-        ),
-    ],
+    files: options.Saved,
     output: Annotated[
         str | None,
         typer.Option(
@@ -33,14 +28,11 @@ def card(
       saeaudit scan sample/stitched | saeaudit card -
     """
     from saeaudit.formats.output import destination
-    from saeaudit.formats.reading import read_records
-    from saeaudit.report.gather import Gatherer
+    from saeaudit.report.gather import gather
     from saeaudit.report.model_card import model_card
 
     place = destination(output)
     place.spare(files)
-    gatherer = Gatherer()
-    for file in files:
-        gatherer.file(read_records(file, "", "what scan, mediators or score write"), file)
+    gathered = gather(files)
     with place.opened() as writer:
-        writer.text(model_card(gatherer.end(), __version__))
+        writer.text(model_card(gathered, __version__))

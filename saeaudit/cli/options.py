@@ -28,6 +28,12 @@ Targets = Annotated[
         "it layer N of a cross-layer decoder.",
     ),
 ]
+Saved = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="FILE", help="Records of scan, mediators and score; - for standard input."
+    ),
+]
 Sae = Annotated[
     list[str] | None,
     typer.Option(

@@ -17,12 +17,7 @@ if TYPE_CHECKING:
 
 
 def report(
-    files: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="FILE...", help="Records of scan, mediators and score; - for standard input."
-        ),
-    ],
+    files: options.Saved,
     output: Annotated[
         str | None,
         typer.Option(
@@ -46,9 +41,8 @@ def report(
       saeaudit report scan.jsonl mediators.jsonl score.jsonl -o report.html
     """
     from saeaudit.formats.output import destination
-    from saeaudit.formats.reading import read_records
     from saeaudit.report.draw import check_libraries, pictures, svg
-    from saeaudit.report.gather import Gatherer
+    from saeaudit.report.gather import gather
     from saeaudit.report.page import page
 
     if output is None and sys.stdout is not None and sys.stdout.isatty():
@@ -58,10 +52,7 @@ def report(
     place.spare(files)
     if figures is not None and not figures.is_dir():
         _make(figures)
-    gatherer = Gatherer()
-    for file in files:
-        gatherer.file(read_records(file, "", "what scan, mediators or score write"), file)
-    gathered = gatherer.end()
+    gathered = gather(files)
     drawn = [(picture, svg(picture)) for picture in pictures(gathered)]
     with place.opened() as writer:
         writer.text(page(gathered, drawn, __version__))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from saeaudit.errors import AuditError
 from saeaudit.escape import escape
+from saeaudit.formats.reading import read_records
 from saeaudit.formats.screen.layout import common_folder
 from saeaudit.formats.screen.mediators import Listed
 from saeaudit.formats.screen.scan import Scanned, limits_of
@@ -31,6 +32,8 @@ from saeaudit.records import (
 
 SHORT = 24
 """Characters of a short name."""
+WRITTEN = "what scan, mediators or score write"
+"""What the files should be."""
 
 
 @dataclass
@@ -160,8 +163,7 @@ class Gatherer:
             for audited in self._audited.values():
                 audited.folder = folder
         if not gathered.saes:
-            raise AuditError("there is no audited SAE in these records",
-                             hint="what scan, mediators or score write")  # fmt: skip
+            raise AuditError("there is no audited SAE in these records", hint=WRITTEN)
         return gathered
 
     def _begin(self, dictionary: DictionaryRecord, where: str) -> None:
@@ -184,6 +186,21 @@ class Gatherer:
             audited = self._audited[dictionary.sae]
             audited.dictionary, audited.scanned = dictionary, Scanned(dictionary)
             audited.findings, audited.limits = [], limits_of(self._run)
+
+
+def gather(files: Iterable[str]) -> Gathered:
+    """What the records of several files say together.
+
+    Args:
+        files: as typed; "-" for standard input.
+
+    Raises:
+        AuditError: a file that cannot be read, or what `Gatherer` refuses.
+    """
+    gatherer = Gatherer()
+    for file in files:
+        gatherer.file(read_records(file, "", WRITTEN), file)
+    return gatherer.end()
 
 
 def _take(audited: Audited, record: Record) -> None:

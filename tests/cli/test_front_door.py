@@ -59,6 +59,7 @@ def test_help_fits_80_columns_and_no_summary_is_cut(monkeypatch: pytest.MonkeyPa
     for name, text in texts.items():
         assert max(map(len, text.splitlines())) <= 80, name
         usage = text.partition("\n")[0]
+        assert "...}" not in usage, name  # the parser adds dots of its own
         assert not re.search(r"(\.\.\.|…)$", text.removeprefix(usage), re.MULTILINE), name
     scan = texts["scan"]
     for heading in ("What is read:", "What must hold:", "What is written:", "How it runs:"):
