@@ -19,6 +19,7 @@ from saeaudit import AuditError
 from saeaudit.audit.scan.options import ScanOptions
 from saeaudit.audit.scan.run import scan_all
 from saeaudit.records import ErrorRecord, ScanSummary, Verdict
+from saeaudit.sources.releases import known_releases
 from saeaudit.sources.target import resolve
 from saeaudit.weights.find import KEPT_TENSORS, find_weights, natural, read_weights
 from saeaudit.weights.limits import Limits
@@ -47,6 +48,7 @@ def folder() -> Iterator[Path]:
 @contextmanager
 def unprivileged() -> Iterator[None]:
     """Run the block as a user whom permissions bind: tests may be run by root."""
+    known_releases()  # read before: a checkout may lie in a folder that is closed to this user
     root = os.geteuid() == 0
     if root:
         os.seteuid(NOBODY)
