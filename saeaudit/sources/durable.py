@@ -79,8 +79,14 @@ def locked(path: Path, what: str, note: Callable[[str], None] | None = None) -> 
 
 
 @contextmanager
-def storing(folder: Path) -> Iterator[None]:
+def storing(
+    folder: Path, hint: str = "HF_HOME and SAEAUDIT_CACHE name other folders"
+) -> Iterator[None]:
     """Turn what the disk refuses into one line that names the folder.
+
+    Args:
+        folder: where files are written.
+        hint: how to name another.
 
     Raises:
         AuditError: the disk is full, or the folder cannot be written.
@@ -95,7 +101,7 @@ def storing(folder: Path) -> Iterator[None]:
         raise AuditError(
             f"cannot be written: {error.strerror or error}",
             where=str(folder),
-            hint="HF_HOME and SAEAUDIT_CACHE name other folders",
+            hint=hint,
         ) from error
 
 
