@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from saeaudit.errors import WeightsError
 from saeaudit.escape import NAME, escape
 from saeaudit.shown import OneLine, html_table
+from saeaudit.site import UNKNOWN, Site
 from saeaudit.vocabulary import Architecture as Architecture
 from saeaudit.vocabulary import Control
 from saeaudit.vocabulary import Normalise as Normalise
@@ -101,6 +102,8 @@ class Weights(OneLine):
     """A transcoder: the decoder writes to another space than the encoder reads."""
     codes_unavailable: str | None = None
     """Why this file's activations cannot be encoded, where its reader knows a reason."""
+    site: Site = UNKNOWN
+    """Which activations it reads, as far as the file says."""
     unstated: tuple[Unstated, ...] = ()
     """What the file leaves open of its encoder, and nobody has said: `--assume` does."""
     notes: tuple[str, ...] = field(default=())
@@ -359,17 +362,14 @@ def validate(sae: str, weights: Weights, source: Source, norms: Tensor) -> Dicti
     if not bool(usable.any()):
         kind = "not finite (NaN or infinity)" if not bool(finite.any()) else "zero or not finite"
         raise WeightsError(
-            f"nothing to audit: all {count} decoder rows are {kind}",
-            where=sae,
+            f"nothing to audit: all {count} decoder rows are {kind}", where=sae,
             hint="the file was damaged or saved after training had diverged",
-        )
+        )  # fmt: skip
     if count < 2:
         raise WeightsError("nothing to audit: one feature has no pairs", where=sae)
     collapsed = usable & (norms < COLLAPSED_RATIO * _percentile(_usable(norms), 99))
-    zero_rows, nonfinite_rows, collapsed_rows = (
-        mask.nonzero().squeeze(1) for mask in (zero, ~finite, collapsed)
-    )
-    return Dictionary(sae, weights, source, norms, zero_rows, nonfinite_rows, collapsed_rows)
+    zeros, infinite, small = (mask.nonzero().squeeze(1) for mask in (zero, ~finite, collapsed))
+    return Dictionary(sae, weights, source, norms, zeros, infinite, small)
 
 
 def _check_k(sae: str, weights: Weights) -> None:

@@ -57,6 +57,8 @@ Parts = Literal["documents", "blocks"]
 """What activations are drawn by: documents where enough are known, else blocks of neighbours."""
 Holds = Literal["yes", "no", "pair"]
 """Whether a claim about named features holds; "pair" where two of its three explain it."""
+Bos = Literal["keep", "drop", "none"]
+"""The token that begins a text: its activation is kept, or dropped, or it is not there."""
 Choice = Literal["encoder", "support", "other"]
 """A shortest code: the reference, its features with other values, or one with another feature."""
 SkipReason = Literal["norm", "l0"]

@@ -24,15 +24,16 @@ ALLOWED = {
     "suggest": set(),
     "untrusted": set(),
     "records": set(),
-    "dictionary": {"core"},  # the norms of rows in memory
+    "site": set(),
+    "dictionary": {"core", "site"},  # core: the norms of rows in memory
     "core": set(),
     "sample": set(),
-    "weights": {"dictionary"},
-    "sources": {"weights", "sample", ""},
+    "weights": {"dictionary", "site"},
+    "sources": {"weights", "sample", "site", ""},
     "formats": {"records"},
     "report": {"records", "formats"},
     "policy": {"records"},
-    "audit": {"core", "weights", "sources", "records", "dictionary"},
+    "audit": {"core", "weights", "sources", "sample", "records", "dictionary", "site"},
     "cli": {"audit", "policy", "formats", "report", "sources", "records", ""},
 }
 """Layer → the layers that it may import; "" is the package itself (its version)."""

@@ -17,7 +17,7 @@ from saeaudit.untrusted import finite, parse_yaml, read_text
 from saeaudit.vocabulary import SCAN_THRESHOLDS, Audit
 
 TEXTS = ("release", "model", "source", "revision", "neuronpedia")
-SECTIONS = ("saes", "scan", "policy")
+SECTIONS = ("saes", "collect", "scan", "policy")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def load_config(path: Path) -> Config:
     source = content.get("source")
     if source is not None and not re.fullmatch(r"hf://[^/@\s]+/[^/@\s]+(/\S*)?", source):
         raise _wrong(where, "source", source, "hf://owner/repo")
-    if ("release" in content or "saes" in content) and source is None:
+    if content.keys() & {"release", "saes", "collect"} and source is None:
         raise AuditError("source is missing", where=where, hint="source: hf://owner/repo")
     saes = content.get("saes") or {}
     _mapping(saes, "saes", None, where)

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from saeaudit.errors import AuditError
+from saeaudit.sources.reads import UNTOLD, Reads, parse_reads
 from saeaudit.untrusted import parse_yaml, read_text
 
-KEYS = {"release", "model", "source", "revision", "neuronpedia", "saes", "scan", "policy"}
+KEYS = {
+    "release", "model", "source", "revision", "neuronpedia", "saes", "collect", "scan", "policy",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Release:
     filled in from their paths."""
     saes: dict[str, str] = field(default_factory=dict)
     """Names of SAEs → their paths in the repository."""
+    reads: Reads = UNTOLD
+    """Which activations they read, where their files do not say it."""
     closed: bool = False
     """Whether it has no SAEs but these: one repository may hold several releases."""
 
@@ -70,6 +75,7 @@ def load_release(path: Path) -> Release:
         revision=text("revision", None),
         neuronpedia=text("neuronpedia", None),
         saes=saes,
+        reads=parse_reads(content.get("collect"), str(path)),
     )
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path, PurePath
 from types import MappingProxyType
 from typing import Any
 
 from saeaudit.dictionary import Architecture, Weights
 from saeaudit.errors import WeightsError
+from saeaudit.site import Site
+from saeaudit.untrusted import whole
 from saeaudit.weights.assemble import LINEAR, Names, assemble, positive, scalar, stored_count
+from saeaudit.weights.hooks import RESIDUAL, counted, named
 from saeaudit.weights.interface import Loaded, Present
 from saeaudit.weights.orient import Layout
 from saeaudit.weights.tensors import Contents, Tensors, read_json
@@ -67,12 +71,13 @@ class DictionaryLearning:
         """Read the weights; config.json names the class, which the tensors must bear out."""
         config_file = Path(_config_file(file))
         where = str(config_file)
-        trainer = read_json(config_file).get("trainer")
+        config = read_json(config_file)
+        trainer = config.get("trainer")
         if not isinstance(trainer, dict):
             raise WeightsError("no trainer section; not a dictionary_learning SAE", where=where)
         tensors = contents.tensors
-        named = trainer.get("dict_class")
-        name = None if named is None else str(named)
+        dict_class = trainer.get("dict_class")
+        name = None if dict_class is None else str(dict_class)
         if name is not None and name not in CLASSES:
             raise WeightsError(
                 f"unknown dict_class {name!r}", where=where, hint=f"known: {', '.join(CLASSES)}"
@@ -84,7 +89,7 @@ class DictionaryLearning:
             name = saved
         name = name or saved or _guess(tensors)
         weights = build(name, tensors, str(file), contents.scalars.get("k"), trainer, notes)
-        return Loaded(weights, (file, config_file))
+        return Loaded(replace(weights, site=_site(config, trainer)), (file, config_file))
 
 
 def recognise(tensors: Tensors) -> str | None:
@@ -136,6 +141,19 @@ def build(
         subtract_b_dec=centres,
         k=positive({"k": active}, "k", where),
         notes=notes,
+    )
+
+
+def _site(config: Mapping[str, Any], trainer: Mapping[str, Any]) -> Site:
+    """The residual stream of a layer, unless another module is named; no file tells of a BOS."""
+    buffer = config.get("buffer")
+    buffer = buffer if isinstance(buffer, dict) else {}
+    module, layer = named(trainer, "submodule_name") or "resid_post", whole(trainer.get("layer"))
+    residual = module.startswith("resid_post") and buffer.get("io", "out") == "out"
+    return Site(
+        model=named(trainer, "lm_name"),
+        hook=RESIDUAL.format(layer) if residual and layer is not None else None,
+        context=counted(buffer, "ctx_len"),
     )
 
 

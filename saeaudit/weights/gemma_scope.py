@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
+from saeaudit.site import Site
 from saeaudit.weights.assemble import Names, assemble
+from saeaudit.weights.hooks import named
 from saeaudit.weights.interface import Loaded, Present
 from saeaudit.weights.orient import Layout
 from saeaudit.weights.tensors import Contents, read_json
@@ -84,8 +86,21 @@ class GemmaScope2:
             Names(),
             "jumprelu",
             Layout(maps_elsewhere=transcoder, layers_second=True),
+            site=_site(config),
         )
         return Loaded(weights, (file, *((config_file,) if config else ())))
+
+
+def _site(config: dict[str, Any]) -> Site:
+    """The place by its own name for it; of several layers at once none.
+
+    Files spell models in three ways: google/gemma-3-1b-pt, gemma-v3-1b-pt, and 270m with -pt.
+    """
+    hook, model = named(config, "hf_hook_point_in"), named(config, "model_name")
+    if model is not None:
+        model = f"google/{model.removeprefix('google/').replace('-v3', '-3')}"
+        model = model.replace("-270m-pt", "-270m")
+    return Site(model, None if hook is not None and "{" in hook else hook)
 
 
 def _reads_another(config: dict[str, Any], file: Path) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePath
 
+from saeaudit.site import Site
 from saeaudit.weights.assemble import LINEAR, assemble
+from saeaudit.weights.hooks import residual_of
 from saeaudit.weights.interface import Loaded, Present
 from saeaudit.weights.orient import Layout
 from saeaudit.weights.tensors import Contents
@@ -31,6 +33,7 @@ class Goodfire:
     def read(self, file: Path, contents: Contents) -> Loaded:
         """Read the weights: ReLU, no centring (qresearch's DeepSeek SAE has the same form)."""
         weights = assemble(
-            self.name, str(file), contents.tensors, LINEAR, "standard", Layout(features_last=True)
-        )
+            self.name, str(file), contents.tensors, LINEAR, "standard", Layout(features_last=True),
+            site=Site(hook=residual_of(file, r"-l(\d+)\.")),
+        )  # fmt: skip
         return Loaded(weights, (file,))

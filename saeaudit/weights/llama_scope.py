@@ -8,6 +8,7 @@ from typing import Any
 
 from saeaudit.dictionary import Architecture
 from saeaudit.errors import WeightsError
+from saeaudit.site import Site
 from saeaudit.untrusted import finite
 from saeaudit.weights.assemble import (
     EXPECTS_SCALED,
@@ -20,6 +21,7 @@ from saeaudit.weights.assemble import (
     number_of,
     positive,
 )
+from saeaudit.weights.hooks import named
 from saeaudit.weights.interface import Loaded, Present
 from saeaudit.weights.orient import Layout
 from saeaudit.weights.published import published_scale
@@ -71,6 +73,7 @@ class LlamaScope:
             Layout(features, width, features_last=True, maps_elsewhere=transcoder),
             input_scale=scale,
             output_scale=math.sqrt(width) / number_of(norms, "out", where),
+            site=Site(hook=named(config, "hook_point_in")),
         )
         return Loaded(weights, (file, config_file))
 
@@ -122,6 +125,7 @@ class LlamaScopeR1:
             input_scale=scale,
             output_scale=scale,
             notes=notes,
+            site=Site(hook=named(config, "hook_point_in")),
         )
         return Loaded(weights, (file, config_file))
 

@@ -1,8 +1,8 @@
 """What publishers say about their SAEs elsewhere than in the files: by hub repository and folder.
 
 From the registry by which SAELens loads public SAEs (its `config_overrides` and
-`norm_scaling_factor`), for the repositories where it changes the codes and the files do not have
-it. Only files in the hub's cache are known to be of a repository.
+`norm_scaling_factor`), for the repositories where it changes the codes or what is encoded and the
+files do not have it. Only files in the hub's cache are known to be of a repository.
 """
 
 from __future__ import annotations
@@ -14,6 +14,19 @@ from pathlib import PurePath
 
 NORMALISE = {"JoshEngels/Mistral-7B-Residual-Stream-SAEs": "constant_norm_rescale"}
 """Repository → SAELens's name of what is done to each activation; its cfg.json has nothing."""
+
+CENTRED = (
+    "jbloom/GPT2-Small-SAEs-Reformatted",
+    "jbloom/GPT2-Small-Feature-Splitting-Experiment-Layer-8",
+    "tommmcgrath/gpt2-small-mlp-out-saes",
+)
+"""Repositories whose SAEs read what TransformerLens has taken the mean off; their cfg.json has
+nothing of it."""
+
+
+def published_centring(file: PurePath) -> bool | None:
+    """Whether activations are centred over their width, where the file's publisher says it."""
+    return True if _place(file)[0] in CENTRED else None
 
 
 def published_normalisation(file: PurePath) -> str | None:

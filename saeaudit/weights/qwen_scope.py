@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePath
 
+from saeaudit.site import Site
 from saeaudit.weights.assemble import Names, assemble, positive
+from saeaudit.weights.hooks import residual_of
 from saeaudit.weights.interface import Loaded, Present
 from saeaudit.weights.orient import Layout
 from saeaudit.weights.tensors import Contents, read_json
@@ -41,5 +43,8 @@ class QwenScope:
             width=positive(config, "d_model", str(config_file)),
             features_last=True,
         )
-        weights = assemble(self.name, str(file), contents.tensors, Names(), "topk", layout, k=k)
+        site = Site(hook=residual_of(file, r"layer(\d+)"))
+        weights = assemble(
+            self.name, str(file), contents.tensors, Names(), "topk", layout, k=k, site=site
+        )
         return Loaded(weights, (file, *((config_file,) if config else ())))

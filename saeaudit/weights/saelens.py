@@ -6,6 +6,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from saeaudit.dictionary import Architecture, Normalise, Weights
+from saeaudit.site import Site
 from saeaudit.untrusted import finite
 from saeaudit.weights import temporal
 from saeaudit.weights.assemble import (
@@ -16,9 +17,14 @@ from saeaudit.weights.assemble import (
     number_of,
     positive,
 )
+from saeaudit.weights.hooks import counted, named
 from saeaudit.weights.interface import Loaded, Present
 from saeaudit.weights.orient import Layout
-from saeaudit.weights.published import published_normalisation, published_scale
+from saeaudit.weights.published import (
+    published_centring,
+    published_normalisation,
+    published_scale,
+)
 from saeaudit.weights.tensors import Contents, Stored, Tensors, read_json
 
 if TYPE_CHECKING:
@@ -129,6 +135,27 @@ def build(
         output_scale=scaling.factor,
         codes_unavailable=no_formula or scaling.unavailable or unscaled,
         notes=scaling.notes,
+        site=_site(config, file),
+    )
+
+
+def _site(config: dict[str, Any], file: PurePath) -> Site:
+    """What it was trained on; a single head of an attention layer is no place for a whole SAE.
+
+    Texts began with a BOS unless the file says otherwise, as the library takes it. Its activation
+    is the same in every text, and large: it is not looked at.
+    """
+    metadata = config.get("metadata")
+    told = config | metadata if isinstance(metadata, dict) else config
+    one_head = told.get("hook_head_index", told.get("hook_point_head_index")) is not None
+    options = told.get("model_from_pretrained_kwargs")
+    centred = options.get("center_writing_weights") if isinstance(options, dict) else None
+    return Site(
+        model=named(told, "model_name"),
+        hook=None if one_head else named(told, "hf_hook_name", "hook_name", "hook_point"),
+        context=counted(told, "context_size"),
+        bos="drop" if told.get("prepend_bos", True) else "none",
+        centred=centred if isinstance(centred, bool) else published_centring(file),
     )
 
 

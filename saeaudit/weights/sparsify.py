@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path, PurePath
 from typing import Any
 
 from saeaudit.dictionary import Architecture
+from saeaudit.site import Site
 from saeaudit.weights.assemble import Names, assemble, multiplied, positive
 from saeaudit.weights.interface import Loaded, Present
 from saeaudit.weights.orient import Layout
@@ -48,8 +50,17 @@ class Sparsify:
             subtract_b_dec=not config.get("transcode", False),
             k=positive(config, "k", where),
             codes_unavailable=unavailable,
+            site=Site(hook=_hook(file, reads_input=bool(config.get("transcode")))),
         )
         return Loaded(weights, (file, config_file))
+
+
+def _hook(file: Path, *, reads_input: bool) -> str | None:
+    """The module that its folder is called after, such as layers.5 or h.3.mlp."""
+    folder = file.parent.name
+    if not re.fullmatch(r"(\w+\.)+\d+(\.\w+)*", folder, re.ASCII):
+        return None
+    return f"{folder}:{'in' if reads_input else 'out'}"
 
 
 def _formula(config: dict[str, Any], features: int | None) -> tuple[Architecture, str | None]:

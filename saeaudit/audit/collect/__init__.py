@@ -1,0 +1,1 @@
+"""Activations of a model at the place that an SAE reads."""
