@@ -62,16 +62,11 @@ def tell_misfit(
             f"{coder.dictionary.sae}: the first {len(x):,} activations drawn are all the same: "
             "where they do not vary, shares of the variance are null and intervals say nothing"
         )
-    fvu, usual = _error_share(coder, x), usual_l0(coder.dictionary)
+    fvu, usual = error_share(coder, x), usual_l0(coder.dictionary)
     mean = float(l0.double().mean()) if len(l0) else 0.0
     if not (fvu > POOR or mean > DENSE * usual):
         return
-    x = x[:SCALED]
-    errors = {scale: _error_share(coder, scale * x) for scale in SCALES}
-    best = min(errors, key=lambda scale: math.inf if math.isnan(errors[scale]) else errors[scale])
-    looks = "they are probably of another layer, hook or model"
-    if errors[best] <= min(POOR, HALF * errors[1.0]):
-        looks = f"multiplied by {best:.2g} it would be {errors[best]:.2g}: the scale looks wrong"
+    looks = what_it_looks_like(coder, x)
     error = f"the SAE leaves {fvu:.2g} of the variance"
     if fvu > 1:
         error = f"the SAE's error is {fvu:.2g} times the variance (their mean has 1)"
@@ -81,7 +76,27 @@ def tell_misfit(
     )
 
 
-def _error_share(coder: Coder, x: Tensor) -> float:
+def what_it_looks_like(coder: Coder, x: Tensor) -> str:
+    """A clause that names the mistake that activations ``[m, d_in]`` look like.
+
+    A scale is the mistake where another one leaves at most `HALF` of the error, and so is a mean
+    over the width that was to be taken off.
+    """
+    x = x[:SCALED]
+    errors = {scale: error_share(coder, scale * x) for scale in SCALES}
+    best = min(errors, key=lambda scale: math.inf if math.isnan(errors[scale]) else errors[scale])
+    if errors[best] <= min(POOR, HALF * errors[1.0]):
+        return f"multiplied by {best:.2g} it would be {errors[best]:.2g}: the scale looks wrong"
+    centred = error_share(coder, x - x.mean(1, keepdim=True))
+    if centred <= min(POOR, HALF * errors[1.0]):
+        return (
+            f"less their means over the width it would be {centred:.2g}: it was made with "
+            "TransformerLens's center_writing_weights"
+        )
+    return "they are probably of another layer, hook or model"
+
+
+def error_share(coder: Coder, x: Tensor) -> float:
     """Squared error over the variance of activations ``[m, d_in]``; NaN where that says nothing."""
     if len(x) < FEWEST:
         return math.nan
