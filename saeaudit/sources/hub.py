@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from saeaudit.errors import AuditError, TargetError
 from saeaudit.sources.cache import (
@@ -40,6 +40,8 @@ from saeaudit.sources.hubapi import COMMIT, RemoteFile, commit_of, hub_errors, l
 from saeaudit.sources.parallel import in_parallel
 
 WORKERS = 4
+Kind = Literal["models", "datasets"]
+"""Of a repository, as the hub's addresses and its cache call it."""
 
 
 @dataclass
@@ -51,25 +53,35 @@ class Repo:
     offline: bool
     note: Note | None = None
     """Called with lines that a user should read while something is waited for."""
+    kind: Kind = "models"
     _files: dict[str, RemoteFile] = field(default_factory=dict)
     _outage: HostError | None = None
     _lost: float = 0.0
     """Seconds that went to failures since anything came."""
 
     def uri(self, path: str = "", revision: str | None = None) -> str:
-        """``hf://owner/repo[@revision][/path]``."""
+        """``hf://[datasets/]owner/repo[@revision][/path]``."""
         at = f"@{revision}" if revision else ""
-        return f"hf://{self.repo_id}{at}" + (f"/{path}" if path else "")
+        return f"hf://{self._prefix}{self.repo_id}{at}" + (f"/{path}" if path else "")
 
     def url(self, path: str) -> str:
         """Where the hub serves a file."""
         name = urllib.parse.quote(path)
-        return f"{endpoint()}/{self.repo_id}/resolve/{self.commit}/{name}"
+        return f"{endpoint()}/{self._prefix}{self.repo_id}/resolve/{self.commit}/{name}"
+
+    @property
+    def listing(self) -> str:
+        """What the hub's interface calls it: ``models/owner/repo``."""
+        return f"{self.kind}/{self.repo_id}"
+
+    @property
+    def _prefix(self) -> str:
+        return "" if self.kind == "models" else f"{self.kind}/"
 
     @property
     def folder(self) -> Path:
         """The repository's folder in the hub's cache."""
-        return cache_root() / f"models--{self.repo_id.replace('/', '--')}"
+        return cache_root() / f"{self.kind}--{self.repo_id.replace('/', '--')}"
 
     def local(self, path: str) -> Path:
         """Where a file lies, or will lie, on this machine.
@@ -90,7 +102,7 @@ class Repo:
             return self._cached(prefix)
         uri = self.uri(prefix)
         with hub_errors(uri):
-            files = list_tree(self.repo_id, self.commit, prefix, uri, self.note)
+            files = list_tree(self.listing, self.commit, prefix, uri, self.note)
         self._files |= files
         return files
 
@@ -209,7 +221,12 @@ class Repo:
 
 
 def open_repo(
-    repo_id: str, revision: str | None, *, offline: bool, note: Note | None = None
+    repo_id: str,
+    revision: str | None,
+    *,
+    offline: bool,
+    note: Note | None = None,
+    kind: Kind = "models",
 ) -> Repo:
     """Resolve a repository's revision to a commit.
 
@@ -218,6 +235,7 @@ def open_repo(
         revision: a branch, tag or commit; the main branch where None.
         offline: take the commit from the cache.
         note: called with lines that a user should read while something is waited for.
+        kind: whether it holds models or data sets.
 
     Raises:
         AuditError: no such repository or revision, no permission, or no usable answer.
@@ -229,14 +247,14 @@ def open_repo(
             "not a repository name", where=f"hf://{repo_id}", hint="hf://owner/name"
         ) from error
     name = revision or "main"
-    repo = Repo(repo_id, name, offline, note)
+    repo = Repo(repo_id, name, offline, note, kind)
     if COMMIT.fullmatch(name):
         return repo
     reference = repo.folder / "refs" / check_name(name, repo.uri())
     if offline:
         repo.commit = _remembered(reference, name, repo.uri())
     else:
-        repo.commit = commit_of(repo_id, revision, repo.uri(revision=revision), note)
+        repo.commit = commit_of(repo.listing, revision, repo.uri(revision=revision), note)
         _remember(reference, repo)
     return repo
 

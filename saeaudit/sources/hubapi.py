@@ -48,15 +48,21 @@ class RemoteFile:
         return self.sha256 or self.git_sha1 or ""
 
 
-def commit_of(repo_id: str, revision: str | None, uri: str, note: Note | None) -> str:
+def commit_of(listing: str, revision: str | None, uri: str, note: Note | None) -> str:
     """Ask for a revision's commit: 40 hexadecimal digits, or the hub is refused.
+
+    Args:
+        listing: ``models/owner/name`` or ``datasets/owner/name``.
+        revision: a branch, tag or commit; the main branch where None.
+        uri: the repository, for messages.
+        note: called with lines that a user should read while something is waited for.
 
     Raises:
         TargetError: no such repository or revision.
         AuditError: no permission, or no usable answer.
     """
     at = f"/revision/{_quoted(revision)}" if revision else ""
-    url = f"{endpoint()}/api/models/{repo_id}{at}?expand=sha"
+    url = f"{endpoint()}/api/{listing}{at}?expand=sha"
     with hub_errors(uri):
         answer = get_json(url, limit=PAGE_LIMIT, where=uri, note=note)
     commit = answer.get("sha") if isinstance(answer, dict) else None
@@ -66,31 +72,38 @@ def commit_of(repo_id: str, revision: str | None, uri: str, note: Note | None) -
 
 
 def list_tree(
-    repo_id: str, commit: str, prefix: str, uri: str, note: Note | None
+    listing: str, commit: str, prefix: str, uri: str, note: Note | None
 ) -> dict[str, RemoteFile]:
     """List the files below a folder, or those beside a file; all where the prefix is empty.
+
+    Args:
+        listing: ``models/owner/name`` or ``datasets/owner/name``.
+        commit: of the repository.
+        prefix: the folder or file.
+        uri: the same, for messages.
+        note: called with lines that a user should read while something is waited for.
 
     Raises:
         TargetError: no such path.
         AuditError: no usable answer.
     """
     try:
-        return _list(repo_id, commit, prefix, uri, note)
+        return _list(listing, commit, prefix, uri, note)
     except Refused as error:
         if error.code != "EntryNotFound" or not prefix:
             raise
         parent = prefix.rpartition("/")[0]
-        files = _list(repo_id, commit, parent, uri, note)
+        files = _list(listing, commit, parent, uri, note)
         if prefix not in files:
             raise
         return files
 
 
 def _list(
-    repo_id: str, commit: str, folder: str, uri: str, note: Note | None
+    listing: str, commit: str, folder: str, uri: str, note: Note | None
 ) -> dict[str, RemoteFile]:
     below = f"/{_quoted(folder, '/')}" if folder else ""
-    url = f"{endpoint()}/api/models/{repo_id}/tree/{commit}{below}?recursive=true"
+    url = f"{endpoint()}/api/{listing}/tree/{commit}{below}?recursive=true"
     files: dict[str, RemoteFile] = {}
     folders: set[str] = set()
     entries = 0

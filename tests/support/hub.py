@@ -20,7 +20,14 @@ from typing import Any
 
 import numpy as np
 
-LFS_SUFFIXES = (".npz", ".safetensors", ".pt", ".pth", ".npy")
+LFS_SUFFIXES = (".npz", ".safetensors", ".pt", ".pth", ".npy", ".parquet")
+REPOSITORY = r"(models|datasets)/([^/]+/[^/]+)"
+"""As addresses of the hub's interface have it."""
+
+
+def served(kind: str, repository: str) -> str:
+    """The folder that a repository is served from."""
+    return repository if kind == "models" else f"{kind}/{repository}"
 
 
 @dataclass
@@ -28,8 +35,10 @@ class Hub:
     """The server's state, for tests to set and read."""
 
     root: Path
-    """``owner/name/…`` folders."""
+    """``owner/name/…`` folders of models, ``datasets/owner/name/…`` of data sets."""
     commit: str = "a" * 40
+    branches: dict[str, str] = field(default_factory=dict)
+    """Other revisions, and their commits; what they hold is served from ``owner/name@commit``."""
     faults: dict[str, list[Any]] = field(default_factory=dict)
     """Path suffix → what happens on successive requests for it: a status, "cut", "flip", "slow"."""
     sent: Counter[str] = field(default_factory=Counter)
@@ -73,17 +82,20 @@ class Handler(BaseHTTPRequestHandler):
         if self.headers.get("Authorization"):
             self.hub.authorized.append(f"{self.headers['Host']}{path}")
         path = path.removeprefix(self.hub.base)
-        if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?", path):
-            return self.info(match[1], match[2])
-        if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/([^/]+)(?:/(.*))?", path):
-            return self.tree(match[1], match[3] or "")
-        if match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
-            return self.resolve(match[1], match[3], body=body)
+        if match := re.fullmatch(rf"/api/{REPOSITORY}(?:/revision/(.+))?", path):
+            return self.info(served(*match.group(1, 2)), match[3])
+        if match := re.fullmatch(rf"/api/{REPOSITORY}/tree/([^/]+)(?:/(.*))?", path):
+            return self.tree(self.at(served(*match.group(1, 2)), match[3]), match[4] or "")
+        if match := re.fullmatch(r"/((?:datasets/)?[^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
+            return self.resolve(self.at(match[1], match[2]), match[3], body=body)
         if path.startswith("/cdn/"):
             return self.content(path.removeprefix("/cdn/"), body=body)
         if path.startswith("/bucket"):
             return self.bucket(path, body=body)
         self.fail(404)
+
+    def at(self, repo: str, commit: str) -> str:
+        return f"{repo}@{commit}" if commit in self.hub.branches.values() else repo
 
     def fail(self, status: int, code: str = "", **headers: str) -> None:
         content = b'{"error":"made to fail"}'
@@ -122,9 +134,10 @@ class Handler(BaseHTTPRequestHandler):
     def info(self, repo: str, revision: str | None) -> None:
         if self.refused(repo):
             return
-        if revision not in (None, "main", self.hub.commit):
+        commit = self.hub.branches.get(revision or "main", self.hub.commit)
+        if revision not in (None, "main", commit) and commit == self.hub.commit:
             return self.fail(404, "RevisionNotFound")
-        self.json({"id": repo, "modelId": repo, "sha": self.hub.commit, "siblings": []})
+        self.json({"id": repo, "modelId": repo, "sha": commit, "siblings": []})
 
     def entry(self, folder: Path, file: Path) -> dict[str, Any]:
         content = file.read_bytes()
