@@ -61,8 +61,6 @@ Bos = Literal["keep", "drop", "none"]
 """The token that begins a text: its activation is kept, or dropped, or it is not there."""
 Choice = Literal["encoder", "support", "other"]
 """A shortest code: the reference, its features with other values, or one with another feature."""
-Bos = Literal["keep", "drop", "none"]
-"""Of the token that begins a document: its activation is kept or dropped, or there is none."""
 ModelDtype = Literal["auto", "float32", "bfloat16", "float16"]
 """What a model computes in; "auto" as its file has it."""
 SkipReason = Literal["norm", "l0"]
