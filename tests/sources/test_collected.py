@@ -89,7 +89,7 @@ def begin(folder: Path, manifest=SMALL, count: int = 30) -> None:
     ("change", "field"),
     [
         ({"origin": replace(ORIGIN, model="another/model")}, "model"),
-        ({"origin": replace(ORIGIN, texts_sha256="2" * 64)}, "texts_sha256"),
+        ({"origin": replace(ORIGIN, texts_identity="sha256:2")}, "texts_identity"),
         ({"origin": replace(ORIGIN, options={**ORIGIN.options, "context": 64})}, "context"),
         ({"origin": replace(ORIGIN, options={**ORIGIN.options, "seed": 1})}, "seed"),
         ({"origin": replace(ORIGIN, versions={**ORIGIN.versions, "torch": "3"})}, "torch"),
@@ -121,7 +121,8 @@ def test_a_damaged_shard_and_what_follows_is_collected_again(tmp_path: Path) -> 
     damaged = tmp_path / "going" / "activations-00007.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-100])
     with Writer(tmp_path / "going", SMALL, resume=True) as writer:
-        assert writer.rows == 70
+        earlier = [len(d.positions) for d in documents() if d.number < writer.document]
+        assert writer.rows == sum(earlier) <= 70 < sum(earlier) + 30
     collect(tmp_path / "going", SMALL, resume=True)
     assert contents(tmp_path / "going").pop("note.txt") == b"mine"
     (tmp_path / "going" / "note.txt").unlink()

@@ -24,8 +24,9 @@ from saeaudit.sources.collected.writer import Document, Writer
 WIDTH = 16
 ORIGIN = Origin(
     model="someone/model", revision="0" * 40, tokenizer="someone/model", place="layers.3:out",
-    divide_gain=None, computed_in="float32", attention="eager", device="cpu", texts="texts.jsonl",
-    texts_sha256="1" * 64, options={"context": 128, "bos": "drop", "tokens": None},
+    divide_gain=False, subtract_mean=False, computed_in="float32", attention="eager", device="cpu",
+    texts="texts.jsonl",
+    texts_identity="sha256:1", options={"context": 128, "bos": "drop", "tokens": None},
     versions={"saeaudit": "0.1.0", "torch": "2", "transformers": "5"},
 )  # fmt: skip
 MANIFEST = Manifest(origin=ORIGIN, width=WIDTH, dtype="float16", shard_rows=50)

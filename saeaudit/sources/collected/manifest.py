@@ -36,11 +36,13 @@ class Origin:
     revision: str | None
     """Commit of the model's repository; None of a folder."""
     tokenizer: str
-    """Its class, or its name where it is not the model's."""
+    """Its class."""
     place: str
     """Where in the model, ``PATH:in`` or ``PATH:out``."""
-    divide_gain: str | None
-    """Path of the norm whose gain is divided out."""
+    divide_gain: bool
+    """Whether it is a norm, whose gain is divided out."""
+    subtract_mean: bool
+    """Whether each activation's mean over its width is taken off."""
     computed_in: str
     """Element type of the model's parameters."""
     attention: str
@@ -49,8 +51,8 @@ class Origin:
     """Where the model ran."""
     texts: str
     """Where documents came from, as it was named."""
-    texts_sha256: str
-    """Digest of these files."""
+    texts_identity: str
+    """The file's ``sha256:…``, or the address of a data set with its commit."""
     options: dict[str, str | int | float | bool | None]
     """Context, BOS, sampling, batch and whatever else was chosen, by the options' names."""
     versions: dict[str, str]

@@ -104,7 +104,7 @@ class Writer:
     document: int
     """The next document to append, from 0; some of its activations may be there."""
     rows: int
-    """Activations appended so far."""
+    """Activations of the documents before that one."""
 
     def __init__(self, folder: Path, manifest: Manifest, *, resume: bool = False) -> None:
         """Make the folder, or see how far another process came.
@@ -131,7 +131,7 @@ class Writer:
             self._stack = stack.pop_all()
         self._dropped = Counter(self._resumed_at.dropped)
         self.document = self._resumed_at.document
-        self.rows = len(self._shards) * manifest.shard_rows
+        self.rows = len(self._shards) * manifest.shard_rows - self._resumed_at.kept
 
     def __enter__(self) -> Writer:
         return self
@@ -155,7 +155,7 @@ class Writer:
             return
         if number < self.document:
             raise ValueError(f"document {number} after {self.document - 1}")
-        start = done = self._resumed_at.kept if number == self._resumed_at.document else 0
+        start = self._resumed_at.kept if number == self._resumed_at.document else 0
         rows = self._rows(document)
         while start < count:
             stop = min(count, start + self.manifest.shard_rows - self._filled)
@@ -164,7 +164,7 @@ class Writer:
             if self._filled == self.manifest.shard_rows:
                 self._write_shard()
             start = stop
-        self.rows += count - done
+        self.rows += count
         self._dropped.update(document.dropped)
         self.document = number + 1
 
@@ -189,15 +189,10 @@ class Writer:
         return self.manifest
 
     def _begin(self, *, resume: bool) -> None:
+        check_folder(self._folder, resume=resume)
         names = {path.name for path in self._folder.iterdir()} - {LOCK}
         left_over = {name for name in names if LEFT_OVER.fullmatch(name)}
         if MANIFEST in names:
-            if not resume:
-                raise AuditError(
-                    "holds collected activations already",
-                    where=str(self._folder),
-                    hint="--resume goes on, or name another folder",
-                )
             begun = read_manifest(self._folder)
             _check_same(begun, self.manifest, self._folder)
             self.manifest = begun
@@ -206,8 +201,6 @@ class Writer:
                 complete = {shard_name(number) for number in range(len(self._shards))}
                 left_over |= {name for name in names if WRITTEN.fullmatch(name)} - complete
                 left_over.remove(MANIFEST)
-        elif names - left_over:
-            raise AuditError("holds other files", where=str(self._folder), hint="name a new folder")
         for name in left_over:
             (self._folder / name).unlink()
         if MANIFEST not in names:
@@ -285,6 +278,28 @@ class Writer:
             write_whole(path, content)
         self._shards.append(read_shard(path, self.manifest, self._filled))
         self._filled = 0
+
+
+def check_folder(folder: Path, *, resume: bool) -> None:
+    """Refuse a folder that is not to be filled, before any work is done for it.
+
+    Raises:
+        AuditError: it is no folder, it holds other files, or activations that `resume` does not ask
+            to go on with.
+    """
+    where = str(folder)
+    with _storing(folder):
+        if folder.exists() and not folder.is_dir():
+            raise AuditError("is no folder", where=where, hint="name a new folder")
+        names = {path.name for path in folder.iterdir()} - {LOCK} if folder.exists() else set()
+    if MANIFEST in names:
+        if not resume:
+            raise AuditError(
+                "holds collected activations already", where=where,
+                hint="--resume goes on, or name another folder",
+            )  # fmt: skip
+    elif not all(map(LEFT_OVER.fullmatch, names)):
+        raise AuditError("holds other files", where=where, hint="name a new folder")
 
 
 def _check_same(begun: Manifest, asked: Manifest, folder: Path) -> None:
