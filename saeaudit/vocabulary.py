@@ -59,10 +59,10 @@ Holds = Literal["yes", "no", "pair"]
 """Whether a claim about named features holds; "pair" where two of its three explain it."""
 Bos = Literal["keep", "drop", "none"]
 """The token that begins a text: its activation is kept, or dropped, or it is not there."""
+ModelDtype = Literal["auto", "float32", "bfloat16", "float16"]
+"""What a model computes in; "auto" is what it is stored in."""
 Choice = Literal["encoder", "support", "other"]
 """A shortest code: the reference, its features with other values, or one with another feature."""
-ModelDtype = Literal["auto", "float32", "bfloat16", "float16"]
-"""What a model computes in; "auto" as its file has it."""
 SkipReason = Literal["norm", "l0"]
 """Why an activation is not looked at: an outlying norm, or too many active features."""
 
@@ -112,6 +112,8 @@ SCAN_THRESHOLDS = {
 """By the name of the option and of the configuration's key."""
 MAX_FINDINGS = 100_000
 """Most pairs, and most triples, written for an SAE."""
+COLLECTED = 100_000
+"""Activations that are collected; 0 for those of all texts."""
 MAX_TOKENS = 1000
 """Most activations whose alternatives are looked at; 0 for all."""
 MAX_CHOICES = 400

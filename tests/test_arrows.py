@@ -33,7 +33,7 @@ ALLOWED = {
     "formats": {"records"},
     "report": {"records", "formats"},
     "policy": {"records"},
-    "audit": {"core", "weights", "sources", "sample", "records", "dictionary", "site"},
+    "audit": {"core", "weights", "sources", "sample", "records", "dictionary", "site", ""},
     "cli": {"audit", "policy", "formats", "report", "sources", "records", ""},
 }
 """Layer → the layers that it may import; "" is the package itself (its version)."""

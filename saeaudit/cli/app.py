@@ -16,6 +16,7 @@ import typer
 from saeaudit import __version__
 from saeaudit.cli.baseline import baseline
 from saeaudit.cli.card import card
+from saeaudit.cli.collect import collect
 from saeaudit.cli.config import config_app
 from saeaudit.cli.exits import CLOSED_PIPE, FAILED, INTERRUPTED
 from saeaudit.cli.explain import explain
@@ -170,6 +171,7 @@ _add(card, LOOK, "Print a section for an SAE's model card.")
 _add(explain, LOOK, "Say what a kind of finding or a rule's number means.")
 _add(fetch, GET, "Bring SAEs from the hub into its cache, every byte checked.")
 _add(releases, GET, "List the releases that can be named as targets.")
+_add(collect, GET, "Run a model on texts; keep the activations that an SAE reads.")
 _add(baseline, JUDGE, "Keep a scan's findings as known.")
 app.add_typer(config_app, name="config", cls=Commands, rich_help_panel=JUDGE)
 _add(schema, REFER, "Print the JSON Schema of the records.")

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from torch import nn
@@ -14,12 +14,11 @@ from torch import nn
 from saeaudit.audit.device import pick_device
 from saeaudit.errors import AuditError
 from saeaudit.sources.models import ModelFiles
+from saeaudit.vocabulary import ModelDtype
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-ModelDtype = Literal["auto", "float32", "bfloat16", "float16"]
-"""What a model runs in; "auto" is what it is stored in."""
 DTYPES = get_args(ModelDtype)
 UNUSED = ("pooler",)
 """Modules behind the last layer, which a file need not have."""

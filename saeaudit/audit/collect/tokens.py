@@ -23,6 +23,9 @@ from saeaudit.vocabulary import Bos
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+PIECE, SPACE, UNDECODED = "##", "\u2581", "\ufffd"
+"""What tokenisers put before the rest of a word, for a space, and for bytes that are no text."""
+
 
 class Passage(NamedTuple):
     """One document as a model reads it."""
@@ -31,20 +34,12 @@ class Passage(NamedTuple):
     """Number of its row."""
     ids: Tensor
     """``[t]`` int64: its tokens."""
+    first: int
+    """Position from which on activations may be kept."""
     kept: Tensor
     """``[n]`` int64, ascending: positions whose activations are kept; none may be."""
     dropped: dict[str, int]
     """Positions whose activations are not, by reason."""
-
-
-class Batch(NamedTuple):
-    """Passages that a model reads at once, padded at the end."""
-
-    passages: tuple[Passage, ...]
-    ids: Tensor
-    """``[b, t]`` int64."""
-    mask: Tensor
-    """``[b, t]`` int64: 1 where there is a token."""
 
 
 @dataclass(frozen=True)
@@ -138,9 +133,10 @@ class Tokeniser:
         if self.per_document is not None and len(kept) > self.per_document:
             # A draw for each document by itself: the same whatever was read before.
             draw = random.Random(f"{self.seed} {number}")
-            dropped["not drawn"] = len(kept) - self.per_document
+            dropped["sampled"] = len(kept) - self.per_document
             kept = sorted(draw.sample(kept, self.per_document))
-        return Passage(number, torch.tensor(ids), torch.tensor(kept, dtype=torch.int64), dropped)
+        positions = torch.tensor(kept, dtype=torch.int64)
+        return Passage(number, torch.tensor(ids, dtype=torch.int64), first, positions, dropped)
 
 
 def beginning(tokenizer: PreTrainedTokenizerBase) -> str | None:
@@ -166,12 +162,15 @@ def in_batches(documents: Iterable[Document], size: int) -> Iterator[list[Docume
         yield batch
 
 
-def padded(passages: Sequence[Passage], padding: int) -> Batch:
-    """Passages as one batch.
+def padded(passages: Sequence[Passage], padding: int) -> tuple[Tensor, Tensor]:
+    """Passages as a model reads them at once, the shorter ones filled up at the end.
 
     Args:
         passages: at least one.
-        padding: token that fills the shorter ones; the mask says that it is none.
+        padding: token to fill up with.
+
+    Returns:
+        ``[b, t]`` int64 tokens, and a mask of the same shape: 1 where there is one.
     """
     longest = max(len(passage.ids) for passage in passages)
     ids = torch.full((len(passages), longest), padding, dtype=torch.int64)
@@ -179,4 +178,15 @@ def padded(passages: Sequence[Passage], padding: int) -> Batch:
     for row, passage in enumerate(passages):
         ids[row, : len(passage.ids)] = passage.ids
         mask[row, : len(passage.ids)] = 1
-    return Batch(tuple(passages), ids, mask)
+    return ids, mask
+
+
+def token_text(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
+    """The text of a token as people read it: spaces as spaces, pieces of words as such."""
+    raw = str(tokenizer.convert_ids_to_tokens(token))
+    if raw.startswith(PIECE):
+        return raw
+    if SPACE in raw:
+        return raw.replace(SPACE, " ")
+    text = str(tokenizer.decode([token], clean_up_tokenization_spaces=False))
+    return raw if UNDECODED in text else text  # a part of a character

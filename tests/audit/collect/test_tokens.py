@@ -96,7 +96,7 @@ def test_positions_are_drawn_for_each_document_by_itself() -> None:
     made = Tokeniser(tokenizer("gemma"), "drop", 25, per_document=4, seed=3)
     documents = [Document(number, text) for number in range(40)]
     drawn = made.passages(documents, "")
-    assert all(len(p.kept) == 4 and p.dropped == {"bos": 1, "not drawn": 20} for p in drawn)
+    assert all(len(p.kept) == 4 and p.dropped == {"bos": 1, "sampled": 20} for p in drawn)
     assert all(p.kept.tolist() == sorted(set(p.kept.tolist())) and p.kept[0] > 0 for p in drawn)
     assert {int(at) for p in drawn for at in p.kept} == set(range(1, 25))
     alone = made.passages(documents[7:8], "")[0]
@@ -108,10 +108,10 @@ def test_positions_are_drawn_for_each_document_by_itself() -> None:
 def test_batches_are_padded_behind_and_masked() -> None:
     made = Tokeniser(tokenizer("gemma"), "drop", 8)
     texts = ["w1", "w1 w2 w3"]
-    batch = padded(made.passages([Document(i, t) for i, t in enumerate(texts)], ""), 2)
-    assert batch.ids.tolist() == [[0, 4, 2, 2], [0, 4, 5, 6]]
-    assert batch.mask.tolist() == [[1, 1, 0, 0], [1, 1, 1, 1]]
-    assert batch.ids.dtype == batch.mask.dtype == torch.int64
+    ids, mask = padded(made.passages([Document(i, t) for i, t in enumerate(texts)], ""), 2)
+    assert ids.tolist() == [[0, 4, 2, 2], [0, 4, 5, 6]]
+    assert mask.tolist() == [[1, 1, 0, 0], [1, 1, 1, 1]]
+    assert ids.dtype == mask.dtype == torch.int64
 
 
 def test_what_begins_a_document() -> None:
