@@ -15,6 +15,7 @@ from typing import Any
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 from saeaudit.records import (
+    ClaimRecord,
     Code,
     DictionaryRecord,
     Finding,
@@ -31,8 +32,10 @@ class _Refused(Exception):
     """What is wrong with a record."""
 
 
-def check_findings(records: Iterable[Record], dictionary: Dictionary) -> list[Finding]:
-    """Return the findings of one SAE among a scan's records.
+def check_findings(
+    records: Iterable[Record], dictionary: Dictionary
+) -> list[Finding | ClaimRecord]:
+    """Return the findings of one SAE, and the claims about it, among a scan's records.
 
     Args:
         records: of a scan, perhaps of several SAEs.
@@ -42,10 +45,10 @@ def check_findings(records: Iterable[Record], dictionary: Dictionary) -> list[Fi
         AuditError: there are findings, but only of other SAEs; or one that cannot be of this SAE.
     """
     checks = _Checks(dictionary)
-    findings: list[Finding] = []
+    findings: list[Finding | ClaimRecord] = []
     others: list[str] = []
     for number, record in enumerate(records, 1):
-        if isinstance(record, (PairRecord, GroupRecord, TripleRecord)):
+        if isinstance(record, (PairRecord, GroupRecord, TripleRecord, ClaimRecord)):
             if record.sae != dictionary.sae:
                 others.append(record.sae)
                 continue
@@ -118,7 +121,7 @@ class _Checks:
         if there != here:
             raise _Refused(f"{record.sae} has {there} in it, and {here} now")
 
-    def finding(self, record: Finding) -> None:
+    def finding(self, record: Finding | ClaimRecord) -> None:
         """Features that the SAE has, each once, and finite numbers."""
         _finite(record)
         self._features(record.features)

@@ -28,6 +28,17 @@ EXACT_BYTES = 4 << 30
 """Codes are computed in float64 where encoder and decoder would take no more than this in it."""
 
 
+class Active(NamedTuple):
+    """The active features of B tokens."""
+
+    place: Tensor
+    """``[e]`` int64: which of the tokens."""
+    row: Tensor
+    """``[e]`` int64: live row."""
+    code: Tensor
+    """``[e]`` float64: unit-row code, > 0."""
+
+
 class Encoded(NamedTuple):
     """Some activations and their codes."""
 
@@ -44,6 +55,12 @@ class Encoded(NamedTuple):
     def l0(self) -> Tensor:
         """``[B]`` int64: active features."""
         return (self.codes > 0).sum(1)
+
+    @property
+    def active(self) -> Active:
+        """The active features, in the order of the tokens."""
+        place, row = (self.codes > 0).nonzero().unbind(1)
+        return Active(place, row, self.codes[place, row])
 
     @property
     def norms(self) -> Tensor:

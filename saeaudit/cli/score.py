@@ -41,6 +41,14 @@ def score(
     ] = None,
     explanations: options.Explanations = FETCHED,
     neuronpedia: options.Neuronpedia = None,
+    scan: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Count how often, and how strongly, the features of a scan's findings fire; - for "
+            "stdin.",
+        ),
+    ] = None,
     mediators: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Choose between these alternatives; - for stdin."),
@@ -128,15 +136,16 @@ def score(
     saes = resolve_targets(targets, sae, people, offline=offline, assume=assume, yes=yes)
     saes = give_source(neuronpedia, saes)
     places.spare([
-        *input_files(saes), config, activations, tokens, features, explanations, mediators,
+        *input_files(saes), config, activations, tokens, features, explanations, scan, mediators,
     ])  # fmt: skip
+    findings = list(read_records(scan, "--scan", "the output of saeaudit scan")) if scan else []
     from saeaudit.audit.score.api import score_all  # with torch: all is checked
     from saeaudit.audit.score.inputs import ScoreSources
 
     chosen = replace(chosen, device=pick_device(device))
     sources = ScoreSources(
         activations, tokens, features, explanations, similarity, similarity_model, offline,
-        alternatives, neuronpedia,
+        alternatives, neuronpedia, findings,
     )  # fmt: skip
     labels = AnnotationSources(
         explanations if explain is not None else NONE, neuronpedia=neuronpedia

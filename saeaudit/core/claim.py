@@ -6,6 +6,7 @@ f1 and f2 nearly point the same way, cosines have lost the digits that tell them
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -83,20 +84,57 @@ def example(units: UnitRows, index: Tensor) -> Example:
         units: the rows.
         index: ``[2]`` or ``[3]`` int64 row numbers, each another.
     """
-    rows = _unit_rows(units, index)
-    last = len(rows) - 1
-    target = rows[:last].sum(0)
-    size = _norm(target)
-    options = []
-    for leaving in reversed(range(last)):
-        staying = [p for p in range(last) if p != leaving]
-        codes = _nonnegative(rows[[*staying, last]], target)
-        error = _norm(target - (codes[:, None] * rows[[*staying, last]]).sum(0))
-        values = dict(zip((*staying, last), map(rounded, codes.tolist()), strict=True))
-        options.append((error, leaving, tuple(values.get(p, 0.0) for p in range(len(rows)))))
-    error, leaving, z_prime = min(options, key=lambda option: round(option[0], EQUAL))
-    z = (1.0,) * last + (0.0,)
-    return Example(z, z_prime, leaving, rounded(error / size) if size > PARALLEL else None)
+    z = torch.ones(1, len(index), dtype=torch.float64)
+    z[0, -1] = 0.0
+    others = nearest_others(_unit_rows(units, index)[None], z)
+    error = float(others.error)
+    return Example(
+        tuple(z[0].tolist()), tuple((others.codes[0] + 0.0).tolist()), int(others.leaving),
+        None if math.isnan(error) else error,
+    )  # fmt: skip
+
+
+class Others(NamedTuple):
+    """For each of some codes on all but one of its rows, the nearest with that one on."""
+
+    codes: Tensor
+    """``[n, m]`` float64 >= 0, rounded to 9 significant digits: least squares on the row that
+    enters and those that stay."""
+    leaving: Tensor
+    """``[n]`` int64: position of the row that leaves, whose absence does the least harm; of two
+    that do as much the later one."""
+    error: Tensor
+    """``[n]`` float64: norm of the difference of what the two decode to, over that of what the
+    given code does; NaN where that decodes to zero."""
+
+
+def nearest_others(rows: Tensor, z: Tensor) -> Others:
+    """Codes in which the row that is off may be on in place of another.
+
+    Args:
+        rows: ``[n, m, d]`` float64 unit rows, two or three for each code.
+        z: ``[n, m]`` float64 codes > 0 but for one in each that is 0.
+    """
+    every = torch.arange(len(z))
+    entering = (z == 0).long().argmax(1)
+    target = (z[:, :, None] * rows).sum(1)
+    size = _norms(target)
+    positions = torch.arange(z.shape[1]).flip(0).expand(len(z), -1)
+    leavings = positions[positions != entering[:, None]].view(len(z), z.shape[1] - 1)
+    codes, leaving = torch.zeros_like(z), leavings[:, 0]
+    least = torch.full_like(size, torch.inf)
+    for option in range(leavings.shape[1]):
+        staying = torch.cat([leavings[:, :option], leavings[:, option + 1 :]], dim=1)
+        support = torch.cat([staying, entering[:, None]], dim=1)
+        taken = rows[every[:, None], support]
+        values = _nonnegative(taken, target)
+        error = _norms(target - (values[:, :, None] * taken).sum(1))
+        better = torch.round(error, decimals=EQUAL) < torch.round(least, decimals=EQUAL)
+        option_codes = torch.zeros_like(z).scatter_(1, support, round9(values))
+        codes = torch.where(better[:, None], option_codes, codes)
+        leaving = torch.where(better, leavings[:, option], leaving)
+        least = torch.where(better, error, least)
+    return Others(codes, leaving, torch.where(size > PARALLEL, round9(least / size), torch.nan))
 
 
 def _unit_rows(units: UnitRows, index: Tensor) -> Tensor:
@@ -105,35 +143,42 @@ def _unit_rows(units: UnitRows, index: Tensor) -> Tensor:
 
 
 def _across(x: Tensor, unit: Tensor) -> Tensor:
-    """What is left of `x` across a unit row; twice, since it may be nearly parallel to it."""
-    x = x - _dot(x, unit) * unit
-    return x - _dot(x, unit) * unit
+    """What is left of ``x [..., d]`` across unit rows; twice, since it may be nearly parallel."""
+    for _ in range(2):
+        x = x - _dots(x, unit)[..., None] * unit
+    return x
 
 
 def _nonnegative(rows: Tensor, target: Tensor) -> Tensor:
-    """Least squares with coefficients >= 0 on one or two unit rows, ``[m]``."""
-    single = torch.tensor([max(_dot(row, target), 0.0) for row in rows], dtype=torch.float64)
-    if len(rows) == 1:
+    """Least squares of ``target [n, d]`` with coefficients >= 0 on ``[n, 1 or 2, d]`` unit rows."""
+    single = _dots(rows, target[:, None]).clamp(min=0)
+    if rows.shape[1] == 1:
         return single
-    first, second = rows
+    first, second = rows.unbind(1)
     across = _across(second, first)
-    height = _norm(across)
-    if height > PARALLEL:
-        b = _dot(target, across) / height**2
-        a = _dot(target - b * second, first)
-        if a >= 0 and b >= 0:
-            return torch.tensor([a, b], dtype=torch.float64)
-    keep = 0 if single[0] >= single[1] else 1
-    single[1 - keep] = 0.0
-    return single
+    height = _norms(across)
+    b = _dots(target, across) / height**2
+    a = _dots(target - b[:, None] * second, first)
+    both = (height > PARALLEL) & (a >= 0) & (b >= 0)
+    keep = torch.stack([single[:, 0] >= single[:, 1], single[:, 0] < single[:, 1]], dim=1)
+    return torch.where(both[:, None], torch.stack([a, b], dim=1), single * keep)
+
+
+def _dots(x: Tensor, y: Tensor) -> Tensor:
+    """Inner products along the last axis."""
+    return fold(x * y)
+
+
+def _norms(x: Tensor) -> Tensor:
+    return fold(x * x).sqrt()
 
 
 def _dot(x: Tensor, y: Tensor) -> float:
-    return float(fold(x * y))
+    return float(_dots(x, y))
 
 
 def _norm(x: Tensor) -> float:
-    return float(fold(x * x).sqrt())
+    return float(_norms(x))
 
 
 def rounded(value: float) -> float:

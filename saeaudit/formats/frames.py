@@ -13,11 +13,13 @@ from typing import Any, Literal, get_args
 from saeaudit.errors import AuditError
 from saeaudit.formats.reading import read_records
 from saeaudit.formats.screen.findings import sentence
+from saeaudit.formats.screen.firing import firing_sentence
 from saeaudit.records import (
     ChoiceRecord,
     ClaimRecord,
     ErrorRecord,
     Finding,
+    FiringRecord,
     MediatorRecord,
     Record,
     plain,
@@ -103,6 +105,8 @@ def _said(record: Record) -> str:
         return sentence(record)
     if isinstance(record, ClaimRecord):
         return record.sentence
+    if isinstance(record, FiringRecord):
+        return firing_sentence(record)
     if isinstance(record, ErrorRecord):
         return record.reason
     if isinstance(record, (MediatorRecord, ChoiceRecord)):

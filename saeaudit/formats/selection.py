@@ -17,6 +17,7 @@ from saeaudit.records import (
     ClaimRecord,
     DictionaryRecord,
     Finding,
+    FiringRecord,
     ListingRecord,
     MediatorRecord,
     PairRecord,
@@ -26,11 +27,15 @@ from saeaudit.records import (
     kind_of,
 )
 
-Listed = Finding | ClaimRecord | MediatorRecord | TokenRecord | ChoiceRecord | ListingRecord
+Listed = (
+    Finding | ClaimRecord | MediatorRecord | TokenRecord | FiringRecord | ChoiceRecord
+    | ListingRecord
+)  # fmt: skip
 """Records of which an SAE has many; the others say what they are of."""
 WORST = "worst"
 """Order of findings by how nearly they are dependent, and of codes by the number below."""
-WORST_BY = {"mediator": "change", "token": "refit_error", "choice": "encoder_excess_bits"}
+WORST_BY = {"mediator": "change", "token": "refit_error", "choice": "encoder_excess_bits",
+            "firing": "together"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -156,7 +161,7 @@ def _key(sort: str) -> Callable[[Record], Any]:
 
 def features_of(record: Record) -> set[int]:
     """The features that a finding or a code is of."""
-    if isinstance(record, Finding | ClaimRecord):
+    if isinstance(record, Finding | ClaimRecord | FiringRecord):
         return set(record.features)
     if isinstance(record, (MediatorRecord, ChoiceRecord)):
         codes = {code.feature for code in (*record.codes, *record.alternative)}

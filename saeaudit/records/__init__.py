@@ -28,6 +28,7 @@ from saeaudit.records.common import (
     SourceRecord,
     Verdict,
 )
+from saeaudit.records.firing import FiringRecord, Magnitudes, Typical
 from saeaudit.records.mediators import (
     CHANGED,
     MOVED,
@@ -98,11 +99,13 @@ __all__ = [
     "Estimate",
     "FileRecord",
     "Finding",
+    "FiringRecord",
     "GroupRecord",
     "IncoherentShare",
     "Interval",
     "Involved",
     "ListingRecord",
+    "Magnitudes",
     "MaxCosine",
     "MediatorRecord",
     "MediatorsSummary",
@@ -125,6 +128,7 @@ __all__ = [
     "Texts",
     "TokenRecord",
     "TripleRecord",
+    "Typical",
     "Verdict",
     "dump",
     "json_schema",
@@ -138,7 +142,7 @@ Finding = PairRecord | GroupRecord | TripleRecord
 Summary = ScanSummary | MediatorsSummary | ScoreSummary
 Record = (
     Run | DictionaryRecord | ClaimRecord | PairRecord | GroupRecord | TripleRecord | ScanSummary
-    | MediatorRecord | TokenRecord | MediatorsSummary | ChoiceRecord | ScoreSummary
+    | MediatorRecord | TokenRecord | FiringRecord | MediatorsSummary | ChoiceRecord | ScoreSummary
     | ListingRecord | BaselineRecord | ErrorRecord | Verdict
 )  # fmt: skip
 

@@ -10,10 +10,10 @@ from torch import Tensor
 from saeaudit.core.exchange import SUPPORTS, kernel
 from saeaudit.core.rows import fold
 from saeaudit.dictionary import Dictionary
-from saeaudit.records import Code, Finding, MediatorRecord, PairRecord, TripleRecord
+from saeaudit.records import Code, MediatorRecord, PairRecord, Record, TripleRecord
 
 
-def exchanges(dictionary: Dictionary, findings: Iterable[Finding]) -> Iterator[MediatorRecord]:
+def exchanges(dictionary: Dictionary, findings: Iterable[Record]) -> Iterator[MediatorRecord]:
     """Show each finding's exchanges on the code that is 1 on the features that it starts from.
 
     A pair gives one exchange, its first feature for its second. A triple gives one for each of its
@@ -22,7 +22,8 @@ def exchanges(dictionary: Dictionary, findings: Iterable[Finding]) -> Iterator[M
 
     Args:
         dictionary: the SAE that the findings are of.
-        findings: a scan's, checked; groups and antipodal pairs have no exchange of their own.
+        findings: a scan's, checked; groups, antipodal pairs and claims have no exchange of their
+            own.
     """
     for finding in findings:
         if isinstance(finding, PairRecord) and finding.kind == "duplicate":

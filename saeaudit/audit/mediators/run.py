@@ -12,6 +12,7 @@ from saeaudit.audit.checks import check_findings
 from saeaudit.audit.codes import WINDOW, Coder, tell_better_reading
 from saeaudit.audit.control import Steps, trials
 from saeaudit.audit.describe import describe_dictionary
+from saeaudit.audit.firing import FiringTally, watched_sets
 from saeaudit.audit.many import audit_all
 from saeaudit.audit.mediators.batch import Batch, make_batches
 from saeaudit.audit.mediators.examples import exchanges
@@ -33,6 +34,7 @@ from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 from saeaudit.records import (
     DictionaryRecord,
+    FiringRecord,
     MediatorRecord,
     MediatorsSummary,
     Record,
@@ -45,7 +47,7 @@ from saeaudit.vocabulary import Parts
 if TYPE_CHECKING:
     from saeaudit.audit.open import Target
 
-MediatorsRecord = DictionaryRecord | MediatorRecord | TokenRecord | MediatorsSummary
+MediatorsRecord = DictionaryRecord | MediatorRecord | TokenRecord | FiringRecord | MediatorsSummary
 
 
 def mediators_all(
@@ -94,7 +96,8 @@ def mediators(
 
     Yields:
         The dictionary record; a unit example for each exchange; for each activation its token
-        record and its alternatives, those that change most first; the summary. With a control all
+        record and its alternatives, those that change most first; with activations and findings,
+        how the features of each pair and triple fire; the summary. With a control all
         of these of its yardstick, and again of it.
 
     Raises:
@@ -140,12 +143,16 @@ def _list(
         looked_at = sieve.take(draw.order, options.max_tokens).sort().values
         sieve.tell(len(looked_at))
         drawn_by, skipped = draw.by, sieve.skipped()
+        firing = FiringTally(
+            dictionary.sae, coder.units, watched_sets(findings), draw.part, draw.by
+        )
         total = len(looked_at)
         observer.step("swapping", 0.0, total)
         for start, stop in spans(total, WINDOW):
             tokens = looked_at[start:stop]
             encoded = coder.encode(inputs.activations, tokens)
             tally.add_activations(encoded.x)
+            firing.add(tokens, encoded.active)
             others = _others(coder, inputs.codes, tokens)
             listed: list[list[TokenRecord | MediatorRecord]] = []
             for batch in make_batches(coder, options, encoded, tokens):
@@ -154,6 +161,7 @@ def _list(
                 observer.step("swapping", (start + len(listed)) / total, total)
             for records in sorted(listed, key=_token):
                 yield from records
+        yield from firing.records()
     yield tally.summary(drawn_by, skipped)
 
 

@@ -16,13 +16,19 @@ from saeaudit.audit.score.options import ScoreOptions
 from saeaudit.audit.score.run import score as score_checked
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
-from saeaudit.records import ChoiceRecord, DictionaryRecord, Record, ScoreSummary
+from saeaudit.records import (
+    ChoiceRecord,
+    DictionaryRecord,
+    FiringRecord,
+    Record,
+    ScoreSummary,
+)
 from saeaudit.sources.sae import Sae
 
 if TYPE_CHECKING:
     from saeaudit.audit.open import Target
 
-ScoreRecord = DictionaryRecord | ChoiceRecord | ScoreSummary
+ScoreRecord = DictionaryRecord | ChoiceRecord | FiringRecord | ScoreSummary
 
 
 def score_all(
@@ -65,7 +71,8 @@ def score(
         observer: is told how far it is, and what a user should read.
 
     Yields:
-        The dictionary record, a choice for each token or example, the summary. With a control all
+        The dictionary record, a choice for each token or example, how the features of each pair and
+        triple of the findings fire, the summary. With a control all
         of these of its yardstick, where it has one, and of it.
 
     Raises:
@@ -77,9 +84,9 @@ def score(
     options = options or ScoreOptions()
     control = options.control
     features = inputs.features is not None and control != "shuffled-labels"
-    if control and (inputs.mediators is not None or features):
+    if control and (inputs.mediators is not None or inputs.findings or features):
         raise AuditError(
-            "--mediators and --features are of the SAE, not of a control",
+            "--mediators, --scan and --features are of the SAE, not of a control",
             where=f"--control {control}",
         )
     if control == "shuffled-labels" and inputs.explanations is None:

@@ -9,7 +9,7 @@ from typing import NewType
 
 from torch import Tensor
 
-from saeaudit.audit.checks import check_codes
+from saeaudit.audit.checks import check_codes, check_findings
 from saeaudit.audit.codes import tell_better_reading
 from saeaudit.audit.disagreement import Disagreement
 from saeaudit.audit.mediators.examples import exchanges
@@ -55,6 +55,8 @@ class ScoreInputs(OneLine):
     looked for."""
     explanations: Disagreement | None = None
     """Compared and calibrated texts."""
+    findings: Sequence[Record] = ()
+    """Records of a scan, of which those of this SAE count: how their features fire is counted."""
 
 
 CheckedInputs = NewType("CheckedInputs", ScoreInputs)
@@ -82,6 +84,8 @@ class ScoreSources:
     """Records of `saeaudit mediators`; each SAE takes its own."""
     neuronpedia: str | None = None
     """``model/source`` of what was fetched, where the user says it."""
+    scan: Sequence[Record] = ()
+    """Records of `saeaudit scan`."""
 
 
 def read_inputs(
@@ -97,7 +101,7 @@ def read_inputs(
     features, features_from = _features(sources, dictionary.sae)
     return ScoreInputs(
         activations, tokens, documents, features, features_from, mediators,
-        _explanations(dictionary, sources, observer),
+        _explanations(dictionary, sources, observer), sources.scan,
     )  # fmt: skip
 
 
@@ -139,7 +143,13 @@ def check_inputs(
             )
     elif inputs.features is not None:
         mediators = scan_examples(dictionary)
-    return CheckedInputs(replace(inputs, mediators=mediators))
+    findings = check_findings(inputs.findings, dictionary)
+    if findings and (activations is None or inputs.features is not None):
+        raise AuditError(
+            "how features of findings fire is counted on activations, without --features",
+            where="--scan",
+        )
+    return CheckedInputs(replace(inputs, mediators=mediators, findings=findings))
 
 
 def _check_features(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from saeaudit.audit.codes import WINDOW, Coder, live_units, unit_thresholds
+from saeaudit.audit.firing import FiringTally
 from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.audit.score.inputs import CheckedInputs
 from saeaudit.audit.score.options import ScoreOptions
@@ -64,7 +65,7 @@ class Fitted(NamedTuple):
     prices: tuple[Prices, Prices, Prices]
     width: Width
     joint: dict[tuple[int, ...], Tensor]
-    """``[2^m]`` counts of on/off patterns for each set of m features asked for."""
+    """``[2^m]`` counts of on/off patterns for each set of m features that is watched."""
     resampled: tuple[Resampled, ...]
     """The same prices by resamples of the tokens fitted on; empty where there are none."""
     not_resampled: str | None
@@ -83,7 +84,7 @@ class Fitted(NamedTuple):
 
 def fit_prices(
     dictionary: Dictionary, inputs: CheckedInputs, split: Split | None,
-    joint: Collection[tuple[int, ...]], options: ScoreOptions, observer: Observer,
+    firing: FiringTally | None, options: ScoreOptions, observer: Observer,
 ) -> Fitted:  # fmt: skip
     """Fit prices on an export's histograms, or on the activations that are not measured.
 
@@ -91,7 +92,7 @@ def fit_prices(
         dictionary: an opened SAE.
         inputs: of this SAE: features, or activations.
         split: of the activations, where there are any.
-        joint: sets of live features whose on/off patterns to count.
+        firing: counts sets of features on these, where there are activations.
         options: say how wide the bins are, or how wide they may be.
         observer: is told how far it is, and of features that are seldom seen.
 
@@ -107,7 +108,7 @@ def fit_prices(
         return fit_histograms(dictionary, inputs.features or {}, inputs.features_from, width)
     fitted = fit_activations(
         split.coder, Sample(split.activations, split.fitted, split.part), width,
-        joint=joint, observer=observer,
+        firing=firing, observer=observer,
     )  # fmt: skip
     _note_seldom(fitted.prices[0], len(split.fitted), observer)
     return fitted
@@ -173,7 +174,7 @@ def choose_width(coder: Coder, pilot: Window, options: ScoreOptions) -> Width:
 
 
 def fit_activations(
-    coder: Coder, sample: Sample, width: Width, *, joint: Iterable[tuple[int, ...]] = (),
+    coder: Coder, sample: Sample, width: Width, *, firing: FiringTally | None = None,
     observer: Observer = SILENT,
 ) -> Fitted:  # fmt: skip
     """Fit prices on activations, read once.
@@ -182,7 +183,7 @@ def fit_activations(
         coder: the SAE.
         sample: of what it encodes.
         width: of the bins.
-        joint: sets of live features whose on/off patterns to count.
+        firing: counts sets of features on these as well.
         observer: is told how far it is.
 
     Raises:
@@ -191,19 +192,14 @@ def fit_activations(
     activations, tokens, part = sample
     counts = Counts(Grid(width.value, coder.thresholds))
     resamples, not_resampled = _resamples(counts.grid, part[tokens])
-    live = coder.units.live
-    rows = {f: torch.searchsorted(live, live.new_tensor(f)) for f in joint}
-    tables = {f: torch.zeros(2 ** len(f), dtype=torch.float64) for f in rows}
     for number, (start, stop) in enumerate(spans(len(tokens), WINDOW)):
-        codes = coder.encode(activations, tokens[start:stop]).codes
-        token, index = (codes > 0).nonzero().unbind(1)
-        counts.add(index, codes[token, index], len(codes), half=number % 2)
+        several = tokens[start:stop]
+        active = coder.encode(activations, several).active
+        counts.add(active.row, active.code, len(several), half=number % 2)
         if resamples is not None:
-            resamples.add(index, codes[token, index], token, part[tokens[start:stop]])
-        for features, table in tables.items():
-            on = (codes[:, rows[features]] > 0).long().cpu()
-            pattern = (on * 2 ** torch.arange(len(features))).sum(1)
-            table += torch.bincount(pattern, minlength=len(table))
+            resamples.add(active.row, active.code, active.place, part[several])
+        if firing is not None:
+            firing.add(several, active)
         observer.step("pricing", stop / len(tokens), len(tokens))
     prices = _at_three_widths(counts)
     mean = float(prices[0].samples.sum()) / max(coder.units.count, 1)
@@ -215,6 +211,7 @@ def fit_activations(
             hint="more activations",
         )
     resampled = () if resamples is None else tuple(map(resamples.at, prices))
+    tables = firing.tables() if firing else {}
     return Fitted(coder.units, prices, width, tables, resampled, not_resampled)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from operator import attrgetter
 
 from saeaudit.audit.codes import Coder
+from saeaudit.audit.firing import FiringTally, watched_sets
 from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.audit.score.choose import Batch, Setting, search_batches
 from saeaudit.audit.score.given_codes import list_codes, listed_batches
@@ -21,12 +22,12 @@ from saeaudit.core.codes.choose import Chooser
 from saeaudit.core.codes.codelength import Prices
 from saeaudit.core.rows import spans
 from saeaudit.dictionary import Dictionary
-from saeaudit.records import ChoiceRecord, ScoreSummary
+from saeaudit.records import ChoiceRecord, FiringRecord, ScoreSummary
 
 
 def score(
     dictionary: Dictionary, inputs: CheckedInputs, options: ScoreOptions, observer: Observer
-) -> Iterator[ChoiceRecord | ScoreSummary]:
+) -> Iterator[ChoiceRecord | FiringRecord | ScoreSummary]:
     """Price an SAE's codes and choose between alternatives.
 
     Args:
@@ -36,7 +37,7 @@ def score(
         observer: is told how far it is, and what a user should read.
 
     Yields:
-        A choice for each token or example, the summary.
+        A choice for each token or example, how the features of findings fire, the summary.
 
     Raises:
         AuditError: too few tokens, no encoder, input that is not finite, tokens that are none of
@@ -45,7 +46,11 @@ def score(
     coder = Coder(dictionary, options.device) if inputs.activations is not None else None
     split = split_activations(coder, inputs, options, observer) if coder else None
     listed = list_codes(inputs, split, options, observer)
-    fitted = fit_prices(dictionary, inputs, split, listed.exchanged_sets(), options, observer)
+    firing = None
+    if split is not None:
+        sets = watched_sets(inputs.findings, listed.exchanged_sets())
+        firing = FiringTally(dictionary.sae, split.coder.units, sets, split.part, split.drawn_by)
+    fitted = fit_prices(dictionary, inputs, split, firing, options, observer)
     chooser = Chooser(fitted.units, fitted.prices, options.margin, fitted.resampled)
     texts, shuffled = inputs.explanations, options.control == "shuffled-labels"
     labels = permute_labels(texts, fitted.rates, shuffled=shuffled) if texts else None
@@ -66,6 +71,8 @@ def score(
     # A search takes longer than what it is for, and is watched itself.
     for priced in _windows(split, fitted.prices[0], SILENT if searched else observer):
         tally.add_window(priced)
+        if firing is not None:
+            firing.add(priced.window.tokens, priced.window.active)
         batches = search_batches(setting, priced.window, searched, canonical=options.canonicalise)
         choices: list[ChoiceRecord] = []
         for batch in batches:
@@ -77,6 +84,8 @@ def score(
         yield from settle(batch)
     if options.explain is None:
         tally.add_unlisted(listed.unlisted)
+    if firing is not None:
+        yield from firing.records(fitted.prices[0])
     summary = tally.summary()
     if options.distortion is not None and summary.fvu_quantised is not None:
         observer.note(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from saeaudit.audit.codes import Coder, active_codes
+from saeaudit.audit.codes import Active, Coder, active_codes
 from saeaudit.core.codes.choose import Group
 from saeaudit.core.codes.codelength import Prices
 from saeaudit.core.codes.fits import Fit, Supports
@@ -64,6 +64,12 @@ class Window:
         quadratic = (codes[:, None, :] @ self.gram @ codes[:, :, None]).view(-1)
         error = self._size - 2 * (self.moment * codes).sum(1) + quadratic
         return error.clamp(min=0) * self.worth
+
+    @property
+    def active(self) -> Active:
+        """The active features, by token, the largest code first."""
+        place, column = (self.codes > 0).nonzero().unbind(1)
+        return Active(place, self.rows[place, column], self.codes[place, column])
 
     def groups(self, tokens: Tensor) -> Iterator[tuple[Tensor, Fit, Group]]:
         """Tokens by like support size, each group made as it is asked for.

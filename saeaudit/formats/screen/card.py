@@ -9,6 +9,7 @@ from saeaudit.errors import AuditError
 from saeaudit.escape import NAME, escape
 from saeaudit.formats.screen.claims import claim_text
 from saeaudit.formats.screen.findings import Member, label_text, members, sentence
+from saeaudit.formats.screen.firing import firing_sentence
 from saeaudit.formats.screen.wording import percent
 from saeaudit.records import (
     ChoiceRecord,
@@ -16,6 +17,7 @@ from saeaudit.records import (
     ClosestPair,
     DictionaryRecord,
     Finding,
+    FiringRecord,
     GroupRecord,
     MediatorRecord,
     PairRecord,
@@ -42,6 +44,7 @@ class FeatureCard:
         self._norms: dict[int, float] = {}
         """Norms of other rows over that of the feature's."""
         self._findings: list[str] = []
+        self._firing: list[str] = []
         self._left_for: Counter[int] = Counter()
         self._entered_for: Counter[int] = Counter()
         self._choices: Counter[str] = Counter()
@@ -59,6 +62,8 @@ class FeatureCard:
                 else sentence(record)
             )
             self._findings.append(f"{record.type}: {escape(said)}")
+        elif isinstance(record, FiringRecord) and self._feature in record.features:
+            self._firing.append(firing_sentence(record))
         elif isinstance(record, MediatorRecord):
             if self._feature in record.removed:
                 self._left_for.update(record.added)
@@ -111,6 +116,7 @@ class FeatureCard:
         nearest = sorted(self._cosines, key=lambda f: (-abs(self._cosines[f][0]), f))
         lines += self._listed("nearest neighbours", list(map(self._neighbour, nearest)))
         lines += self._listed("findings and claims", self._findings)
+        lines += self._listed("fires", self._firing)
         lines += self._listed("leaves for", _exchanges(self._left_for))
         lines += self._listed("enters for", _exchanges(self._entered_for))
         if self._choices.total():

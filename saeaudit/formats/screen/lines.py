@@ -8,6 +8,7 @@ from saeaudit.escape import NAME, escape
 from saeaudit.formats.items import broken, outcome_line
 from saeaudit.formats.screen.claims import claim_lines
 from saeaudit.formats.screen.findings import sentence
+from saeaudit.formats.screen.firing import firing_sentence
 from saeaudit.formats.screen.wording import percent
 from saeaudit.records import (
     BaselineRecord,
@@ -15,6 +16,7 @@ from saeaudit.records import (
     ClaimRecord,
     DictionaryRecord,
     ErrorRecord,
+    FiringRecord,
     GroupRecord,
     ListingRecord,
     MediatorRecord,
@@ -53,6 +55,8 @@ def lines_of(record: Record) -> list[str]:
             return [_line("token", _token(record))]
         case ChoiceRecord():
             return [_line("choice", _choice(record))]
+        case FiringRecord():
+            return [_line("firing", firing_sentence(record))]
         case ScanSummary() | MediatorsSummary() | ScoreSummary():
             return [_line("summary", outcome_line(record))]
         case ListingRecord():

@@ -11,6 +11,7 @@ from saeaudit.escape import NAME, escape
 from saeaudit.formats.screen.by_sae import BySae
 from saeaudit.formats.screen.codes import code_lines
 from saeaudit.formats.screen.findings import Member
+from saeaudit.formats.screen.firing import FiringList
 from saeaudit.formats.screen.layout import common_folder, comparison, paragraph, show
 from saeaudit.formats.screen.listing import Entry, entry_lines
 from saeaudit.formats.screen.wording import (
@@ -25,6 +26,7 @@ from saeaudit.formats.screen.wording import (
 from saeaudit.records import (
     DictionaryRecord,
     EncoderSummary,
+    FiringRecord,
     Involved,
     MediatorRecord,
     MediatorsSummary,
@@ -61,6 +63,8 @@ class Listed:
     """Exchanges of a scan's findings, the most exact first."""
     changing: list[MediatorRecord] = field(default_factory=list)
     """A record of each token that is shown, the one that changes most first."""
+    firing: FiringList = field(default_factory=FiringList)
+    """How often features of findings fire together."""
     summary: MediatorsSummary | None = None
     """None until all records have gone by."""
 
@@ -98,11 +102,13 @@ class MediatorsScreen:
         """Take one record."""
         if isinstance(record, DictionaryRecord):
             self._listed.begin(record.sae, Listed(record))
-        elif isinstance(record, (MediatorRecord, MediatorsSummary)):
+        elif isinstance(record, (MediatorRecord, FiringRecord, MediatorsSummary)):
             sae = record.sae
             listed = self._listed.get(sae) or self._listed.begin(sae, Listed(None))
             if isinstance(record, MediatorRecord):
                 listed.add(record)
+            elif isinstance(record, FiringRecord):
+                listed.firing.add(record)
             else:
                 listed.summary = record
 
@@ -144,7 +150,7 @@ class MediatorsScreen:
         if summary.exchanges > len(listed.examples):
             more = summary.exchanges - len(listed.examples)
             lines += [f"… {more:,} more: {self._place.show}"]
-        return lines
+        return lines + listed.firing.lines(width, self._place)
 
 
 def answer(listed: Listed) -> list[str]:

@@ -10,6 +10,7 @@ from rich.console import Console
 from saeaudit.escape import NAME, escape
 from saeaudit.formats.screen.by_sae import BySae
 from saeaudit.formats.screen.choices import choice_entry, explained
+from saeaudit.formats.screen.firing import FiringList
 from saeaudit.formats.screen.layout import common_folder, comparison, paragraph, show
 from saeaudit.formats.screen.listing import entry_lines
 from saeaudit.formats.screen.wording import (
@@ -25,6 +26,7 @@ from saeaudit.records import (
     ChoiceRecord,
     DictionaryRecord,
     Estimate,
+    FiringRecord,
     Record,
     ScoreSummary,
 )
@@ -47,6 +49,8 @@ class Scored:
     """Those on which the encoder's code wastes most, that first."""
     explained: list[ChoiceRecord] = field(default_factory=list)
     """Those that are shown in full."""
+    firing: FiringList = field(default_factory=FiringList)
+    """How often features of findings fire together."""
     summary: ScoreSummary | None = None
     """None until all records have gone by."""
 
@@ -79,11 +83,13 @@ class ScoreScreen:
         """Take one record."""
         if isinstance(record, DictionaryRecord):
             self._scored.begin(record.sae, Scored(record))
-        elif isinstance(record, (ChoiceRecord, ScoreSummary)):
+        elif isinstance(record, (ChoiceRecord, FiringRecord, ScoreSummary)):
             sae = record.sae
             scored = self._scored.get(sae) or self._scored.begin(sae, Scored(None))
             if isinstance(record, ScoreSummary):
                 scored.summary = record
+            elif isinstance(record, FiringRecord):
+                scored.firing.add(record)
             elif self._explain is None:
                 scored.add(record)
             else:
@@ -113,6 +119,8 @@ class ScoreScreen:
             more = sum(summary.choices for summary in summaries) - len(worst)
             if more > 0:
                 lines.append(f"  … {more:,} more: {self._place.show}")
+        for scored in done:
+            lines += scored.firing.lines(width, self._place)
         if done:
             lines += ["", *paragraph(MEANING, width), *self._next(worst, summaries)]
         show(self._console, [*lines, *self._place.last_lines] if done else [])

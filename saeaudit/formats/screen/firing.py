@@ -1,0 +1,95 @@
+"""How often the features of findings fire, alone and together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from saeaudit.formats.screen.findings import Member
+from saeaudit.formats.screen.layout import paragraph
+from saeaudit.formats.screen.listing import Entry, entry_lines
+from saeaudit.formats.screen.wording import Place, counted, percent
+from saeaudit.records import FiringRecord
+
+SHOWN = 3
+"""Findings that are shown."""
+
+
+@dataclass
+class FiringList:
+    """What is kept of one SAE's records."""
+
+    records: list[FiringRecord] = field(default_factory=list)
+    """Those whose features fire together on the most tokens."""
+    count: int = 0
+    """How many have gone by."""
+
+    def add(self, record: FiringRecord) -> None:
+        """Take one record."""
+        self.count += 1
+        self.records = sorted([*self.records, record], key=_most_often)[:SHOWN]
+
+    def lines(self, width: int, place: Place) -> list[str]:
+        """A heading and the findings; no line where there is none."""
+        shown = [record for record in self.records if record.together]
+        if not self.records:
+            return []
+        tokens = counted(self.records[0].tokens, "token", "tokens")
+        if not shown:
+            words = counted(self.count, "finding", "findings")
+            return ["", *paragraph(f"Features of no finding of {words} fire together on any of "
+                                   f"{tokens}.", width)]  # fmt: skip
+        lines = ["", *paragraph(f"Findings whose features fire together most often, of {tokens}",
+                                width)]  # fmt: skip
+        lines += entry_lines(list(map(firing_entry, shown)), width)
+        more = self.count - len(shown)
+        return [*lines, f"  … {more:,} more: {place.show}"] if more else lines
+
+
+def firing_entry(record: FiringRecord) -> Entry:
+    """Shares of tokens, and the features with the share of each."""
+    figures = [("together", percent(record.together)), ("chance", percent(record.together_chance))]
+    return Entry(figures, firing_members(record))
+
+
+def firing_members(record: FiringRecord) -> list[Member]:
+    """The features, with what is said of each and how often it fires."""
+    labels = record.labels or ()
+    return [
+        Member(feature, labels[place] if place < len(labels) else None, rate)
+        for place, (feature, rate) in enumerate(zip(record.features, record.rates, strict=False))
+    ]
+
+
+def firing_sentence(record: FiringRecord) -> str:
+    """How often the features fire, in a line.
+
+    Example: "features 3 and 40 fire on 1.0% and 2.0% of 1,500 tokens, together on 0.1%: 5 times
+    as often as by chance".
+    """
+    names = _listed([str(feature) for feature in record.features])
+    rates = _listed([percent(rate) for rate in record.rates])
+    tokens = counted(record.tokens, "token", "tokens")
+    return f"features {names} fire on {rates} of {tokens}, {together_words(record)}"
+
+
+def together_words(record: FiringRecord) -> str:
+    """How often they fire together, and how that compares with chance.
+
+    Example: "together on 0.12%, 3.4 times as often as by chance".
+    """
+    if not record.together:
+        return "never together"
+    text = f"together on {percent(record.together)}"
+    if record.ratio is None:
+        return text
+    interval = record.ratio_interval
+    ends = "" if interval is None else f" ({interval.low:.2g} to {interval.high:.2g})"
+    return f"{text}, {record.ratio:.2g} times{ends} as often as by chance"
+
+
+def _listed(words: list[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _most_often(record: FiringRecord) -> tuple[float, tuple[int, ...]]:
+    return -record.together, record.features
