@@ -131,11 +131,11 @@ def mediators(
     from saeaudit.audit.mediators.run import mediators_all
 
     chosen = replace(chosen, device=pick_device(device))
-    sources = MediatorSources(activations, tokens, findings, codes or (), encoders)
     labels = AnnotationSources(explanations, neuronpedia=neuronpedia)
+    sources = MediatorSources(activations, tokens, findings, codes or (), encoders, labels)
     write(
         run_record("mediators", arguments, chosen.device),
-        lambda observer: mediators_all(saes, sources, chosen, observer, check=labels.read),
+        lambda observer: mediators_all(saes, sources, chosen, observer),
         policy, lambda console, place: MediatorsScreen(
             console, labels.texts, place, details=details
         ),

@@ -42,6 +42,7 @@ from saeaudit.records.mediators import (
     MovedShare,
     NonUnique,
     Skipped,
+    Texts,
     TokenRecord,
 )
 from saeaudit.records.scan import (
@@ -68,7 +69,6 @@ from saeaudit.records.score import (
     Pick,
     Picks,
     ScoreSummary,
-    Texts,
 )
 from saeaudit.untrusted import check_json
 

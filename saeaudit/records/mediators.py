@@ -27,6 +27,18 @@ class Code:
 
 
 @dataclass(frozen=True)
+class Texts:
+    """What the features that change say."""
+
+    __pydantic_config__ = STRICT
+
+    removed: tuple[str | None, ...]
+    """Explanations of the features that leave; null where there is none."""
+    added: tuple[str | None, ...]
+    """Explanations of the features that enter."""
+
+
+@dataclass(frozen=True)
 class MediatorRecord:
     """Another code with the same L0 that reconstructs no worse."""
 
@@ -73,6 +85,8 @@ class MediatorRecord:
     """Unit examples only: "always", or the condition on the reference code's ratio."""
     features: tuple[int, ...]
     """Unit examples only: the features of the pair or triple that it comes from; else empty."""
+    explanations: Texts | None = None
+    """Of the features that are exchanged; null where no explanations are known."""
     type: Literal["mediator"] = "mediator"
     """Always "mediator"."""
 
@@ -228,6 +242,8 @@ class Involved:
     """The best one to enter in its place."""
     tokens: int
     """Tokens on which this is the best exchange for the removed feature, in accuracy mode."""
+    explanations: Texts | None = None
+    """Of both; null where no explanations are known."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from saeaudit.records.common import STRICT, Interval
-from saeaudit.records.mediators import Code, Skipped
+from saeaudit.records.mediators import Code, Skipped, Texts
 from saeaudit.vocabulary import Choice, Control, Parts, WidthBy
 
 
@@ -55,18 +55,6 @@ class Picks:
     """Least squared error."""
     encoder: Pick | None
     """What the encoder outputs; null for an example where it outputs neither, or there is none."""
-
-
-@dataclass(frozen=True)
-class Texts:
-    """What the features that change say."""
-
-    __pydantic_config__ = STRICT
-
-    removed: tuple[str | None, ...]
-    """Explanations of the features that leave; null where there is none."""
-    added: tuple[str | None, ...]
-    """Explanations of the features that enter."""
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def contested(gathered: Gathered) -> list[Contested]:
 
 def known_labels(audited: Audited) -> dict[int, str]:
     """Feature → what its explanation says, as far as any record of the SAE has it."""
-    labels: dict[int, str] = {}
+    labels = dict(audited.listed.texts)
     for finding in audited.findings:
         for member in members(finding):
             if member.label:

@@ -152,6 +152,11 @@ def test_explanations_stand_beside_the_most_exchanged(cli: Cli, tmp_path: Path) 
     lines = listed.split("\n\n")[0].splitlines()
     assert done.returncode == 0 and len(lines) > 2 and len(lines) % 2 == 0
     assert all("tokens such as" in line for line in lines)
+    shown = cli("show", "-", "--format", "table", input=done.stdout).stdout.decode()
+    assert listed.split("\n\n")[0] in shown, "from the records alone"
+    for change in ("leaves", "enters"):
+        labelled = [line for line in shown.splitlines() if f" {change} " in line]
+        assert labelled and all("tokens such as" in line for line in labelled)
     none = cli("mediators", "sample", "--max-tokens", "3", "--explanations", "none")
     assert b"tokens such as" not in none.stderr
     (tmp_path / "other.jsonl").write_text('{"index": 4000, "description": "a"}\n')

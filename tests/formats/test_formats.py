@@ -23,6 +23,7 @@ from saeaudit.formats.items import broken, sort_out
 from saeaudit.formats.meanings import MEANINGS
 from saeaudit.formats.output import destination
 from saeaudit.formats.screen.choices import explained
+from saeaudit.formats.screen.lines import lines_of
 from saeaudit.formats.screen.mediators import MediatorsScreen
 from saeaudit.formats.screen.scan import ScanScreen
 from saeaudit.policy.rules import parse_rule
@@ -31,14 +32,17 @@ from saeaudit.records import (
     Code,
     ErrorRecord,
     GroupRecord,
+    Involved,
     MediatorRecord,
     MediatorsSummary,
     PairRecord,
     Record,
     RuleResult,
+    Texts,
     Verdict,
 )
 from saeaudit.vocabulary import Format
+from tests.fuzz.oracle import unclean
 from tests.support.records import EVIL, RUN, choice, score
 
 
@@ -295,6 +299,29 @@ def test_codes_stand_side_by_side_with_all_their_labels() -> None:
     ]
     shown = [line.split(" ")[1] for line in lines if line.startswith("token ")]
     assert shown == ["4", "6"], "each token once, alternatives to the refit first"
+
+
+def test_labels_that_stand_in_the_records_are_shown_as_text() -> None:
+    written = MediatorRecord(
+        sae="sae", token=4, text=None, l0=1, mode="refit", epsilon=0.0, removed=(2,), added=(3,),
+        codes=(Code(2, 1.0),), alternative=(Code(3, 1.0),), error=1.0, reference_error=1.0,
+        error_ratio=1.0, moved=1.0, change=1.0, attainable=None, valid=None, features=(),
+        explanations=Texts((EVIL,), ("dogs",)),
+    )  # fmt: skip
+    involved = Involved(2, 5, 7, Texts((EVIL,), ("cats",)))
+    text = io.StringIO()
+    table = MediatorsScreen(Console(file=text, width=300))
+    table.record(written)
+    table.record(
+        MediatorsSummary("sae", 1, None, (), 0, 1.0, 0.1, 0.1, 0.9, 0.2, (), (involved,), ())
+    )
+    table.end()
+    shown = text.getvalue()
+    assert "2  a : :error title=x: :y # #[error]z" in shown and "enters  dogs\n" in shown
+    assert "in 5  cats\n" in shown
+    for line in (*shown.splitlines(), *lines_of(written)):
+        assert not unclean(line)
+    assert "; 3: dogs; 2: a : :error" in lines_of(written)[0]
 
 
 @pytest.mark.parametrize("form", [form for form in get_args(Format) if form != "jsonl"])

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from saeaudit.audit.annotations import AnnotationSources
 from saeaudit.audit.codes import make_encoder
 from saeaudit.audit.open import open_single
 from saeaudit.core.budget import DEFAULT
@@ -52,6 +53,8 @@ class MediatorInputs(OneLine):
     """Records of a scan, of which those of this SAE count."""
     codes: Mapping[str, Codes | None] = field(default_factory=dict)
     """Other encoders' codes by name; None for the pursuits of `PURSUITS`."""
+    labels: Mapping[int, str] | None = None
+    """Feature → what its explanation says, to stand in the records."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ class MediatorSources:
     """Files of other codes of the same activations, or names of `PURSUITS`."""
     encoders: Mapping[str, Sequence[Sae]] = field(default_factory=dict)
     """Targets whose encoders are compared, and what each was resolved to."""
+    annotations: AnnotationSources | None = None
+    """What is known of features; nothing where None."""
 
 
 def read_inputs(dictionary: Dictionary, sources: MediatorSources, device: str) -> MediatorInputs:
@@ -82,6 +87,7 @@ def read_inputs(dictionary: Dictionary, sources: MediatorSources, device: str) -
             SAE.
     """
     findings = sources.scan or ()
+    labels = sources.annotations.read(dictionary).labels if sources.annotations else None
     path, texts = sources.activations, sources.tokens
     if path is None and sources.scan is None:
         bundled = sample_activations(dictionary.sae)
@@ -94,12 +100,12 @@ def read_inputs(dictionary: Dictionary, sources: MediatorSources, device: str) -
             )
         path, texts = bundled[0], texts or bundled[1]
     if path is None:
-        return MediatorInputs(findings=findings)
+        return MediatorInputs(findings=findings, labels=labels)
     activations = read_activations(path, dictionary.activation_width)
     tokens = read_tokens(texts, len(activations)) if texts else None
     documents = read_documents(path, len(activations), tokens)
     codes = _codes(dictionary, activations, sources, device)
-    return MediatorInputs(activations, tokens, documents, findings, codes)
+    return MediatorInputs(activations, tokens, documents, findings, codes, labels)
 
 
 def _codes(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple
 
@@ -15,11 +16,30 @@ from saeaudit.audit.mediators.batch import MODES, Batch, ModeSwaps
 from saeaudit.audit.mediators.examples import attainable
 from saeaudit.core.codes.full import changes
 from saeaudit.core.codes.tolerances import TOLERANCE
-from saeaudit.records import Alternatives, Code, MediatorRecord, TokenRecord
+from saeaudit.dictionary import Dictionary
+from saeaudit.records import Alternatives, Code, MediatorRecord, Texts, TokenRecord
 from saeaudit.vocabulary import Mode
 
 CANDIDATES = 3
 """Exchanges solved for each alternative that is written."""
+
+
+TextsOf = Callable[[Sequence[int], Sequence[int]], Texts | None]
+"""Explanations of features that leave and that enter."""
+
+
+def exchanged_texts(labels: Mapping[int, str] | None, dictionary: Dictionary) -> TextsOf:
+    """What records say of exchanged features; nothing of a control, whose features are not these.
+
+    Args:
+        labels: by feature; None where there are none.
+        dictionary: the SAE, or a control.
+    """
+    if labels is None or dictionary.control is not None:
+        return lambda removed, added: None
+    return lambda removed, added: Texts(
+        tuple(map(labels.get, removed)), tuple(map(labels.get, added))
+    )
 
 
 class Solved(NamedTuple):
@@ -46,7 +66,7 @@ class Solved(NamedTuple):
 
 
 def batch_records(
-    batch: Batch, tokens: Sequence[str] | None
+    batch: Batch, tokens: Sequence[str] | None, texts_of: TextsOf
 ) -> Iterator[list[TokenRecord | MediatorRecord]]:
     """Each token's record and its alternatives, in the order of the batch."""
     texts = [tokens[number] if tokens else None for number in batch.numbers.tolist()]
@@ -58,7 +78,8 @@ def batch_records(
     for mode in MODES:
         solved = _most_changing(batch, batch.modes[mode])
         records = _mediator_records(batch, mode, solved, codes, texts)
-        for case, record in zip(solved.token.tolist(), records, strict=True):
+        said = (replace(r, explanations=texts_of(r.removed, r.added)) for r in records)
+        for case, record in zip(solved.token.tolist(), said, strict=True):
             listed[case].append(record)
     yield from listed
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,7 +25,7 @@ from saeaudit.audit.mediators.inputs import (
     read_inputs,
 )
 from saeaudit.audit.mediators.options import MediatorOptions
-from saeaudit.audit.mediators.records import batch_records
+from saeaudit.audit.mediators.records import batch_records, exchanged_texts
 from saeaudit.audit.mediators.tally import Tally
 from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.audit.open import open_target
@@ -55,8 +56,6 @@ def mediators_all(
     sources: MediatorSources,
     options: MediatorOptions,
     observer: Observer = SILENT,
-    *,
-    check: Callable[[DictionaryRecord], object] | None = None,
 ) -> Iterator[Record]:
     """List the alternatives of resolved targets one after the other; see `mediators`, `audit_all`.
 
@@ -65,15 +64,13 @@ def mediators_all(
         sources: where the inputs are, the same for all.
         options: what alternatives count.
         observer: is told how far it is, and what a user should read.
-        check: called with each SAE's dictionary before it is looked at; raises an AuditError where
-            that cannot be.
     """
 
     def audit(dictionary: Dictionary) -> Iterator[MediatorsRecord]:
         inputs = read_inputs(dictionary, sources, options.device)
         return mediators(dictionary, inputs, options, observer)
 
-    return audit_all(saes, audit, check, observer)
+    return audit_all(saes, audit, observer=observer)
 
 
 def mediators(
@@ -124,16 +121,17 @@ def _list(
 ) -> Iterator[MediatorsRecord]:
     """List what one dictionary allows on its inputs, as they are."""
     findings = check_findings(inputs.findings, dictionary)
+    texts = exchanged_texts(inputs.labels, dictionary)
     yield describe_dictionary(dictionary, observer)
     examples = 0
     for example in exchanges(dictionary, findings):
         if (example.change or 0.0) >= options.min_change:
             examples += 1
-            yield example
+            yield replace(example, explanations=texts(example.removed, example.added))
     draw = None
     if inputs.activations is not None:
         draw = draw_tokens(len(inputs.activations), inputs.documents, options.seed)
-    tally = Tally(dictionary, options.epsilons, examples, draw.part if draw else None)
+    tally = Tally(dictionary, options.epsilons, examples, draw.part if draw else None, texts)
     drawn_by: Parts | None = None
     skipped: tuple[Skipped, ...] = ()
     if inputs.activations is not None and draw is not None:
@@ -157,7 +155,7 @@ def _list(
             listed: list[list[TokenRecord | MediatorRecord]] = []
             for batch in make_batches(coder, options, encoded, tokens):
                 _add(tally, batch, others, torch.searchsorted(tokens, batch.numbers))
-                listed += batch_records(batch, inputs.tokens)
+                listed += batch_records(batch, inputs.tokens, texts)
                 observer.step("swapping", (start + len(listed)) / total, total)
             for records in sorted(listed, key=_token):
                 yield from records

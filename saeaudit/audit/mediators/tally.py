@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from saeaudit.audit.mediators.batch import Batch, Comparison, ModeSwaps
+from saeaudit.audit.mediators.records import TextsOf
 from saeaudit.audit.spread import Spread
 from saeaudit.core.calibration import mean_intervals
 from saeaudit.dictionary import Dictionary
@@ -44,7 +45,7 @@ class Tally:
 
     def __init__(
         self, dictionary: Dictionary, epsilons: tuple[float, ...], examples: int,
-        part: Tensor | None,
+        part: Tensor | None, texts_of: TextsOf,
     ) -> None:  # fmt: skip
         """Begin.
 
@@ -53,10 +54,12 @@ class Tally:
             epsilons: tolerances.
             examples: unit examples written.
             part: ``[N]`` int64: the document or block of each activation, where there are any.
+            texts_of: what is said of exchanged features.
         """
         self._part = torch.zeros(0, dtype=torch.int64) if part is None else part
         self._parts = int(self._part.max()) + 1 if len(self._part) else 0
         self._counts = torch.zeros(self._parts, dtype=torch.float64)
+        self._texts_of = texts_of
         self._dictionary, self._epsilons, self._examples = dictionary, epsilons, examples
         self._tokens = 0
         self._spread = Spread()
@@ -144,7 +147,10 @@ class Tally:
             non_unique=tuple(
                 row for mode, sums in self._modes.items() for row in self._rows(mode, sums)
             ),
-            most_involved=tuple(Involved(*pair, count) for pair, count in ordered[:INVOLVED]),
+            most_involved=tuple(
+                Involved(removed, added, count, self._texts_of([removed], [added]))
+                for (removed, added), count in ordered[:INVOLVED]
+            ),
             encoders=encoders,
         )
 

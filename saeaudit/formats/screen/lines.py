@@ -7,7 +7,7 @@ from typing import assert_never
 from saeaudit.escape import NAME, escape
 from saeaudit.formats.items import broken, outcome_line
 from saeaudit.formats.screen.claims import claim_lines
-from saeaudit.formats.screen.findings import sentence
+from saeaudit.formats.screen.findings import Member, said, sentence
 from saeaudit.formats.screen.firing import firing_sentence
 from saeaudit.formats.screen.wording import percent
 from saeaudit.records import (
@@ -101,6 +101,7 @@ def _mediator(record: MediatorRecord) -> str:
     return (
         f"{_named(record.token, record.text)}: {_features(record.added)} for "
         f"{_features(record.removed)} ({record.mode}, tolerance {record.epsilon:g}){change}"
+        f"{_texts(record)}"
     )
 
 
@@ -121,7 +122,16 @@ def _choice(record: ChoiceRecord) -> str:
     said = "" if not wasted else f", {wasted:.1f} bits shorter than the encoder's"
     if record.disagreement is not None:
         said += f", labels differ by {record.disagreement:.2f}"
-    return f"{_named(record.token, record.text)}: {chosen}{said}"
+    return f"{_named(record.token, record.text)}: {chosen}{said}{_texts(record)}"
+
+
+def _texts(record: MediatorRecord | ChoiceRecord) -> str:
+    """What is said of the features that are exchanged, as far as anything is."""
+    texts = record.explanations
+    if texts is None:
+        return ""
+    pairs = zip((*record.added, *record.removed), (*texts.added, *texts.removed), strict=False)
+    return "".join(f"; {said(Member(f, label=text))}" for f, text in pairs if text)
 
 
 def _features(features: tuple[int, ...]) -> str:

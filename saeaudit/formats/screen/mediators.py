@@ -32,6 +32,7 @@ from saeaudit.records import (
     MediatorsSummary,
     NonUnique,
     Record,
+    Texts,
 )
 
 SHOWN = 8
@@ -50,7 +51,7 @@ MEANING = (
     "read as the explanation is the encoder's habit."
 )
 
-Texts = Mapping[str, Mapping[int, str]]
+Labels = Mapping[str, Mapping[int, str]]
 """SAE → feature → label."""
 
 
@@ -63,6 +64,8 @@ class Listed:
     """Exchanges of a scan's findings, the most exact first."""
     changing: list[MediatorRecord] = field(default_factory=list)
     """A record of each token that is shown, the one that changes most first."""
+    texts: dict[int, str] = field(default_factory=dict)
+    """Labels that stand in the records."""
     firing: FiringList = field(default_factory=FiringList)
     """How often features of findings fire together."""
     summary: MediatorsSummary | None = None
@@ -70,6 +73,7 @@ class Listed:
 
     def add(self, record: MediatorRecord) -> None:
         """Take one alternative."""
+        self.learn(record.removed, record.added, record.explanations)
         if record.token is None:
             self.examples = sorted([*self.examples, record], key=_inexactness)[:SHOWN]
             return
@@ -79,19 +83,26 @@ class Listed:
             ranked = sorted([*others, record], key=_strength, reverse=True)
             self.changing = ranked[:TOKENS_SHOWN]
 
+    def learn(self, removed: Sequence[int], added: Sequence[int], said: Texts | None) -> None:
+        """Keep what is said of exchanged features."""
+        if said is not None:
+            pairs = zip((*removed, *added), (*said.removed, *said.added), strict=False)
+            self.texts.update({feature: text for feature, text in pairs if text})
+
 
 class MediatorsScreen:
     """Collects what is shown while records go by.
 
     Args:
         console: where to print.
-        texts: labels; a mapping that is empty now may hold each SAE's by the end.
+        texts: labels beside those of the records; a mapping that is empty now may hold each SAE's
+            by the end.
         place: where the records are.
         details: whether every mode and tolerance and every feature is shown.
     """
 
     def __init__(
-        self, console: Console, texts: Texts | None = None, place: Place | None = None,
+        self, console: Console, texts: Labels | None = None, place: Place | None = None,
         *, details: bool = False,
     ) -> None:  # fmt: skip
         self._console, self._texts = console, {} if texts is None else texts
@@ -111,6 +122,8 @@ class MediatorsScreen:
                 listed.firing.add(record)
             else:
                 listed.summary = record
+                for pair in record.most_involved:
+                    listed.learn([pair.removed], [pair.added], pair.explanations)
 
     def end(self) -> None:
         """Print."""
@@ -130,7 +143,7 @@ class MediatorsScreen:
     def _lists(self, listed: Listed, width: int) -> list[str]:
         summary = listed.summary
         assert summary is not None
-        texts = self._texts.get(summary.sae, {})
+        texts = {**listed.texts, **self._texts.get(summary.sae, {})}
         lines = []
         if self._details and summary.non_unique:
             lines += ["", f"{escape(summary.sae, NAME)}: every mode and tolerance"]
