@@ -43,6 +43,13 @@ class Problem(NamedTuple):
         gram = self.systems.gram
         return (gram @ codes[:, :, None]).squeeze(2) - self.systems.moment
 
+    def moved(self, slope: Tensor, place: int, by: Tensor) -> None:
+        """Change slopes for codes at a place that have changed ``by [m]``.
+
+        A Gram matrix's row stands for its column: its entries lie side by side.
+        """
+        slope.addcmul_(self.systems.gram[:, place], by[:, None])
+
     def off(self, codes: Tensor) -> Tensor:
         """``[m, c]`` bool: features of the support that are off."""
         off = (codes <= 0) & self.active
@@ -94,4 +101,4 @@ def _pass(problem: Problem, codes: Tensor, slope: Tensor, price: Tensor) -> None
         codes[:, i] = torch.where(on, value[:, 0], 0.0)
         if i < last:
             off = others + (~on & problem.active[:, i]).long()
-        slope += problem.systems.gram[:, :, i] * (codes[:, i] - here)[:, None]
+        problem.moved(slope, i, codes[:, i] - here)

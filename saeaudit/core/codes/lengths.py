@@ -166,10 +166,12 @@ def _move(problem: Problem, codes: Tensor) -> tuple[Tensor, Tensor]:
 def _settled(problem: Problem, bits: Bits, codes: Tensor) -> tuple[Tensor, Tensor]:
     """Codes and slopes with every value in turn the best-fitting of its bin."""
     codes, slope, at = codes.clone(), problem.slope(codes), bits.bins(codes)
-    low, high = bits.low.gather(2, at).squeeze(2), bits.high.gather(2, at).squeeze(2)
+    on = codes > 0
+    low = torch.where(on, bits.low.gather(2, at).squeeze(2), 0.0)
+    high = torch.where(on, bits.high.gather(2, at).squeeze(2), 0.0)
     for i in range(codes.shape[1]):
-        here = codes[:, i].clone()
-        best = torch.minimum(torch.maximum(here - slope[:, i], low[:, i]), high[:, i])
-        codes[:, i] = torch.where(here > 0, best, 0.0)
-        slope += problem.systems.gram[:, :, i] * (codes[:, i] - here)[:, None]
+        here = codes[:, i]
+        best = torch.clamp(here - slope[:, i], low[:, i], high[:, i])
+        problem.moved(slope, i, best - here)
+        codes[:, i] = best
     return codes, slope
