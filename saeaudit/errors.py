@@ -11,7 +11,7 @@ from saeaudit.escape import LINE, NAME, escape
 
 OPTION = re.compile(r"`[^`]*`|\bsaeaudit \w.*|(?<![\w/-])--([a-z]+(?:-[a-z]+)*)(?: [A-Z/]+\b)?")
 """An option in a message, with what stands for its value; commands are passed over whole."""
-FLAGS = ("canonicalise", "include-collapsed", "keep-outliers", "offline")
+FLAGS = ("canonicalise", "force", "include-collapsed", "keep-outliers", "offline")
 """Options that take no value, and in Python are True."""
 ARGUMENTS = {
     "assume": "assumptions", "encoder": "codes", "epsilon": "epsilons", "pair": "pairs",
