@@ -13,7 +13,7 @@ def figures() -> dict[str, str]:
     """What stands between the page's marks."""
     sample, files = saeaudit.open("sample"), sample_activations("sample")
     assert files is not None
-    x = read_activations(files[0], sample.d_in).double()
+    x = read_activations([files[0]], sample.d_in).activations[:].double()
     encoder = make_encoder(sample, dtype=torch.float64)
     codes = encoder.codes(x)
     error = (encoder.decode(codes) - x).square().sum() / (x - x.mean(0)).square().sum()

@@ -15,7 +15,8 @@ from saeaudit.core.rows import UnitRows
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 from saeaudit.records import Code
-from saeaudit.sources.activations import check_codes
+from saeaudit.sources.codes import check_codes
+from saeaudit.sources.stacked import Activations
 from saeaudit.weights.assumptions import readings
 
 WINDOW = 512
@@ -94,7 +95,7 @@ class Coder:
         """``[n]`` float64: least unit-row codes that the encoder outputs."""
         self.has_thresholds = dictionary.weights.threshold is not None
 
-    def encode(self, activations: Tensor, tokens: Tensor) -> Encoded:
+    def encode(self, activations: Activations, tokens: Tensor) -> Encoded:
         """Encode some of the activations.
 
         Args:
@@ -108,7 +109,7 @@ class Coder:
         encoded = check_codes(self.encoder.codes(x), f"{self.dictionary.sae}'s encoder", tokens)
         return Encoded(x, self.unit(encoded), *self._target(x))
 
-    def norms(self, activations: Tensor, tokens: Tensor) -> Tensor:
+    def norms(self, activations: Activations, tokens: Tensor) -> Tensor:
         """`Encoded.norms` of some of the activations, without their codes; as for `encode`.
 
         Raises:
@@ -117,7 +118,7 @@ class Coder:
         target, worth = self._target(self._read(activations, tokens))
         return distances(target, worth)
 
-    def _read(self, activations: Tensor, tokens: Tensor) -> Tensor:
+    def _read(self, activations: Activations, tokens: Tensor) -> Tensor:
         x = activations[tokens].to(self.device, self.dtype)
         finite = x.isfinite().all(1)
         if not bool(finite.all()):
@@ -226,7 +227,7 @@ def no_less(value: float, floor: float) -> float:
 
 
 def tell_better_reading(
-    dictionary: Dictionary, activations: Tensor, device: str, observer: Observer
+    dictionary: Dictionary, activations: Activations, device: str, observer: Observer
 ) -> None:
     """Say which reading reconstructs better, where a plain file leaves open how it is encoded.
 

@@ -7,12 +7,12 @@ activations, is made beside each of them. So only one thing differs between the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TypeVar
 
 import torch
-from torch import Tensor
 
 from saeaudit.audit.codes import Coder
 from saeaudit.audit.mediators.inputs import MediatorInputs
@@ -24,6 +24,7 @@ from saeaudit.core.null import permuted_along_axes, random_rows
 from saeaudit.core.rows import row_norms
 from saeaudit.dictionary import Dictionary, validate
 from saeaudit.errors import AuditError
+from saeaudit.sources.stacked import Activations
 from saeaudit.vocabulary import Control
 
 MOST_BYTES = 4 << 30
@@ -91,7 +92,7 @@ def trials(
         yield _named(drawn, dictionary.sae, control), inputs
     else:
         kept = sieve.without_outliers(draw.order).sort().values
-        permuted = permuted_along_axes(activations, kept, options.seed)
+        permuted = permuted_along_axes(activations[:], kept, options.seed)
         inputs = replace(inputs, activations=permuted, tokens=None)
         yield _named(pursued, dictionary.sae, control), inputs
 
@@ -130,8 +131,9 @@ def _named(dictionary: Dictionary, sae: str, control: Control) -> Dictionary:
     return replace(dictionary, sae=f"{sae} ({control})", control=control)
 
 
-def _check_size(activations: Tensor, sae: str) -> None:
-    size = activations.numel() * torch.promote_types(activations.dtype, torch.float32).itemsize
+def _check_size(activations: Activations, sae: str) -> None:
+    itemsize = torch.promote_types(activations.dtype, torch.float32).itemsize
+    size = math.prod(activations.shape) * itemsize
     if size > MOST_BYTES:
         raise AuditError(
             f"activations of {size / 2**30:.1f} GiB; at most {MOST_BYTES >> 30} GiB are permuted",

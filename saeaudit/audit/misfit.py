@@ -10,6 +10,7 @@ from torch import Tensor
 from saeaudit.audit.codes import Coder
 from saeaudit.audit.observer import Observer
 from saeaudit.dictionary import Dictionary
+from saeaudit.sources.stacked import Activations
 
 TRIED = 256
 """Activations whose error is measured."""
@@ -45,7 +46,7 @@ def usual_l0(dictionary: Dictionary) -> float:
 
 
 def tell_misfit(
-    coder: Coder, activations: Tensor, tokens: Tensor, l0: Tensor, observer: Observer
+    coder: Coder, activations: Activations, tokens: Tensor, l0: Tensor, observer: Observer
 ) -> None:
     """Say what it looks like where an SAE does not fit its activations.
 

@@ -19,6 +19,7 @@ from saeaudit.audit.token_options import TokenOptions
 from saeaudit.core.rows import spans
 from saeaudit.errors import AuditError
 from saeaudit.records import Skipped
+from saeaudit.sources.stacked import Activations
 from saeaudit.vocabulary import Parts, SkipReason
 
 MEASURED = 0.2
@@ -130,7 +131,7 @@ class Sieve:
     """
 
     def __init__(
-        self, coder: Coder, activations: Tensor, draw: Draw, options: TokenOptions,
+        self, coder: Coder, activations: Activations, draw: Draw, options: TokenOptions,
         observer: Observer,
     ) -> None:  # fmt: skip
         """Survey the first activations drawn, and say so where they are not the SAE's.

@@ -107,6 +107,7 @@ def mediators(
     from saeaudit.formats.reading import read_records
     from saeaudit.formats.screen.mediators import MediatorsScreen
     from saeaudit.sources.neuronpedia import give_source
+    from saeaudit.sources.paths import activation_files
 
     places = outlets(form, output)
     policy = make_policy("mediators", settings, fail_on, control=control)
@@ -123,8 +124,8 @@ def mediators(
         for name in encoder or ()
     }
     places.spare([
-        *input_files(saes), *input_files(chain(*encoders.values())), config, scan, activations,
-        tokens, explanations, *(codes or ()),
+        *input_files(saes), *input_files(chain(*encoders.values())), config, scan,
+        *activation_files(activations or ()), tokens, explanations, *(codes or ()),
     ])  # fmt: skip
     findings = list(read_records(scan, "--scan", "the output of saeaudit scan")) if scan else None
     from saeaudit.audit.mediators.inputs import MediatorSources  # with torch: all is checked
@@ -132,7 +133,7 @@ def mediators(
 
     chosen = replace(chosen, device=pick_device(device))
     labels = AnnotationSources(explanations, neuronpedia=neuronpedia)
-    sources = MediatorSources(activations, tokens, findings, codes or (), encoders, labels)
+    sources = MediatorSources(activations or (), tokens, findings, codes or (), encoders, labels)
     write(
         run_record("mediators", arguments, chosen.device),
         lambda observer: mediators_all(saes, sources, chosen, observer),

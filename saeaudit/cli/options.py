@@ -103,10 +103,11 @@ ExitZero = Annotated[
     ),
 ]
 Activations = Annotated[
-    Path | None,
+    list[str] | None,
     typer.Option(
-        metavar="FILE",
-        help="Activations [N, d]: .safetensors, .npy or .npz.",
+        metavar="PATH",
+        help="Activations [N, d]: a folder of `saeaudit collect` or of files, a file "
+        "(.safetensors, .npy, .npz, .pt, .parquet, .arrow) or a glob; repeatable.",
         rich_help_panel=INPUT,
     ),
 ]

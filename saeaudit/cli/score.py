@@ -115,6 +115,7 @@ def score(
     from saeaudit.formats.reading import read_records
     from saeaudit.formats.screen.score import ScoreScreen
     from saeaudit.sources.neuronpedia import give_source
+    from saeaudit.sources.paths import activation_files
 
     places = outlets(form, output)
     policy = make_policy("score", settings, fail_on, control=control)
@@ -136,7 +137,8 @@ def score(
     saes = resolve_targets(targets, sae, people, offline=offline, assume=assume, yes=yes)
     saes = give_source(neuronpedia, saes)
     places.spare([
-        *input_files(saes), config, activations, tokens, features, explanations, scan, mediators,
+        *input_files(saes), config, *activation_files(activations or ()), tokens, features,
+        explanations, scan, mediators,
     ])  # fmt: skip
     findings = list(read_records(scan, "--scan", "the output of saeaudit scan")) if scan else []
     from saeaudit.audit.score.api import score_all  # with torch: all is checked
@@ -144,7 +146,7 @@ def score(
 
     chosen = replace(chosen, device=pick_device(device))
     sources = ScoreSources(
-        activations, tokens, features, explanations, similarity, similarity_model, offline,
+        activations or (), tokens, features, explanations, similarity, similarity_model, offline,
         alternatives, neuronpedia, findings,
     )  # fmt: skip
     labels = AnnotationSources(

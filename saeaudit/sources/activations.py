@@ -1,29 +1,31 @@
-"""Activations, their tokens and other encoders' codes, from files."""
+"""Activations, their documents and the texts of their tokens, wherever a path has them."""
 
 from __future__ import annotations
 
 import codecs
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from saeaudit.errors import AuditError
 from saeaudit.sample import SAMPLES, sample_root
+from saeaudit.sources.collected.reader import Collected, CollectedTexts, read_collected
+from saeaudit.sources.paths import places_of
+from saeaudit.sources.stacked import Activations, Part, Stacked
 from saeaudit.untrusted import parse_json, read_bytes, text_lines
-from saeaudit.weights.dtypes import DTYPES
-from saeaudit.weights.tensors import FLOATS, Stored, Tensors, read_tensors
+from saeaudit.weights.dtypes import FLOATS, INTEGERS
+from saeaudit.weights.tensors import read_tensors
 
 TOKENS = 256 << 20
 """Bytes of a file of tokens."""
-INTEGERS = tuple(DTYPES[name] for name in ("int64", "int32", "int16", "int8", "uint8"))
 MOST_TOKENS = 10_000_000
 """Tokens in a JSON list."""
-Rows = Callable[[Tensor], Tensor]
-"""Rows of some activations ``[m]`` int64, read when asked for."""
+MOST_DOCUMENTS = 1 << 53
+"""Largest number of a document: more can be counted on from there."""
 BEGINNINGS = frozenset({
     "[CLS]", "<s>", "<bos>", "<|begin_of_text|>", "<|startoftext|>",
     "<\uff5cbegin\u2581of\u2581sentence\uff5c>",
@@ -36,6 +38,28 @@ ENDINGS = frozenset({
 """Tokens that end one."""
 
 
+class Recorded(NamedTuple):
+    """Activations, and what is known of them."""
+
+    activations: Activations
+    """``[N, d]``."""
+    tokens: Sequence[str] | None
+    """Text of each one; of collected ones `CollectedTexts`, which know what stands around."""
+    documents: Tensor | None
+    """``[N]`` int64, equal within a document; None where nothing tells."""
+
+
+class Named(NamedTuple):
+    """What is in one file, or in one folder that was collected."""
+
+    parts: list[Part]
+    documents: Tensor | None
+    """``[n]`` int64: as its files say, or counted."""
+    counted: bool
+    """Whether these numbers say nothing outside: another file's 0 is another document."""
+    collected: Collected | None = None
+
+
 def sample_activations(target: str) -> tuple[Path, Path] | None:
     """The bundled activations and tokens of a bundled SAE, where it has any."""
     if target != next(iter(SAMPLES)):
@@ -43,31 +67,107 @@ def sample_activations(target: str) -> tuple[Path, Path] | None:
     return sample_root() / "activations-test.safetensors", sample_root() / "tokens-test.json"
 
 
-def read_activations(path: Path, width: int) -> Tensor:
-    """Activations ``[N, width]`` of any float dtype, mapped where the file allows.
+def read_activations(
+    paths: Sequence[str | Path], width: int, texts: Path | None = None
+) -> Recorded:
+    """Open activations of an SAE; they are read when they are asked for.
 
-    Taken is the tensor named ``activations``, else the only matrix of floats.
+    Of a file the tensor named ``activations`` is taken, else the only one of floats that has two
+    or three axes: ``[N, d]`` or ``[documents, tokens, d]``. Documents are told by a tensor
+    ``document`` [N] of whole numbers, by the first of three axes, or by tokens that begin or end
+    texts (`BEGINNINGS`, `ENDINGS`).
+
+    Args:
+        paths: files, globs and folders: one that was collected, or one of files of any kind, taken
+            in natural order. All are of one dtype.
+        width: of the SAE's input, d.
+        texts: a file of the tokens' texts, one for each activation.
 
     Raises:
-        AuditError: none or several, another width, or no rows.
+        AuditError: nothing there, nothing or several things that could be meant, another width, no
+            rows, numbers of documents that are none, or another number of texts.
     """
-    tensors = _tensors(path)
-    matrices = {n: t for n, t in tensors.items() if len(t.shape) == 2 and t.dtype in FLOATS}
+    named = [
+        _open_collected(place) if place.is_dir() else _open_file(place)
+        for path in paths
+        for place in places_of(path)
+    ]
+    parts = [part for each in named for part in each.parts]
+    for part in parts:
+        if part.stored.shape[-1] != width:
+            raise AuditError(
+                f"activations of width {part.stored.shape[-1]}; the SAE reads {width}",
+                where=part.where,
+            )
+        if not part.rows:
+            raise AuditError("holds no activations: 0 rows", where=part.where)
+    activations = Stacked(parts)
+    tokens: Sequence[str] | None = None
+    folders = [each.collected for each in named if each.collected]
+    if texts is not None:
+        tokens = read_tokens(texts, len(activations))
+    elif len(folders) == len(named):
+        tokens = CollectedTexts(folders)
+    return Recorded(activations, tokens, _documents(named, tokens))
+
+
+def _open_collected(folder: Path) -> Named:
+    collected = read_collected(folder)
+    parts = [Part(shard.tensors["activations"], str(folder)) for shard in collected.shards]
+    return Named(parts, collected.documents, True, collected)
+
+
+def _open_file(path: Path) -> Named:
+    where = str(path)
+    tensors = read_tensors(path).tensors
+    matrices = {n: t for n, t in tensors.items() if len(t.shape) in (2, 3) and t.dtype in FLOATS}
     name = "activations" if "activations" in matrices else next(iter(matrices), "")
     if not matrices or (name != "activations" and len(matrices) > 1):
         raise AuditError(
             "holds no matrix of activations" if not matrices else "holds several matrices",
-            where=str(path),
+            where=where,
             hint="one float tensor [N, d], or several of which one is named 'activations'",
         )
-    stored = matrices[name]
-    if stored.shape[1] != width:
-        raise AuditError(
-            f"activations of width {stored.shape[1]}; the SAE reads {width}", where=str(path)
-        )
-    if not stored.shape[0]:
-        raise AuditError("holds no activations: 0 rows", where=str(path))
-    return stored.load()
+    part = Part(matrices[name], where)
+    stored = tensors.get("document")
+    if stored is not None:
+        if tuple(stored.shape) != (part.rows,) or stored.dtype not in INTEGERS:
+            raise AuditError(
+                f"document is {stored.dtype.name} of shape {list(stored.shape)}",
+                where=where,
+                hint=f"[{part.rows}] whole numbers, the document of each activation",
+            )
+        return Named([part], stored.load().long(), False)
+    documents = None
+    if len(part.stored.shape) == 3:
+        documents = torch.arange(part.rows) // max(part.stored.shape[1], 1)
+    return Named([part], documents, True)
+
+
+def _documents(named: Sequence[Named], tokens: Sequence[str] | None) -> Tensor | None:
+    """Documents of all, those that were counted apart from one path to the next."""
+    numbers = []
+    following = 0
+    for each in named:
+        if each.documents is None:
+            return parted_by(tokens)
+        if int(each.documents.max()) > MOST_DOCUMENTS:
+            raise AuditError(
+                f"has a document {int(each.documents.max())}", where=each.parts[0].where
+            )
+        numbers.append(each.documents + (following if each.counted else 0))
+        following = max(following, int(numbers[-1].max()) + 1)
+    return torch.cat(numbers)
+
+
+def parted_by(tokens: Sequence[str] | None) -> Tensor | None:
+    """Documents ``[N]`` int64 by tokens that begin or end texts; None where there are none."""
+    begins = [token in BEGINNINGS for token in tokens or ()]
+    ends = [token in ENDINGS for token in tokens or ()]
+    if not any(begins) and not any(ends):
+        return None
+    after = torch.tensor([False, *ends[:-1]])
+    return (torch.tensor(begins) | after).cumsum(0)
 
 
 def read_tokens(path: Path, count: int) -> list[str]:
@@ -98,122 +198,3 @@ def read_tokens(path: Path, count: int) -> list[str]:
             hint="one token for each activation, a line each or a JSON list",
         )
     return [token if isinstance(token, str) else str(token) for token in tokens]
-
-
-def read_documents(path: Path, count: int, tokens: Sequence[str] | None) -> Tensor | None:
-    """Which document each activation is of.
-
-    A file of activations may say so in a tensor ``document`` [N] of whole numbers. Else tokens
-    that begin or end texts (`BEGINNINGS`, `ENDINGS`) part them, where there are any.
-
-    Args:
-        path: the file of activations.
-        count: how many there are.
-        tokens: their texts.
-
-    Returns:
-        ``[count]`` int64, equal within a document; None where nothing tells.
-
-    Raises:
-        AuditError: numbers of another shape, or none that are whole.
-    """
-    stored = _tensors(path).get("document")
-    if stored is not None:
-        if tuple(stored.shape) != (count,) or stored.dtype not in INTEGERS:
-            raise AuditError(
-                f"document is {stored.dtype} of shape {list(stored.shape)}",
-                where=str(path),
-                hint=f"[{count}] whole numbers, the document of each activation",
-            )
-        return stored.load().long()
-    begins = [token in BEGINNINGS for token in tokens or ()]
-    ends = [token in ENDINGS for token in tokens or ()]
-    if not any(begins) and not any(ends):
-        return None
-    after = torch.tensor([False, *ends[:-1]])
-    return (torch.tensor(begins) | after).cumsum(0)
-
-
-def read_codes(path: Path, count: int, features: int) -> Rows:
-    """Codes of `count` activations by another encoder, dense or sparse.
-
-    A matrix ``codes`` [N, F] (or the only one), or ``indices`` and ``values`` [N, k], where a
-    negative index is an empty place.
-
-    Raises:
-        AuditError: another shape. The returned function raises it for codes that are negative or
-            not finite.
-    """
-    tensors = _tensors(path)
-    where = str(path)
-    if {"indices", "values"} <= tensors.keys():
-        read = _sparse(tensors["indices"], tensors["values"], features, where)
-        shape: tuple[int, ...] = (tensors["values"].shape[0], features)
-    else:
-        matrices = {n: t for n, t in tensors.items() if len(t.shape) == 2 and _is_real(t)}
-        name = "codes" if "codes" in matrices else next(iter(matrices), "")
-        if name not in matrices:
-            raise AuditError("holds no matrix of codes", where=where, hint="codes [N, F]")
-        dense, shape = matrices[name].load(), tuple(matrices[name].shape)
-
-        def read(tokens: Tensor) -> Tensor:
-            return dense[tokens].to(torch.float64)
-
-    if shape != (count, features):
-        raise AuditError(
-            f"codes of shape {list(shape)} where [{count}, {features}] is needed", where=where
-        )
-
-    def checked(tokens: Tensor) -> Tensor:
-        return check_codes(read(tokens), where, tokens)
-
-    return checked
-
-
-def check_codes(codes: Tensor, where: str, tokens: Tensor) -> Tensor:
-    """Refuse codes ``[m, F]`` of some tokens ``[m]`` that are not codes.
-
-    Raises:
-        AuditError: negative or not finite.
-    """
-    bad = ~(codes >= 0) | codes.isinf()
-    if bool(bad.any()):
-        row, feature = bad.nonzero()[0].tolist()
-        token, code = int(tokens[row]), float(codes[row, feature])
-        raise AuditError(
-            f"token {token}, feature {feature}: a code of {code:.4g}",
-            where=where,
-            hint="codes are finite and not negative",
-        )
-    return codes
-
-
-def _sparse(indices: Stored, values: Stored, features: int, where: str) -> Rows:
-    if indices.dtype not in INTEGERS or not _is_real(values):
-        raise AuditError("indices must be whole numbers, and values real ones", where=where)
-    index, value = indices.load(), values.load()
-    if index.shape != value.shape or index.dim() != 2:
-        raise AuditError("indices and values differ in shape", where=where)
-    if index.numel() and int(index.max()) >= features:
-        raise AuditError(
-            f"names feature {int(index.max())} of {features}", where=where, hint="indices from 0"
-        )
-
-    def read(tokens: Tensor) -> Tensor:
-        listed, kept = index[tokens].long(), value[tokens].to(torch.float64)
-        kept = kept * (listed >= 0)
-        return torch.zeros(len(listed), features, dtype=torch.float64).scatter_add_(
-            1, listed.clamp(min=0), kept
-        )
-
-    return read
-
-
-def _is_real(stored: Stored) -> bool:
-    return stored.dtype in FLOATS or stored.dtype in INTEGERS
-
-
-def _tensors(path: Path) -> Tensors:
-    if not path.exists():
-        raise AuditError("no such file", where=str(path))
-    return read_tensors(path).tensors

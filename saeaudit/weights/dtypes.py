@@ -58,3 +58,5 @@ ALIASES = {
 BOOL = DTYPES["bool"]
 FLOATS = tuple(DTYPES[name] for name in ("float32", "float16", "bfloat16", "float64"))
 """Element types that a decoder may have."""
+INTEGERS = tuple(DTYPES[name] for name in ("int64", "int32", "int16", "int8", "uint8"))
+"""Element types of whole numbers: indices, documents, tokens."""

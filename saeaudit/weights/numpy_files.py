@@ -152,7 +152,7 @@ def _placed(path: Path, header: Header, offset: int) -> Stored:
         )
         return _tensor(np.asarray(array))
 
-    return Stored(header.shape, _dtype(header.dtype), load)
+    return Stored(header.shape, _dtype(header.dtype), load, header.dtype.byteorder != ">")
 
 
 def _deflated(path: Path, info: zipfile.ZipInfo, header: Header, where: str) -> Stored:
@@ -170,7 +170,7 @@ def _deflated(path: Path, info: zipfile.ZipInfo, header: Header, where: str) -> 
                 done += len(piece)
         return _tensor(flat.reshape(header.shape, order=header.order))
 
-    return Stored(header.shape, _dtype(header.dtype), load)
+    return Stored(header.shape, _dtype(header.dtype), load, is_mapped=False)
 
 
 def _tensor(array: np.ndarray[Any, Any]) -> Tensor:

@@ -26,6 +26,8 @@ class Stored:
     dtype: Dtype
     load: Callable[[], Tensor]
     """Returns the tensor, mapped where the file allows."""
+    is_mapped: bool = True
+    """Whether it does; else each load reads and unpacks the whole tensor."""
 
 
 Tensors = Mapping[str, Stored]

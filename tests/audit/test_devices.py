@@ -164,7 +164,7 @@ def test_arithmetic_that_is_off_is_noticed(factor: float) -> None:
 def test_activations_on_a_device(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     files = sample_activations("sample")
     assert files is not None
-    dictionary, x = open_sae("sample"), read_activations(files[0], 384)[:700]
+    dictionary, x = open_sae("sample"), read_activations([files[0]], 384).activations[:700]
 
     def run(device: str) -> list[str]:
         if command == "score":

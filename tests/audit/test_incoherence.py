@@ -202,7 +202,7 @@ def test_the_samples_second_texts_are_of_its_bundled_activations() -> None:
     place, files = find_explanations("sample"), sample_activations("sample")
     assert place is not None and files is not None
     weights = np.load(sample_root() / "layer_3/width_2k/average_l0_23/params.npz")
-    x = read_activations(files[0], 384).double().numpy()
+    x = read_activations([files[0]], 384).activations[:].double().numpy()
     codes = x @ weights["W_enc"].astype(float) + weights["b_enc"]
     codes[codes <= weights["threshold"]] = 0
     tokens = read_tokens(files[1], len(x))

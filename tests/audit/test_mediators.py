@@ -18,7 +18,7 @@ from saeaudit.core.budget import Budget, Size
 from saeaudit.core.codes.pursuit import pursue
 from saeaudit.core.rows import UnitRows, row_norms
 from saeaudit.records import MediatorRecord, TokenRecord, dump, parse
-from saeaudit.sources.activations import check_codes
+from saeaudit.sources.codes import check_codes
 from tests.support.dictionaries import opened, sae
 from tests.support.enumeration import exhaustive_nonnegative, lawson_hanson, least_squares
 from tests.support.sample import SAMPLE

@@ -29,8 +29,8 @@ from saeaudit.core.codes.quantise import Grid
 from saeaudit.core.rows import UnitRows, row_norms
 from saeaudit.records import ChoiceRecord, Pick, ScoreSummary, dump, parse
 from saeaudit.sources.activations import (
+    parted_by,
     read_activations,
-    read_documents,
     read_tokens,
     sample_activations,
 )
@@ -96,7 +96,7 @@ def test_true_entropy_of_an_identity_sae(kind: str) -> None:
 def test_the_sample_from_activations_and_from_histograms() -> None:
     files = sample_activations("sample")
     assert files is not None
-    dictionary, x = open_sae("sample"), read_activations(files[0], 384)
+    dictionary, x = open_sae("sample"), read_activations([files[0]], 384).activations[:]
     _, summary, notes = scored(dictionary, x, max_tokens=1)
     assert len(notes) == 1 and "fewer than 50 times" in notes[0]
     assert summary.bin_width_by == "share"
@@ -121,7 +121,7 @@ def test_the_sample_from_activations_and_from_histograms() -> None:
 def test_distortion_is_reached() -> None:
     files = sample_activations("sample")
     assert files is not None
-    dictionary, x = open_sae("sample"), read_activations(files[0], 384)
+    dictionary, x = open_sae("sample"), read_activations([files[0]], 384).activations[:]
     _, summary, notes = scored(dictionary, x, max_tokens=1, distortion=0.25)
     reached = f"quantised to an error of {summary.fvu_quantised:.4g} of the variance"
     assert sum(reached in line and "--distortion 0.25" in line for line in notes) == 1
@@ -308,7 +308,7 @@ def test_joint_gates_of_an_exchange() -> None:
 def test_mediators_given_are_the_ones_that_are_priced() -> None:
     files = sample_activations("sample")
     assert files is not None
-    dictionary, x = open_sae("sample"), read_activations(files[0], 384)
+    dictionary, x = open_sae("sample"), read_activations([files[0]], 384).activations[:]
     options = MediatorOptions(epsilons=(0.0,), max_tokens=6, max_alternatives=2)
     records = list(mediators(dictionary, MediatorInputs(x), options))
     choices, summary, _ = scored(dictionary, x, mediators=records)
@@ -353,7 +353,10 @@ def test_disagreement_is_calibrated() -> None:
     assert texts.of([3], [3]) == [pytest.approx(0)]
     assert texts.percentile(-1.0) == 0 and texts.percentile(2.0) == 1
     choices, summary, _ = scored(
-        dictionary, read_activations(files[0], 384), explanations=texts, max_tokens=20
+        dictionary,
+        read_activations([files[0]], 384).activations[:],
+        explanations=texts,
+        max_tokens=20,
     )
     assert summary.disagreements is not None
     assert summary.disagreements.similarity_method == "export"
@@ -372,7 +375,10 @@ def test_tfidf_of_labels_that_share_no_words_is_refused() -> None:
     texts = Disagreement(load_explanations(place, 2048), range(2048), method="tfidf")
     assert 0.5 < texts.percentile(1.0) < 0.55  # most pairs share no word, and are tied there
     _, summary, _ = scored(
-        open_sae("sample"), read_activations(files[0], 384), explanations=texts, max_tokens=3
+        open_sae("sample"),
+        read_activations([files[0]], 384).activations[:],
+        explanations=texts,
+        max_tokens=3,
     )
     assert summary.incoherence is summary.incoherence_chance is summary.incoherence_excess is None
     assert summary.incoherence_by_moved == ()
@@ -483,7 +489,7 @@ def test_outliers_are_neither_measured_nor_fitted_on() -> None:
 def test_whole_documents_are_measured_and_the_same_as_by_mediators() -> None:
     assert FILES is not None
     dictionary, x = open_sae("sample"), SAMPLE[:1000]
-    documents = read_documents(FILES[0], 1000, read_tokens(FILES[1], len(SAMPLE))[:1000])
+    documents = parted_by(read_tokens(FILES[1], len(SAMPLE))[:1000])
     assert documents is not None
     choices, summary, _ = scored(dictionary, x, documents=documents, max_tokens=8, seed=2)
     assert summary.drawn_by == "documents"

@@ -22,11 +22,11 @@ from saeaudit.audit.spread import Spread
 from saeaudit.audit.tokens import BLOCK, MOST_WORK, draw_tokens, most_active
 from saeaudit.records import MediatorsSummary, TokenRecord, dump
 from saeaudit.sources.activations import (
+    parted_by,
     read_activations,
-    read_codes,
-    read_documents,
     read_tokens,
 )
+from saeaudit.sources.codes import read_codes
 from tests.support.dictionaries import sae
 from tests.support.notes import Notes
 from tests.support.sample import FILES, SAMPLE
@@ -178,7 +178,7 @@ def test_a_fit_is_not_spoken_of() -> None:
 def test_the_sample_s_documents_are_told_by_its_separators() -> None:
     assert FILES is not None
     tokens = read_tokens(FILES[1], len(SAMPLE))
-    documents = read_documents(FILES[0], len(SAMPLE), tokens)
+    documents = parted_by(tokens)
     assert documents is not None and int(documents[-1]) == 64
     last = documents[1:] != documents[:-1]
     assert {tokens[int(n)] for n in last.nonzero()[:, 0]} == {"[SEP]"}
@@ -187,23 +187,25 @@ def test_the_sample_s_documents_are_told_by_its_separators() -> None:
 def test_documents_are_parted_by_what_begins_and_ends_them() -> None:
     assert FILES is not None
     texts = ["a", "<bos>", "b", "<eos>", "<bos>", "c", "<|endoftext|>", "d"]
-    documents = read_documents(FILES[0], len(texts), texts)
+    documents = parted_by(texts)
     assert documents is not None and documents.tolist() == [0, 1, 1, 1, 2, 2, 2, 3]
-    assert read_documents(FILES[0], 2, ["a", "b"]) is None
-    assert read_documents(FILES[0], 2, None) is None
+    assert parted_by(["a", "b"]) is None
+    assert parted_by(None) is None
 
 
 def test_a_file_can_say_its_documents(tmp_path: Path) -> None:
     file = tmp_path / "x.safetensors"
     numbers = torch.tensor([7, 7, 3], dtype=torch.int32)
     save_file({"activations": torch.ones(3, 4), "document": numbers}, file)
-    documents = read_documents(file, 3, ["a", "<eos>", "b"])
+    texts = tmp_path / "tokens.json"
+    texts.write_text('["a", "<eos>", "b"]')
+    activations, tokens, documents = read_activations([file], 4, texts)
     assert documents is not None and documents.tolist() == [7, 7, 3]
-    assert read_activations(file, 4).shape == (3, 4)
+    assert activations.shape == (3, 4) and tokens == ["a", "<eos>", "b"]
     for wrong in (numbers[:2], numbers.float(), numbers[:, None]):
         save_file({"activations": torch.ones(3, 4), "document": wrong.contiguous()}, file)
         with pytest.raises(AuditError, match="document is"):
-            read_documents(file, 3, None)
+            read_activations([file], 4)
 
 
 def test_other_codes_are_of_all_activations(tmp_path: Path) -> None:

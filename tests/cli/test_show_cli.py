@@ -109,7 +109,7 @@ def sample_tokens() -> list[Record]:
     sample = saeaudit.open("sample")
     path, _ = sample_activations("sample") or (None, None)
     assert path is not None
-    inputs = saeaudit.MediatorInputs(read_activations(path, 384)[:300])
+    inputs = saeaudit.MediatorInputs(read_activations([path], 384).activations[:300])
     return [*saeaudit.mediators(sample, inputs, saeaudit.MediatorOptions(max_tokens=2)), choice()]
 
 

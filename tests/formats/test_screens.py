@@ -195,7 +195,7 @@ def mediators() -> list[Record]:
     sample = saeaudit.open("sample")
     files = sample_activations("sample")
     assert files is not None
-    inputs = MediatorInputs(read_activations(files[0], sample.d_in)[:600])
+    inputs = MediatorInputs(read_activations([files[0]], sample.d_in).activations[:600])
     return list(saeaudit.mediators(sample, inputs, saeaudit.MediatorOptions(max_tokens=4)))
 
 

@@ -179,7 +179,7 @@ def test_more_tokens_than_activations_is_an_error(tmp_path: Path, cli: Cli) -> N
     from saeaudit.sources.activations import read_activations, sample_activations
 
     activations, tokens = sample_activations("sample")  # type: ignore[misc]
-    count = len(read_activations(activations, 384))
+    count = len(read_activations([activations], 384).activations)
     file = tmp_path / "tokens.json"
     file.write_text(json.dumps([*json.loads(tokens.read_text()), "one more"]))
     given = ("sample", "--activations", activations, "--tokens", file, "--max-tokens", 3)

@@ -6,4 +6,4 @@ from saeaudit.sources.activations import read_activations, sample_activations
 
 FILES = sample_activations("sample")
 assert FILES is not None
-SAMPLE = read_activations(FILES[0], 384)
+SAMPLE = read_activations([FILES[0]], 384).activations[:]

@@ -19,15 +19,10 @@ from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 from saeaudit.records import Record
 from saeaudit.shown import OneLine
-from saeaudit.sources.activations import (
-    check_codes,
-    read_activations,
-    read_codes,
-    read_documents,
-    read_tokens,
-    sample_activations,
-)
+from saeaudit.sources.activations import read_activations, sample_activations
+from saeaudit.sources.codes import check_codes, read_codes
 from saeaudit.sources.sae import Sae
+from saeaudit.sources.stacked import Activations
 
 PURSUITS = {"omp": False, "nnomp": True}
 """Built-in pursuits by name: whether codes are non-negative."""
@@ -43,8 +38,8 @@ Codes = Callable[[Tensor], Tensor]
 class MediatorInputs(OneLine):
     """What one SAE's alternatives are looked for on: activations, a scan's findings, or both."""
 
-    activations: Tensor | None = None
-    """``[N, d_in]`` of any float dtype, possibly memory-mapped."""
+    activations: Activations | None = None
+    """``[N, d_in]`` of any float dtype: a tensor, or files that are read as they are needed."""
     tokens: Sequence[str] | None = None
     """Text of each activation."""
     documents: Tensor | None = None
@@ -61,8 +56,9 @@ class MediatorInputs(OneLine):
 class MediatorSources:
     """Where the inputs of a run are."""
 
-    activations: Path | None = None
-    """A file; the bundled ones where None, there is no scan and the SAE has any."""
+    activations: Sequence[str | Path] = ()
+    """Files, folders and globs; the bundled ones where there are none, nor a scan, and the SAE has
+    any."""
     tokens: Path | None = None
     scan: Sequence[Record] | None = None
     """Records of `saeaudit scan`."""
@@ -88,8 +84,8 @@ def read_inputs(dictionary: Dictionary, sources: MediatorSources, device: str) -
     """
     findings = sources.scan or ()
     labels = sources.annotations.read(dictionary).labels if sources.annotations else None
-    path, texts = sources.activations, sources.tokens
-    if path is None and sources.scan is None:
+    paths, texts = sources.activations, sources.tokens
+    if not paths and sources.scan is None:
         bundled = sample_activations(dictionary.sae)
         if bundled is None:
             raise AuditError(
@@ -98,18 +94,16 @@ def read_inputs(dictionary: Dictionary, sources: MediatorSources, device: str) -
                 hint="--activations FILE, or --scan FILE for what a scan found (`saeaudit scan "
                 f"{dictionary.sae} | saeaudit mediators {dictionary.sae} --scan -`)",
             )
-        path, texts = bundled[0], texts or bundled[1]
-    if path is None:
+        paths, texts = bundled[:1], texts or bundled[1]
+    if not paths:
         return MediatorInputs(findings=findings, labels=labels)
-    activations = read_activations(path, dictionary.activation_width)
-    tokens = read_tokens(texts, len(activations)) if texts else None
-    documents = read_documents(path, len(activations), tokens)
-    codes = _codes(dictionary, activations, sources, device)
-    return MediatorInputs(activations, tokens, documents, findings, codes, labels)
+    recorded = read_activations(paths, dictionary.activation_width, texts)
+    codes = _codes(dictionary, recorded.activations, sources, device)
+    return MediatorInputs(*recorded, findings, codes, labels)
 
 
 def _codes(
-    dictionary: Dictionary, activations: Tensor, sources: MediatorSources, device: str
+    dictionary: Dictionary, activations: Activations, sources: MediatorSources, device: str
 ) -> dict[str, Codes | None]:
     codes: dict[str, Codes | None] = {
         name: None
@@ -151,7 +145,9 @@ def decoder_distance(first: Dictionary, second: Dictionary) -> float:
     return math.sqrt(square / float(second.norms[live].square().sum()))
 
 
-def _encoder_codes(dictionary: Dictionary, activations: Tensor, device: str, where: str) -> Codes:
+def _encoder_codes(
+    dictionary: Dictionary, activations: Activations, device: str, where: str
+) -> Codes:
     encoder = make_encoder(dictionary, device=device, dtype=torch.float64)
 
     def encode(tokens: Tensor) -> Tensor:

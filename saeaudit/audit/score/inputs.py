@@ -21,14 +21,10 @@ from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 from saeaudit.records import MediatorRecord, Record, TokenRecord
 from saeaudit.shown import OneLine
-from saeaudit.sources.activations import (
-    read_activations,
-    read_documents,
-    read_tokens,
-    sample_activations,
-)
+from saeaudit.sources.activations import Recorded, read_activations, sample_activations
 from saeaudit.sources.explanations import load_explanations, place_of_explanations
 from saeaudit.sources.neuronpedia import FeatureStatistics
+from saeaudit.sources.stacked import Activations
 from saeaudit.sources.statistics import load_statistics
 from saeaudit.vocabulary import FETCHED, NONE, Similarity
 
@@ -40,8 +36,8 @@ MOST_EXAMPLES = 1000
 class ScoreInputs(OneLine):
     """What one SAE is scored with: activations, feature statistics, or both."""
 
-    activations: Tensor | None = None
-    """``[N, d_in]`` of any float dtype, possibly memory-mapped."""
+    activations: Activations | None = None
+    """``[N, d_in]`` of any float dtype: a tensor, or files that are read as they are needed."""
     tokens: Sequence[str] | None = None
     """Text of each activation."""
     documents: Tensor | None = None
@@ -67,8 +63,8 @@ CheckedInputs = NewType("CheckedInputs", ScoreInputs)
 class ScoreSources:
     """Where the inputs of every SAE of a run are."""
 
-    activations: Path | None = None
-    """A file; the bundled ones where None and the SAE has any."""
+    activations: Sequence[str | Path] = ()
+    """Files, folders and globs; the bundled ones where there are none and the SAE has any."""
     tokens: Path | None = None
     features: str | None = None
     """A file, a folder or "fetched"."""
@@ -97,7 +93,7 @@ def read_inputs(
         AuditError: something named is not there, damaged, or of another SAE.
     """
     mediators = _records_of(dictionary.sae, sources.mediators)
-    activations, tokens, documents = _activations(dictionary, sources)
+    activations, tokens, documents = _activations(dictionary, sources) or (None, None, None)
     features, features_from = _features(sources, dictionary.sae)
     return ScoreInputs(
         activations, tokens, documents, features, features_from, mediators,
@@ -195,18 +191,12 @@ def _records_of(sae: str, records: Sequence[Record] | None) -> list[Record] | No
     return chosen
 
 
-def _activations(
-    dictionary: Dictionary, sources: ScoreSources
-) -> tuple[Tensor | None, list[str] | None, Tensor | None]:
-    path, texts = sources.activations, sources.tokens
+def _activations(dictionary: Dictionary, sources: ScoreSources) -> Recorded | None:
+    paths, texts = sources.activations, sources.tokens
     bundled = sample_activations(dictionary.sae)
-    if path is None and bundled:
-        path, texts = bundled[0], texts or bundled[1]
-    if path is None:
-        return None, None, None
-    activations = read_activations(path, dictionary.activation_width)
-    tokens = read_tokens(texts, len(activations)) if texts else None
-    return activations, tokens, read_documents(path, len(activations), tokens)
+    if not paths and bundled:
+        paths, texts = bundled[:1], texts or bundled[1]
+    return read_activations(paths, dictionary.activation_width, texts) if paths else None
 
 
 def _features(sources: ScoreSources, sae: str) -> tuple[dict[int, FeatureStatistics] | None, str]:

@@ -25,6 +25,7 @@ from saeaudit.core.rows import UnitRows, spans
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 from saeaudit.sources.neuronpedia import FeatureStatistics
+from saeaudit.sources.stacked import Activations
 from saeaudit.vocabulary import WidthBy
 
 ETA = 0.01
@@ -42,7 +43,7 @@ MOST_POINTS = 4096
 class Sample(NamedTuple):
     """Activations that prices are fitted on."""
 
-    activations: Tensor
+    activations: Activations
     """``[N, d_in]`` of any float dtype."""
     tokens: Tensor
     """``[m]`` int64: which of them."""

@@ -15,6 +15,7 @@ from saeaudit.audit.score.window import window_size
 from saeaudit.audit.tokens import PILOT, Sieve, draw_tokens
 from saeaudit.errors import AuditError
 from saeaudit.records import Skipped
+from saeaudit.sources.stacked import Activations
 from saeaudit.vocabulary import Parts
 
 FEWEST = 10
@@ -29,7 +30,7 @@ class Split(NamedTuple):
 
     coder: Coder
     """The SAE that encodes them."""
-    activations: Tensor
+    activations: Activations
     """``[N, d_in]`` of any float dtype."""
     pilot: Tensor
     """The width of the bins is chosen on these."""

@@ -16,6 +16,7 @@ from saeaudit.core.codes.codelength import Prices
 from saeaudit.core.codes.fits import Fit, Supports
 from saeaudit.core.codes.sparse import batches
 from saeaudit.core.rows import UnitRows, spans
+from saeaudit.sources.stacked import Activations
 
 GRAM_PLACES = 4096
 """Places (tokens times active features) whose rows are held at once."""
@@ -105,7 +106,7 @@ def window_size(l0: Tensor, most: int) -> int:
     return max(1, min(most, GRAM_CELLS // max(1, widest**2)))
 
 
-def make_window(coder: Coder, activations: Tensor, tokens: Tensor) -> Window:
+def make_window(coder: Coder, activations: Activations, tokens: Tensor) -> Window:
     """Encode some tokens ``[B]`` int64 of the activations ``[N, d_in]`` of any float dtype.
 
     Raises:

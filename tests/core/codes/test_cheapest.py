@@ -145,7 +145,7 @@ def sample():
     """Three tokens of the bundled sample with 8 to 12 features, and prices."""
     files = sample_activations("sample")
     assert files is not None
-    dictionary, x = open_sae("sample"), read_activations(files[0], 384)
+    dictionary, x = open_sae("sample"), read_activations([files[0]], 384).activations[:]
     coder = Coder(dictionary, "cpu")
     sample = Sample(x, torch.arange(1000, 5000), torch.arange(5000) // 100)
     prices = fit_activations(coder, sample, Width(0.28, "option")).prices[0]

@@ -19,8 +19,8 @@ from saeaudit.core.codes.fits import Fit, Supports
 from saeaudit.core.codes.quantise import FINE, Grid
 from saeaudit.core.codes.resamples import RESAMPLES, Resamples
 from saeaudit.sources.activations import (
+    parted_by,
     read_activations,
-    read_documents,
     read_tokens,
     sample_activations,
 )
@@ -106,8 +106,8 @@ def test_prices_of_other_texts_turn_hardly_a_choice_that_is_resolved() -> None:
     """Choices by one half of the documents, priced again by the other."""
     files = sample_activations("sample")
     assert files is not None
-    dictionary, x = open_sae("sample"), read_activations(files[0], 384)
-    documents = read_documents(files[0], len(x), read_tokens(files[1], len(x)))
+    dictionary, x = open_sae("sample"), read_activations([files[0]], 384).activations[:]
+    documents = parted_by(read_tokens(files[1], len(x)))
     assert documents is not None
     coder = Coder(dictionary, "cpu")
     draw = draw_tokens(len(x), documents, 0)

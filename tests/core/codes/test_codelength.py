@@ -200,7 +200,7 @@ def test_a_range_coder_needs_as_many_bits() -> None:
 
     files = sample_activations("sample")
     assert files is not None
-    x = read_activations(files[0], 384)
+    x = read_activations([files[0]], 384).activations[:]
     coder = Coder(open_sae("sample"), "cpu")
     tokens = torch.arange(1000, len(x))
     width = choose_width(coder, make_window(coder, x, tokens[:2048]), ScoreOptions())

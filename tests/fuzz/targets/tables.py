@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from safetensors.numpy import save
 
-from saeaudit.sources.activations import read_activations, read_codes
+from saeaudit.sources.activations import read_activations
+from saeaudit.sources.codes import read_codes
 from tests.fuzz.engine import Case
 from tests.fuzz.mutate import SIZES, chance
 from tests.fuzz.seeds import FEATURES, TOKENS, WIDTH
@@ -34,7 +35,7 @@ class Activations(NamedTuple):
 
     def run(self, folder: Path) -> None:
         for place in folder.iterdir():
-            read_activations(place, WIDTH).isfinite().all()
+            read_activations([place], WIDTH).activations[:].isfinite().all()
 
 
 class Codes(NamedTuple):
