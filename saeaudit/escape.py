@@ -7,7 +7,8 @@ takes for a command of its own:
 - GitHub's runner obeys lines that begin with two colons, and ``##[`` anywhere in a line;
 - Azure's agent obeys ``##vso[`` anywhere, TeamCity ``##teamcity[``.
 
-`escape` is for what people read, `json_line` for JSON, whose parsed values stay as they are.
+`escape` is for what people read, `visible` for what they read in HTML, which is escaped as such
+beside, `json_line` for JSON, whose parsed values stay as they are.
 """
 
 from __future__ import annotations
@@ -55,15 +56,32 @@ def escape(text: str, limit: int = MESSAGE) -> str:
         text: anything; lone surrogates are allowed.
         limit: characters that are kept; the middle of a longer text becomes an ellipsis.
     """
-    if len(text) > 4 * limit:  # before the expressions see it
-        text = text[: 2 * limit] + text[-2 * limit :]
-    text = _HIDDEN.sub(REPLACED, _BREAK.sub(" ", text))
-    text = _COLONS.sub(": ", _HASHES.sub("# ", text))
+    text = _COLONS.sub(": ", _HASHES.sub("# ", _shown(text, limit)))
     if text.endswith((":", "#")):
         text += " "  # what follows may begin with another
-    if len(text) > limit:
-        text = text[: limit - limit // 2 - 1] + "…" + text[len(text) - limit // 2 :]
-    return text
+    return _cut(text, limit)
+
+
+def visible(text: str, limit: int = MESSAGE) -> str:
+    r"""The same where lines are obeyed by nobody, as in a page of HTML: commands stay as they are.
+
+    >>> visible("a\nb \x1b[31mred\u202e ##ev")
+    'a b \ufffdred\ufffd ##ev'
+    """
+    return _cut(_shown(text, limit), limit)
+
+
+def _shown(text: str, limit: int) -> str:
+    """On one line, with nothing that is not seen."""
+    if len(text) > 4 * limit:  # before the expressions see it
+        text = text[: 2 * limit] + text[-2 * limit :]
+    return _HIDDEN.sub(REPLACED, _BREAK.sub(" ", text))
+
+
+def _cut(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    return text[: limit - limit // 2 - 1] + "…" + text[len(text) - limit // 2 :]
 
 
 def json_line(value: Any, *, indent: int | None = None) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, Field, fields
 from typing import Any, ClassVar
 
-from saeaudit.escape import NAME, escape
+from saeaudit.escape import NAME, escape, visible
 
 LONGEST = 60
 """Characters of a field's value in one line."""
@@ -33,7 +33,7 @@ class OneLine:
 
 
 def html_table(heads: Sequence[str], rows: Iterable[Sequence[object]], *, more: str = "") -> str:
-    """A table for notebooks; every text in it is escaped, and none starts a command or a tag.
+    """A table for notebooks; every text in it is escaped, and none starts a tag.
 
     Args:
         heads: of its columns.
@@ -49,7 +49,7 @@ def html_table(heads: Sequence[str], rows: Iterable[Sequence[object]], *, more: 
 
 
 def _cell(value: object) -> str:
-    return html.escape(escape(str(value), NAME))
+    return html.escape(visible(str(value), NAME))
 
 
 def _is_default(field: Field[Any], value: object) -> bool:

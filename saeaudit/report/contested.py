@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from saeaudit.escape import NAME, escape
-from saeaudit.formats.screen.findings import label_text, members
+from saeaudit.escape import NAME, visible
+from saeaudit.formats.screen.findings import members
 from saeaudit.formats.screen.mediators import heading
 from saeaudit.formats.screen.wording import percent
 from saeaudit.records import ChoiceRecord, Code, MediatorRecord
@@ -119,7 +119,7 @@ def _of_alternative(
     name = "a finding's exchange" if record.token is None else f"token {record.token:,}"
     return Contested(
         f"{audited.name}, {name}", *_context(audited, record.token, record.text),
-        *_sides(record, labels), [heading(record)],
+        *_sides(record, labels), [heading(record, visible)],
         record.token is not None,
     )  # fmt: skip
 
@@ -135,7 +135,7 @@ def _context(audited: Audited, token: int | None, text: str | None) -> tuple[str
         end += 1
     before = " ".join(audited.tokens[place] for place in range(start, token))
     after = " ".join(audited.tokens[place] for place in range(token + 1, end + 1))
-    return escape(before, NAME), escape(text, NAME), escape(after, NAME)
+    return visible(before, NAME), visible(text, NAME), visible(after, NAME)
 
 
 def _sides(
@@ -157,7 +157,7 @@ def _largest(
         Side(
             feature,
             f"{values[feature]:.3g}" if feature in values else "",
-            label_text(labels.get(feature, ""), LABEL),
+            visible(labels.get(feature, ""), LABEL),
         )
         for feature in ranked[:FEATURES]
     ]

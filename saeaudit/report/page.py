@@ -8,7 +8,7 @@ import shlex
 from importlib import resources
 from typing import Any, NamedTuple
 
-from saeaudit.escape import LINE, NAME, escape
+from saeaudit.escape import LINE, NAME, escape, visible
 from saeaudit.formats.items import broken
 from saeaudit.formats.meanings import MEANINGS, Meaning, Topic
 from saeaudit.formats.screen.claims import claim_lines
@@ -80,7 +80,7 @@ def page(gathered: Gathered, drawn: list[tuple[Picture, str]], version: str) -> 
         "names": [audited.name for audited in gathered.saes],
         "pages": [page_of_features(audited) for audited in gathered.saes],
         "tokens": contested(gathered),
-        "claims": [claim_lines(claim) for audited in gathered.saes
+        "claims": [claim_lines(claim, visible) for audited in gathered.saes
                    for claim in audited.scanned.claims],
         "meanings": _meanings(gathered, {KINDS[row.kind] for row in listed}),
         "sources": [Source(audited.name, _provenance(audited)) for audited in gathered.saes],

@@ -13,7 +13,8 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from saeaudit.formats.screen.findings import Member, label_text, members
+from saeaudit.escape import visible
+from saeaudit.formats.screen.findings import Member, members
 from saeaudit.formats.screen.scan import TITLES
 from saeaudit.formats.screen.wording import percent
 from saeaudit.records import GroupRecord, TripleRecord, kind_of
@@ -148,7 +149,7 @@ def _sae(audited: Audited, listed: Sequence[Row]) -> dict[str, Any]:
 def _row(entry: Weighed, sae: int) -> Row:
     finding = entry.finding
     shown = [
-        member if member.label is None else replace(member, label=label_text(member.label, LABEL))
+        member if member.label is None else replace(member, label=visible(member.label, LABEL))
         for member in members(finding)[:MEMBERS]
     ]
     if isinstance(finding, TripleRecord):

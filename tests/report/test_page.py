@@ -15,6 +15,7 @@ import pytest
 from saeaudit.records import (
     CHANGED,
     ChangeShare,
+    ClaimRecord,
     DictionaryRecord,
     ErrorRecord,
     MediatorsSummary,
@@ -23,6 +24,7 @@ from saeaudit.records import (
     Record,
     RuleResult,
     ScanSummary,
+    Texts,
     Verdict,
 )
 from saeaudit.report.draw import pictures
@@ -201,6 +203,23 @@ def test_hostile_texts_stay_text() -> None:
     assert len(page.html.encode()) < 200_000
     labels = page.packed["saes"][0]["labels"]  # type: ignore[index]
     assert max(map(len, labels)) <= 200 and not any("\u202e" in label for label in labels)
+
+
+def test_what_ci_systems_would_obey_stays_as_it_is_in_a_page() -> None:
+    """Pieces of words begin with two hashes in BERT's vocabulary."""
+    pair = PairRecord("made", (1, 2), "duplicate", 0.96, 1.0, None, labels=("##ev", "a::b"))
+    claim = next(r for r in golden("stitched") if isinstance(r, ClaimRecord))
+    claim = replace(claim, sae="made", labels=("tokens '##ev'", None, None))
+    base = scan_of("made", 0)
+    said = replace(choice(), sae="made", text="##ev", explanations=Texts(("##ev",), ("x ##y",)))
+    page = Page(built([*base[:2], pair, claim, *base[2:], said], charts=False))
+    assert page.packed["saes"][0]["labels"] == ["##ev", "a::b"]  # type: ignore[index]
+    table = page.html.split('id="findings-table"')[1].split("</table>")[0]
+    tokens = page.html.split('id="tokens"')[1].split("</section>")[0]
+    claims = page.html.split('id="claims"')[1].split("</section>")[0]
+    assert "##ev" in table and "a::b" in table and "##ev" in claims
+    assert tokens.count("##ev") == 2 and "x ##y" in tokens
+    assert "# #" not in page.html
 
 
 def test_any_mixture_of_records_makes_a_page() -> None:

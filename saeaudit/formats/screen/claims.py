@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import combinations
 
-from saeaudit.escape import NAME, escape
+from saeaudit.escape import MESSAGE, NAME, escape
 from saeaudit.formats.screen.findings import members, said
 from saeaudit.records import ClaimRecord
 
 
-def claim_lines(record: ClaimRecord) -> list[str]:
+def claim_lines(record: ClaimRecord, show: Callable[[str, int], str] = escape) -> list[str]:
     """The block of one claim, the claim itself first.
 
     Example: a pair's begins ``claim about sample/stitched: 114 and 2280 are duplicates``.
+
+    Args:
+        record: the claim.
+        show: makes texts safe where they are read, in so many characters.
     """
+    facts = (_residuals(record), *_cosines(record), _codes(record), *_labels(record, show))
     return [
-        f"claim about {escape(record.sae, NAME)}: {claim_text(record)}",
-        f"  {escape(record.sentence)}",
-        *(
-            f"  {line}"
-            for line in (_residuals(record), *_cosines(record), _codes(record), *_labels(record))
-        ),
+        f"claim about {show(record.sae, NAME)}: {claim_text(record)}",
+        f"  {show(record.sentence, MESSAGE)}",
+        *(f"  {line}" for line in facts),
     ]
 
 
@@ -68,13 +71,13 @@ def _codes(record: ClaimRecord) -> str:
     return f"z is {z}; z' is {other or 'zero'}{error}{out}"
 
 
-def _labels(record: ClaimRecord) -> list[str]:
+def _labels(record: ClaimRecord, show: Callable[[str, int], str]) -> list[str]:
     """What is known of each feature, and how far labels differ where that is known."""
-    lines = list(filter(None, map(said, members(record))))
+    lines = list(filter(None, (said(member, show) for member in members(record))))
     if record.label_disagreement is not None:
         line = (
             f"labels of {record.leaving} and {record.features[-1]} differ by "
-            f"{record.label_disagreement:.2f} ({escape(record.similarity_method or '', NAME)})"
+            f"{record.label_disagreement:.2f} ({show(record.similarity_method or '', NAME)})"
         )
         if record.label_percentile is not None and record.label_chance is not None:
             line += (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -143,11 +143,16 @@ def _cosines(pair: PairRecord | ClosestPair) -> str:
     return ", ".join(f"{name} cosine {value}" for name, value in known)
 
 
-def said(member: Member) -> str:
-    """What is known of a feature; empty where nothing is."""
+def said(member: Member, show: Callable[[str, int], str] = escape) -> str:
+    """What is known of a feature; empty where nothing is.
+
+    Args:
+        member: the feature.
+        show: makes a label safe where it is read, in so many characters.
+    """
     rate = member.firing_rate
     known = [
-        label_text(member.label) if member.label else "",
+        show(member.label, LABEL) if member.label else "",
         "" if rate is None else f"fires on {percent(rate)} of tokens",
         member.url or "",
     ]

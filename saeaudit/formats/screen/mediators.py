@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rich.console import Console
@@ -261,15 +261,20 @@ def details_table(summary: MediatorsSummary, width: int) -> list[str]:
     return comparison(titles, rows, width)
 
 
-def heading(record: MediatorRecord) -> str:
-    """What an alternative exchanges, for what, and how much that changes."""
+def heading(record: MediatorRecord, show: Callable[[str, int], str] = escape) -> str:
+    """What an alternative exchanges, for what, and how much that changes.
+
+    Args:
+        record: the alternative.
+        show: makes the token's text safe where it is read, in so many characters.
+    """
     removed, added = (", ".join(map(str, listed)) for listed in (record.removed, record.added))
     change = "" if record.change is None else f", a change of {percent(record.change)}"
     if record.token is not None:
         if change:
             of_refit = " from the refit (z is the encoder's code)"
             change += " from z" if record.mode == "reconstruction" else of_refit
-        text = "" if record.text is None else f" {escape(record.text, NAME)!r}"
+        text = "" if record.text is None else f" {show(record.text, NAME)!r}"
         return (
             f"token {record.token}{text}: {added} for {removed} ({record.mode}, tolerance "
             f"{record.epsilon:g}){change}"
