@@ -1,8 +1,9 @@
 """Run the command line many times without importing PyTorch each time.
 
-A server imports what every command imports and forks for each request, before anything computes
+A server imports what any command imports and forks for each request, before anything computes
 (PyTorch has started no thread yet). A client hands over its arguments, environment, working folder
-and standard streams, and ends with the child's status: to a caller it is `python -m saeaudit`.
+and standard streams, and ends with the child's status: to a caller it is `python -m saeaudit`. What
+a child leaves out is to take its modules down, which would cost more than most commands do.
 
     python tests/support/forks.py serve SOCKET
     python -S -E tests/support/forks.py run SOCKET ARGUMENT...
@@ -18,18 +19,22 @@ import sys
 
 
 def serve(path: str) -> None:
+    import gc
+    import importlib
     import multiprocessing.resource_tracker  # noqa: F401
+    import pkgutil
     import warnings
 
-    import numpy  # noqa: F401
-    import pydantic  # noqa: F401
-    import rich.progress
-    import rich.table  # noqa: F401
-    import torch  # noqa: F401
-    import yaml  # noqa: F401
+    import altair  # noqa: F401
+    import jinja2  # noqa: F401
 
+    import saeaudit
     from saeaudit.cli.app import app
 
+    for module in pkgutil.walk_packages(saeaudit.__path__, "saeaudit."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    gc.freeze()  # a collection in a child would copy whatever it looks at
     warnings.simplefilter("default")
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(path)
@@ -65,8 +70,26 @@ def serve(path: str) -> None:
         os.environ.clear()
         os.environ.update(request["env"])
         sys.argv = ["saeaudit", *request["arguments"]]
-        app()
-        return
+        try:
+            app()
+        except SystemExit as end:
+            _end(end.code or 0)
+
+
+def _end(status: int) -> None:
+    """End as the interpreter does, without taking modules down."""
+    import atexit
+    import threading
+
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None and not stream.closed:
+                stream.flush()
+    except (OSError, ValueError):
+        status = 120
+    os._exit(status)
 
 
 def _receive(connection: socket.socket) -> tuple[dict, list[int]]:
