@@ -11,6 +11,7 @@ from typing import Literal
 from saeaudit.escape import NAME, escape
 from saeaudit.formats.screen.claims import claim_text
 from saeaudit.formats.screen.findings import members, sentence, worst_first
+from saeaudit.formats.screen.wording import counted
 from saeaudit.records import (
     ChoiceRecord,
     ClaimRecord,
@@ -185,13 +186,16 @@ def outcome_line(record: Summary) -> str:
     """An SAE's figures in a line."""
     if isinstance(record, ScanSummary):
         return (
-            f"{record.pairs} duplicate pairs, {record.antipodal_pairs} antipodal pairs, "
-            f"{record.triples} triples, {record.duplicate_fraction:.2%} redundant"
+            f"{counted(record.pairs, 'duplicate pair', 'duplicate pairs')}, "
+            f"{counted(record.antipodal_pairs, 'antipodal pair', 'antipodal pairs')}, "
+            f"{counted(record.triples, 'triple', 'triples')}, "
+            f"{record.duplicate_fraction:.2%} redundant"
         )
     if isinstance(record, ScoreSummary):
         fvu = "" if record.fvu is None else f", FVU {record.fvu:.4f}"
         return f"{record.bits_per_token:.1f} bits a token, L0 {record.mean_l0:.1f}{fvu}"
     if record.mean_l0 is None:
-        return f"{record.exchanges} exchanges of a scan's findings"
+        exchanges = counted(record.exchanges, "exchange", "exchanges")
+        return f"{exchanges} of a scan's findings"
     fvu = "" if record.fvu_encoder is None else f", FVU {record.fvu_encoder:.4f}"
-    return f"{record.tokens} tokens, L0 {record.mean_l0:.1f}{fvu}"
+    return f"{counted(record.tokens, 'token', 'tokens')}, L0 {record.mean_l0:.1f}{fvu}"

@@ -26,6 +26,7 @@ from saeaudit.records import (
     Verdict,
     kind_of,
 )
+from saeaudit.suggest import did_you_mean
 
 Listed = (
     Finding | ClaimRecord | MediatorRecord | TokenRecord | FiringRecord | ChoiceRecord
@@ -79,9 +80,7 @@ class Selection:
             yield record
         if names and not any(map(self.takes_sae, names)):
             first = ", ".join(list(names)[:3]) + (", …" if len(names) > 3 else "")
-            raise AuditError(
-                f"none of its {len(names)} SAEs matches --sae", where=where, hint=f"has {first}"
-            )
+            raise AuditError("no SAE in it matches --sae", where=where, hint=f"has {first}")
 
     def takes(self, record: Record) -> bool:
         """Whether a record is to be shown."""
@@ -191,4 +190,5 @@ def numbers() -> tuple[str, ...]:
 
 
 def _unknown(name: str, known: tuple[str, ...], option: str) -> AuditError:
-    return AuditError(f"{name!r} is none", where=option, hint=f"known: {', '.join(known)}")
+    hint = did_you_mean(name, known) or f"known: {', '.join(known)}"
+    return AuditError(f"{name!r} is none", where=option, hint=hint)

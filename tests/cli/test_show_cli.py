@@ -96,7 +96,7 @@ def test_a_line_for_each_record(scanned: list[Record], tmp_path: Path) -> None:
     assert [kinds.count(kind) for kind in ("duplicate", "antipodal", "triple")] == [17, 1, 3]
     assert all(line.endswith(" (known)") for line in lines if line.startswith("  triple"))
     for line in (
-        "  summary    17 duplicate pairs, 1 antipodal pairs, 3 triples, 0.42% redundant",
+        "  summary    17 duplicate pairs, 1 antipodal pair, 3 triples, 0.42% redundant",
         "verdict: not passed", "  sample/stitched: pairs is 17, above the limit of 1",
         "  error      broken.npz: damaged (fetch it again)",
         "  listing    a/b: 1,234 bytes, not here", "a baseline of 21 findings",
@@ -201,9 +201,13 @@ def test_hostile_texts_stay_text(scanned: list[Record], tmp_path: Path) -> None:
 MISTAKES = [
     (("show", "none.jsonl"), "none.jsonl: cannot be read: No such file"),
     (("show", "text.txt"), "text.txt: line 1 is not a record of saeaudit (what saeaudit writes)"),
-    (("show", "r.jsonl", "--sort", "cosin"), "--sort: 'cosin' is none (known: worst, "),
-    (("show", "r.jsonl", "--type", "pears"), "--type: 'pears' is none (known: antipodal, "),
-    (("show", "r.jsonl", "--sae", "x*"), "r.jsonl: none of its 1 SAEs matches --sae (has sample"),
+    (
+        ("show", "r.jsonl", "--sort", "cosin"),
+        "--sort: 'cosin' is none (did you mean cosine, cosine_max or cosine_min?)",
+    ),
+    (("show", "r.jsonl", "--type", "pears"), "--type: 'pears' is none (did you mean pair?)"),
+    (("show", "r.jsonl", "--type", "xyz"), "--type: 'xyz' is none (known: antipodal, "),
+    (("show", "r.jsonl", "--sae", "x*"), "r.jsonl: no SAE in it matches --sae (has sample"),
     (("show", "r.jsonl", "--top", "0"), "--top: 0 is out of range (allowed: 1 or more)"),
     (("show", "r.jsonl", "--feature", "-1"), "--feature: -1 is out of range"),
     (("show", "r.jsonl", "-o", "r.jsonl"), "would be written over r.jsonl, which is read"),

@@ -20,6 +20,7 @@ import saeaudit
 from saeaudit.audit.annotations import Annotations
 from saeaudit.audit.mediators.inputs import MediatorInputs
 from saeaudit.formats.interface import Table
+from saeaudit.formats.items import outcome_line
 from saeaudit.formats.screen.layout import PROSE, comparison, cut
 from saeaudit.formats.screen.mediators import MediatorsScreen
 from saeaudit.formats.screen.scan import ScanScreen
@@ -29,6 +30,7 @@ from saeaudit.records import (
     ChosenShares,
     ErrorRecord,
     Estimate,
+    Finding,
     Interval,
     MediatorRecord,
     MediatorsSummary,
@@ -147,11 +149,61 @@ def test_the_worst_come_first_and_what_is_known_last() -> None:
     assert "2 findings are new; the baseline knows 1." in text
 
 
+@pytest.mark.parametrize(
+    ("pairs", "antipodal", "triples", "distinct", "says"),
+    [
+        (1, 1, 1, 1, "1 duplicate pair and 1 antipodal pair (|cosine| of 0.9 or more), and 1 "
+         "dependent triple (residual of 0.2 or less). The duplicate pair has an encoder "
+         "cosine below 0.5: its two features"),
+        (2, 0, 0, 2, "2 duplicate pairs and 0 antipodal pairs (|cosine| of 0.9 or more), and 0 "
+         "dependent triples (residual of 0.2 or less). 2 of the 2 duplicate pairs have an encoder "
+         "cosine below 0.5: their two features"),
+    ],
+)  # fmt: skip
+def test_one_is_not_several(
+    pairs: int, antipodal: int, triples: int, distinct: int, says: str
+) -> None:
+    described, *_, summary = nothing()
+    assert isinstance(summary, ScanSummary)
+    found = [PairRecord(summary.sae, (n, 40), "duplicate", 0.95, 1.0, 0.1) for n in range(distinct)]
+    share = pairs / summary.live_features
+    counts = replace(
+        summary, pairs=pairs, antipodal_pairs=antipodal, triples=triples, duplicate_fraction=share
+    )
+    flat = " ".join(scan_screen([described, *found, counts], 80).split())
+    assert f"The decoder has {says} detect different things." in flat
+    assert f"{pairs} of the 50 live features ({100 * share:.1f}%) {'is' if pairs == 1 else 'are'} "\
+        in flat  # fmt: skip
+    line = outcome_line(counts)
+    assert (", 1 antipodal pair, 1 triple, " in line) == (pairs == 1)
+
+
+def test_what_one_sae_says_several_say_too(scans: dict[str, list[Record]]) -> None:
+    """Doubts about the dead, findings that are not written, what a baseline knows."""
+    stitched = [
+        replace(record, known=record.type == "triple") if isinstance(record, Finding) else record
+        for record in scans["stitched"]
+    ]
+    *others, summary = stitched
+    assert isinstance(summary, ScanSummary)
+    cut = replace(summary, complete=False)
+    flat = " ".join(scan_screen([*scans["dead_twins"], *others, cut], 60).split())
+    assert "wild.pt: The dead may not all be dead: 82.9% of the rows" in flat
+    assert "Not all findings of 1 SAE are in the records: --max-findings writes more." in flat
+    assert "18 findings are new; the baseline knows 3." in flat
+    same = [replace(record, sae="runs/a b/first.npy") for record in nothing()]
+    empty = " ".join(scan_screen([*nothing(), *same], 60).split())
+    assert re.search(
+        r"Nothing within .* closest pair is of (first|last)\.npy: \d+ and \d+, ", empty
+    )
+
+
 def test_answers_to_claims_stand_by_themselves() -> None:
     options = saeaudit.ScanOptions(triples=((1, 2, 3),), pairs=((4, 5),))
     rows = torch.randn(50, 40, generator=torch.Generator().manual_seed(3))
     records = list(saeaudit.scan(saeaudit.Dictionary.from_rows(rows), options))
     text = scan_screen(records, 60)
+    assert all(line.startswith(("    ", "claim")) for line in text.split("\n\n")[1].splitlines())
     assert "Nothing within the thresholds" in text
     assert "\n\nclaim about rows: 3 = beta (2 - alpha 1)\n  " in text
     assert "\n\nclaim about rows: 4 and 5 are duplicates\n" in text

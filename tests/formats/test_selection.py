@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import groupby
@@ -94,7 +95,7 @@ def test_saes_take_their_rules_along() -> None:
         assert {getattr(r, "sae", "a/two") for r in records} == {"a/two"}
         assert [rule.sae for rule in records[-1].rules] == ["a/two"]
     assert not Selection(saes=("wo",)).takes_sae("a/two")
-    with pytest.raises(AuditError, match=r"f: none of its 2 SAEs matches sae .has a/one, a/two"):
+    with pytest.raises(AuditError, match=r"f: no SAE in it matches sae .has a/one, a/two"):
         list(Selection(saes=("three",)).checked(run(), "f"))
     assert list(Selection(saes=("two",)).checked(run(), "f")) == run()
 
@@ -160,7 +161,9 @@ def test_names_that_are_none() -> None:
     ):  # fmt: skip
         with pytest.raises(AuditError) as caught:
             Selection(**options)
-        assert caught.value.line().startswith(says) and "known: " in caught.value.line()
+        assert caught.value.line().startswith(says) and re.search(
+            r"\((did you mean|known:) ", caught.value.line()
+        )
 
 
 def test_kinds_of_records() -> None:

@@ -21,7 +21,10 @@ def test_the_hub_reads_the_figures_back() -> None:
     assert values["triples"] == 3
     assert values["median_max_cosine_random"] == summary.random_control.p50
     assert card.data.model_name == "sample/stitched"
-    assert "17 pairs point the same way" in card.text and "| Dependent triples | 3 |" in card.text
+    assert (
+        "has 17 duplicate pairs and 1 antipodal pair" in card.text
+        and "| Dependent triples | 3 |" in card.text
+    )
 
 
 def test_hostile_names_stay_text() -> None:

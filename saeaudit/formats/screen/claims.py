@@ -7,7 +7,11 @@ from itertools import combinations
 
 from saeaudit.escape import MESSAGE, NAME, escape
 from saeaudit.formats.screen.findings import members, said
+from saeaudit.formats.screen.wording import percent
 from saeaudit.records import ClaimRecord
+
+NOISE = 1e-6
+"""A value below it in a code is what float32 weights leave of none."""
 
 
 def claim_lines(record: ClaimRecord, show: Callable[[str, int], str] = escape) -> list[str]:
@@ -62,11 +66,11 @@ def _codes(record: ClaimRecord) -> str:
         ", ".join(
             f"{feature}: {value:.3g}"
             for feature, value in zip(record.features, code, strict=False)
-            if value
+            if value >= NOISE
         )
         for code in (record.z, record.z_prime)
     )
-    error = "" if record.error is None else f", to {record.error:.2%}"
+    error = "" if record.error is None else f", to {percent(record.error)}"
     out = "" if record.z_prime[-1:] > (0,) else f", and {record.features[-1]} comes no nearer"
     return f"z is {z}; z' is {other or 'zero'}{error}{out}"
 

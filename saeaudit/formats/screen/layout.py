@@ -19,14 +19,20 @@ INDENT = 2
 """Cells before what belongs to a heading."""
 
 
-def paragraph(text: str, width: int, indent: int = 0) -> list[str]:
+def paragraph(text: str, width: int, indent: int = 0, hang: int = 0) -> list[str]:
     """Wrap prose at its spaces; what is longer than a line, such as a name, stands as it is.
 
     A no-break space holds together what is on both of its sides.
+
+    Args:
+        text: on one line.
+        width: cells of a line.
+        indent: blanks before each line.
+        hang: further blanks before each line but the first.
     """
     lines = textwrap.wrap(
-        text, min(width, PROSE), initial_indent=" " * indent, subsequent_indent=" " * indent,
-        break_long_words=False, break_on_hyphens=False,
+        text, min(width, PROSE), initial_indent=" " * indent,
+        subsequent_indent=" " * (indent + hang), break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
     return [line.replace("\xa0", " ") for line in lines]
 

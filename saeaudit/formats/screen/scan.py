@@ -10,15 +10,23 @@ from rich.console import Console
 from saeaudit.escape import NAME, escape
 from saeaudit.formats.screen.by_sae import BySae
 from saeaudit.formats.screen.claims import claim_lines
-from saeaudit.formats.screen.findings import distance, pair_sentence, worst_first
+from saeaudit.formats.screen.findings import distance, worst_first
 from saeaudit.formats.screen.layout import INDENT, common_folder, comparison, paragraph, show
 from saeaudit.formats.screen.listing import entry, entry_lines
+from saeaudit.formats.screen.scan_summary import (
+    doubts,
+    meaning,
+    news,
+    nothing_near,
+    population,
+    redundancy,
+    unwritten,
+)
 from saeaudit.formats.screen.wording import (
     Place,
     control_lines,
     counted,
     pages_line,
-    percent,
     short_name,
 )
 from saeaudit.records import (
@@ -127,7 +135,7 @@ class ScanScreen:
         if len(done) == 1:
             lines = one_sae(done[0], self._limits, self._place, width)
         else:
-            lines = several_saes(done, self._place, width)
+            lines = several_saes(done, self._limits, self._place, width)
         for error in self._failed:
             reason = f"Not audited: {escape(error.sae, NAME)}: {escape(error.reason)}"
             lines += paragraph(reason, width)
@@ -163,7 +171,9 @@ def one_sae(scanned: Scanned, limits: dict[str, float], place: Place, width: int
     return [*lines, *next_lines(scanned, place)]
 
 
-def several_saes(done: Sequence[Scanned], place: Place, width: int) -> list[str]:
+def several_saes(
+    done: Sequence[Scanned], limits: dict[str, float], place: Place, width: int
+) -> list[str]:
     """The screen of several SAEs: a row for each, and the worst findings over all."""
     if not done:
         return []
@@ -176,6 +186,10 @@ def several_saes(done: Sequence[Scanned], place: Place, width: int) -> list[str]
     lines.append(f"{counted(len(done), 'SAE', 'SAEs')} in {escape(folder, NAME)}" if folder
                  else counted(len(done), "SAE", "SAEs"))  # fmt: skip
     lines += comparison(titles, rows, width)
+    for text in reservations(done, folder):
+        lines += paragraph(text, width)
+    if not any(sum(totals(scanned).values()) for scanned in done):
+        lines += paragraph(nothing_near(nearest_over_all(done), limits, folder), width)
     worst = worst_over_all(done)
     for scanned, finding in worst:
         name = short_name(scanned.dictionary.sae, folder)
@@ -209,8 +223,31 @@ def answers(scanned: Scanned, width: int) -> list[str]:
     for claim in scanned.claims:
         first, *others = claim_lines(claim)
         lines += ["", *paragraph(first, width)]
-        lines += [line for text in others for line in paragraph(text, width, INDENT)]
+        for text in others:
+            lines += paragraph(text.lstrip(), width, 2 * INDENT, hang=INDENT)
     return lines
+
+
+def reservations(done: Sequence[Scanned], folder: str) -> list[str]:
+    """What else several SAEs' rows do not say: doubts, findings not written, what is known."""
+    sentences = []
+    for scanned in done:
+        name = short_name(scanned.dictionary.sae, folder)
+        if scanned.summary:
+            sentences += [f"{name}: {text}" for text in doubts(scanned.summary)]
+    cut = sum(scanned.summary is not None and not scanned.summary.complete for scanned in done)
+    if cut:
+        sentences.append(unwritten(f" of {counted(cut, 'SAE', 'SAEs')}"))
+    compared = [scanned.known for scanned in done if scanned.known is not None]
+    if compared:
+        sentences.append(news(sum(scanned.new for scanned in done), sum(compared)))
+    return sentences
+
+
+def nearest_over_all(done: Iterable[Scanned]) -> ScanSummary:
+    """The summary of the SAE whose closest pair is the closest."""
+    summaries = [scanned.summary for scanned in done if scanned.summary]
+    return max(summaries, key=lambda summary: abs(summary.closest_pair.cosine))
 
 
 def worst_over_all(done: Iterable[Scanned]) -> list[tuple[Scanned, Finding]]:
@@ -239,58 +276,18 @@ def answer(scanned: Scanned, limits: dict[str, float]) -> list[str]:
     summary = scanned.summary
     assert summary is not None
     sentences = [population(scanned.dictionary, summary)]
-    if summary.collapsed_doubt:
-        sentences.append(
-            f"They may not all be dead: {summary.collapsed_doubt} (--include-collapsed keeps them)."
-        )
+    sentences += doubts(summary)
     if any(totals(scanned).values()):
         sentences += [redundancy(summary), findings_counted(summary, limits)]
     else:
         sentences.append(nothing_near(summary, limits))
     if scanned.distinct:
-        sentences.append(
-            f"{scanned.distinct:,} of the {scanned.with_encoder:,} duplicate pairs have encoder "
-            f"cosines below {DISTINCT:g}: their two features detect different things."
-        )
+        sentences.append(other_detectors(scanned))
     if not summary.complete:
-        sentences.append("Not all findings are in the records: --max-findings writes more.")
+        sentences.append(unwritten())
     if scanned.known is not None:
-        sentences.append(
-            f"{counted(scanned.new, 'finding is', 'findings are')} new; the baseline knows "
-            f"{scanned.known:,}."
-        )
+        sentences.append(news(scanned.new, scanned.known))
     return [*sentences, neighbours(summary)]
-
-
-def population(dictionary: DictionaryRecord, summary: ScanSummary) -> str:
-    """How many features there are, dead and alive."""
-    name = escape(dictionary.sae, NAME)
-    text = f"{name}: {dictionary.d_sae:,} features of width {dictionary.d_in:,}, "
-    dead = summary.dead_features
-    if not dead:
-        text += "none of them dead."
-    else:
-        zero = len(dictionary.zero_rows)
-        kinds = ((zero, "of zeros"), (dead - zero, "shrunk to nearly nothing"))
-        rows = " and ".join(f"{count:,} {kind}" for count, kind in kinds if count)
-        text += (
-            f"{dead:,} dead ({percent(summary.dead_fraction)}; rows: {rows}) and "
-            f"{summary.live_features:,} live."
-        )
-    broken = len(dictionary.nonfinite_rows)
-    return text + (f" {counted(broken, 'row is', 'rows are')} not finite." if broken else "")
-
-
-def redundancy(summary: ScanSummary) -> str:
-    """How many features duplicate others."""
-    count = round(summary.duplicate_fraction * summary.live_features)
-    if not count:
-        return "No live feature is redundant: none duplicates another."
-    return (
-        f"{count:,} of the {summary.live_features:,} live features "
-        f"({percent(summary.duplicate_fraction)}) are redundant: each points the way of one that "
-        "stays."
-    )
 
 
 def findings_counted(summary: ScanSummary, limits: dict[str, float]) -> str:
@@ -298,18 +295,20 @@ def findings_counted(summary: ScanSummary, limits: dict[str, float]) -> str:
     cosine = limits.get("min_cosine", MIN_COSINE.default)
     residual = limits.get("max_residual", MAX_RESIDUAL.default)
     return (
-        f"{counted(summary.pairs, 'pair points', 'pairs point')} the same way and "
-        f"{summary.antipodal_pairs:,} opposite ways (|cosine| of {cosine:g} or more); "
-        f"{counted(summary.triples, 'triple is', 'triples are')} dependent to within {residual:g}."
+        f"The decoder has {counted(summary.pairs, *TITLES['duplicate'])} and "
+        f"{counted(summary.antipodal_pairs, *TITLES['antipodal'])} (|cosine| of {cosine:g} or "
+        f"more), and {counted(summary.triples, *TITLES['triple'])} (residual of {residual:g} or "
+        "less)."
     )
 
 
-def nothing_near(summary: ScanSummary, limits: dict[str, float]) -> str:
-    """That there is no finding, and which pair is nearest to one."""
-    thresholds = ", ".join(f"{name.replace('_', ' ')} {limits[name]:g}" for name in limits)
+def other_detectors(scanned: Scanned) -> str:
+    """How many duplicates write the same and detect something else."""
+    pairs = f"{scanned.distinct:,} of the {scanned.with_encoder:,} duplicate pairs"
+    has, whose = ("has", "its") if scanned.distinct == 1 else ("have", "their")
     return (
-        f"Nothing within the thresholds ({thresholds}). The closest pair: "
-        f"{pair_sentence(summary.closest_pair)}."
+        f"{'The duplicate pair' if scanned.with_encoder == 1 else pairs} {has} an encoder cosine "
+        f"below {DISTINCT:g}: {whose} two features detect different things."
     )
 
 
@@ -319,30 +318,6 @@ def neighbours(summary: ScanSummary) -> str:
         "The nearest neighbour of the median feature is at |cosine| "
         f"{summary.max_cosine.quantiles.p50:.3f}; among random rows of this shape at "
         f"{summary.random_control.p50:.3f}."
-    )
-
-
-def meaning(summary: ScanSummary) -> str:
-    """What follows from a scan, in a line."""
-    if summary.pairs:
-        return (
-            "an activation that uses one feature of a duplicate pair has another code of the same "
-            "size with the other: another explanation where encoder cosines are low or labels "
-            "differ."
-        )
-    if summary.triples:
-        return (
-            "an activation that uses two features of a triple has another code of the same size "
-            "with the third, and so another explanation."
-        )
-    if summary.antipodal_pairs:
-        return (
-            "features of an antipodal pair cancel each other where both are active; neither can "
-            "stand for the other."
-        )
-    return (
-        "no two or three rows allow an exchange by themselves; codes of real activations, of more "
-        "features, may have others all the same."
     )
 
 

@@ -10,6 +10,9 @@ from saeaudit.escape import NAME, escape
 from saeaudit.records import DictionaryRecord, Interval, Skipped
 from saeaudit.vocabulary import CONTROLS, FEATURE_URL, SAMPLE
 
+LEAST_SHARE = 1e-6
+"""A share below it is said to be so: what float32 weights leave of an exact relation is."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -76,11 +79,13 @@ def counted(count: int, one: str, several: str) -> str:
 def percent(share: float) -> str:
     """A share in percent: to a tenth, or to two digits where that would be less than one.
 
-    >>> [percent(share) for share in (0.1234, 0.00123, 0.0)]
-    ['12.3%', '0.12%', '0%']
+    >>> [percent(share) for share in (0.1234, 0.00123, 3.2e-8, 0.0)]
+    ['12.3%', '0.12%', '<0.0001%', '0%']
     """
     if share in (0, 1):
         return f"{share:.0%}"
+    if abs(share) < LEAST_SHARE:
+        return f"<{100 * LEAST_SHARE:.4f}%"
     return f"{share:.1%}" if abs(share) >= 0.01 else f"{100 * share:.2g}%"
 
 
