@@ -6,6 +6,8 @@ those are recomputed.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -36,23 +38,19 @@ def babel(screens: Screens, ranked: Ranked, best: Tensor, k: int) -> float:
         return 0.0
     if k == 1:
         return float(best.max())
-    slack = screens.quick.slack + RANK_ERROR
-    bound = _upper_bounds(slack, ranked, best, k)
-    kth = torch.zeros(count, device=best.device)
-    at_k = ranked.rank == k - 1
-    kth[ranked.row[at_k].long()] = ranked.magnitude[at_k]
-    # The k largest are all listed where the k-th listed one certainly lies above the floor.
-    listed = (kth - slack >= ranked.floor) & ~ranked.crowded
+    bound, least = first_bounds(screens.quick, ranked, best, k)
+    # The k largest are all listed where k listed ones certainly lie above the floor.
+    listed = (least >= ranked.floor) & ~ranked.crowded
     order = torch.argsort(bound, descending=True, stable=True)
     largest, size = 0.0, FIRST_ROWS
     while len(order) and float(bound[order[0]]) > largest:
         rows, order = order[:size], order[size:]
         rows = rows[bound[rows] > largest]
         if size > FIRST_ROWS and screens.refines:
-            tight = _tight_bounds(screens, ranked, rows, listed, best, k)
+            tight = _tight_bounds(screens, ranked, rows, least, best, k)
             bound[rows] = torch.minimum(bound[rows], tight)
             rows = rows[bound[rows] > largest]
-        largest = _listed_sums(screens, ranked, rows[listed[rows]], kth, k, largest)
+        largest = _listed_sums(screens, ranked, rows[listed[rows]], least, k, largest)
         for start, stop in spans(len(rows), screens.units.budget.whole_rows(count)):
             part = rows[start:stop]
             part = part[~listed[part] & (bound[part] > largest)]
@@ -61,24 +59,67 @@ def babel(screens: Screens, ranked: Ranked, best: Tensor, k: int) -> float:
     return largest
 
 
-def _entries_of(ranked: Ranked, rows: Tensor, count: int) -> Tensor:
-    """Positions of the listed entries of some rows, ``[e]`` int64 ascending."""
-    asked = torch.zeros(count, dtype=torch.bool, device=rows.device)
+def _errors(quick: Screen, ranked: Ranked, at: Tensor) -> Tensor:
+    """Bounds on the errors of the listed entries at ``[e]`` positions, each its own."""
+    row, partner = ranked.row[at].long(), ranked.partner[at].long()
+    return quick.off_by(row, partner, ranked.magnitude[at]) + RANK_ERROR
+
+
+def first_bounds(quick: Screen, ranked: Ranked, best: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """What each row's first k listed entries say of its k largest |cosines|.
+
+    Returns:
+        Upper bounds on their sums, ``[n]`` float64, and lower bounds on the listed ones among them,
+        ``[n]`` float32: zero where fewer than k are listed.
+    """
+    first = (ranked.rank < k).nonzero().squeeze(1)
+    row, value = ranked.row[first].long(), ranked.magnitude[first]
+    # Entries that are not listed lie below the floor, as a listed one's own upper bound may.
+    below = best.clamp(max=ranked.floor)
+    most = (value + quick.off_by_at_most(row, value) + RANK_ERROR).double()
+    total = torch.zeros_like(best)
+    total.index_add_(0, row, most.maximum(below[row]).minimum(best[row]))
+    missing = (k - ranked.sizes).clamp(min=0)
+    total += missing * below
+    least = torch.full_like(best, math.inf, dtype=torch.float32)
+    low = (value - _errors(quick, ranked, first)).clamp(min=0)
+    least.scatter_reduce_(0, row, low, "amin")
+    least[missing > 0] = 0
+    return torch.where(ranked.crowded, k * best, total), least
+
+
+def _contenders(
+    quick: Screen, ranked: Ranked, rows: Tensor, least: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Rows and partners of the listed entries of some rows that may be among their k largest.
+
+    Args:
+        quick: the screen that the list came from.
+        ranked: the list.
+        rows: ``[m]`` int64: which rows.
+        least: ``[n]`` float32, of `first_bounds`.
+
+    Returns:
+        ``[e]`` int64 each, the rows ascending.
+    """
+    asked = torch.zeros(len(least), dtype=torch.bool, device=rows.device)
     asked[rows] = True
-    return asked[ranked.row].nonzero().squeeze(1)
+    at = asked[ranked.row].nonzero().squeeze(1)
+    most = ranked.magnitude[at] + _errors(quick, ranked, at)
+    at = at[most >= least[ranked.row[at]]]
+    return ranked.row[at].long(), ranked.partner[at].long()
 
 
 def _tight_bounds(
-    screens: Screens, ranked: Ranked, rows: Tensor, listed: Tensor, best: Tensor, k: int
+    screens: Screens, ranked: Ranked, rows: Tensor, least: Tensor, best: Tensor, k: int
 ) -> Tensor:
     """Upper bounds on sums of k from a closer look at what is listed, ``[len(rows)]`` float64.
 
     What is not listed lies below the floor.
     """
     units, fine = screens.units, screens.fine
-    keep = _entries_of(ranked, rows, units.count)
-    keep = keep[~ranked.crowded[ranked.row[keep].long()]]
-    row, partner = ranked.row[keep].long(), ranked.partner[keep].long()
+    listed = least >= ranked.floor
+    row, partner = _contenders(screens.quick, ranked, rows[~ranked.crowded[rows]], least)
     near = pair_estimates(fine, row, partner).abs().double() + fine.slack
     near = near.minimum(best[row])
     below = best.clamp(max=ranked.floor)
@@ -90,14 +131,11 @@ def _tight_bounds(
 
 
 def _listed_sums(
-    screens: Screens, ranked: Ranked, rows: Tensor, kth: Tensor, k: int, largest: float
+    screens: Screens, ranked: Ranked, rows: Tensor, least: Tensor, k: int, largest: float
 ) -> float:
     """Largest exact sum of k over rows whose k largest are listed, or `largest` if that is more."""
     units, fine = screens.units, screens.fine
-    keep = _entries_of(ranked, rows, units.count)
-    row, partner = ranked.row[keep].long(), ranked.partner[keep].long()
-    large = ranked.magnitude[keep] >= kth[row] - 2 * (screens.quick.slack + RANK_ERROR) - MARGIN
-    row, partner = row[large], partner[large]
+    row, partner = _contenders(screens.quick, ranked, rows, least)
     if screens.refines:
         near = pair_estimates(fine, row, partner).abs().double()
         upper = _top_sums(row, near + fine.slack, units.count, k)
@@ -139,17 +177,6 @@ def _whole_sums(fine: Screen, rows: Tensor, best: Tensor, k: int, largest: float
         exact = _exact_sum(fine.units, int(rows[position]), values[position], fine.slack, k)
         largest = max(largest, exact)
     return largest
-
-
-def _upper_bounds(slack: float, ranked: Ranked, best: Tensor, k: int) -> Tensor:
-    """Upper bound on the sum of each row's k largest |cosines|, ``[n]`` float64."""
-    first = ranked.rank < k
-    row = ranked.row[first].long()
-    entries = (ranked.magnitude[first].double() + slack + MARGIN).minimum(best[row])
-    total = torch.zeros_like(best).index_add_(0, row, entries)
-    missing = (k - ranked.sizes).clamp(min=0)
-    total += missing * best.clamp(max=ranked.floor)
-    return torch.where(ranked.crowded, k * best, total)
 
 
 def _exact_sum(units: UnitRows, row: int, values: Tensor, slack: float, k: int) -> float:

@@ -230,15 +230,17 @@ def _sums_work(plan: _Plan, floor: float) -> tuple[float, float]:
         if k >= values.shape[1]:
             continue
         top = plan.tops[:, :k]
+        margin = _margins(quick, 0, top)
         sums = top.sum(1)
         largest = _likely_largest(sums, values.shape[1])
-        asked = sums + k * quick.slack > largest
-        covered = top[:, -1] - quick.slack >= floor
+        asked = sums + margin.sum(1) > largest
+        least = top[:, -1] - margin[:, -1]
+        covered = least >= floor
         tight = top.clamp(min=floor).sum(1) + k * fine.slack > largest
         others = asked & (sums < largest)
         if quick.name != "fp32":
-            listed = (values >= floor - quick.slack).sum(1)
-            close += float((listed * others).sum()) / len(values)
+            contenders = (values >= (least.clamp(min=floor) - margin[:, -1])[:, None]).sum(1)
+            close += float((contenders * others).sum()) / len(values)
             others &= tight
         whole += float((others & ~covered).sum()) / len(values)
     return close, whole

@@ -100,7 +100,16 @@ class Screen:
 
     def off_by(self, i: Tensor, j: Tensor, value: Tensor) -> Tensor:
         """Bounds ``[m]`` on the error of each pair's own estimate `value` ``[m]``."""
-        a, b = self.error[i], self.error[j]
+        return self._off_by(self.error[i], self.error[j], value)
+
+    def off_by_at_most(self, i: Tensor, value: Tensor) -> Tensor:
+        """Bounds ``[m]`` on the errors of estimates `value` ``[m]`` of rows with any partner.
+
+        They rise with the estimate, so that sums of a row's largest are bounded by them.
+        """
+        return self._off_by(self.error[i], self.error.max(), value)
+
+    def _off_by(self, a: Tensor, b: Tensor, value: Tensor) -> Tensor:
         return a + b + a * b + (self.rest + MARGIN) + self.rounding * value.abs()
 
 

@@ -3,8 +3,8 @@
 The largest of a triple's three |cosines| is above `strong_cosine`: its *strong edge* is among the
 edges that a sweep lists. The second largest is at least `second_cosine`: its third row is a
 neighbour of one of that edge's ends (see `saeaudit.core.cosines.genuine`). Where the strong edge is
-a nearly parallel pair, that bound is low, and third rows are looked for among all rows (see
-`saeaudit.core.cosines.parallel`).
+a nearly parallel pair, that bound is low: below what is listed, or where lists would be longer than
+a product takes, third rows are looked for among all rows (see `saeaudit.core.cosines.parallel`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -35,6 +36,8 @@ from saeaudit.core.rows import MARGIN, spans
 
 LISTED_FROM = 0.25
 """Least |cosine| of a listed edge: few pairs lie above it at widths of 1000 and more."""
+COMBINATION = 4096
+"""Multiply-adds that take as long as one strong edge with one neighbour of an end."""
 DEVIATIONS = 4
 """Standard deviations of a random cosine, 1 / sqrt(d), from which on edges are few."""
 
@@ -65,12 +68,16 @@ def find_triples(screens: Screens, edges: Edges, rho: float, gamma: float) -> Tr
         TooDenseError: more candidates or findings than can be held.
     """
     units = screens.units
-    edges = _useful(edges, edge_floor(units.width, rho, gamma), screens.quick.slack)
+    usual = max(edges.floor, edge_floor(units.width, rho, gamma))
     strong, (i, j) = _strong_edges(screens, edges, rho, gamma)
+    low = strong.second < LISTED_FROM
+    if bool(low.any()) and not _lists_pay(screens, edges, strong, low, usual):
+        i, j = torch.cat([i, strong.i[low]]), torch.cat([j, strong.j[low]])
+        strong = strong.pick(~low)
     sets = CandidateSets(units)
     sets.add_keys(sets_beside(screens.fine, i, j, rho, gamma))
     if len(strong.i):
-        neighbours = _neighbours(screens, edges, strong)
+        neighbours = _neighbours(screens, edges, strong, usual)
         _add_candidates(sets, units.budget, neighbours, strong)
     candidates = rows_of_sets(sets.finish(), units.count)
     parts = [
@@ -80,15 +87,6 @@ def find_triples(screens: Screens, edges: Edges, rho: float, gamma: float) -> Tr
     merged = Triples(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
     order = torch.argsort(set_keys(merged.features.sort(dim=1).values, units.count))
     return Triples(*(column[order] for column in merged))
-
-
-def _useful(edges: Edges, floor: float, slack: float) -> Edges:
-    """Drop edges certainly below `floor`: other figures need them, triples do not."""
-    if edges.floor >= floor:
-        return edges
-    keep = edges.cosine.abs() >= floor - slack
-    i, j, cosine = edges.i[keep], edges.j[keep], edges.cosine[keep]
-    return Edges(i, j, cosine, floor, edges.crowded)
 
 
 class _Strong(NamedTuple):
@@ -104,6 +102,52 @@ class _Strong(NamedTuple):
     """Largest squared residual of such a triple, float64, loosened."""
     slack: float
     """Bound on the error of `cosine`."""
+
+    def pick(self, keep: Tensor) -> _Strong:
+        """Those where `keep` ``[m]`` bool is true."""
+        i, j, cosine, second, residual, slack = self
+        return _Strong(i[keep], j[keep], cosine[keep], second[keep], residual[keep], slack)
+
+
+def _lists_pay(screens: Screens, edges: Edges, strong: _Strong, low: Tensor, usual: float) -> bool:
+    """Whether third rows of the `low` ones among strong edges are better looked for in lists.
+
+    Else the rows that they end in are multiplied with all rows, as nearly parallel pairs.
+    """
+    units = screens.units
+    degree = torch.zeros(units.count, dtype=torch.int64, device=units.device)
+    for row, _, _ in _listed(screens, edges, _row_floors(strong, usual, units.count)):
+        degree += torch.bincount(row, minlength=units.count)
+    combinations = degree[strong.i] + degree[strong.j]
+    product = (
+        len(torch.unique(torch.cat([strong.i[low], strong.j[low]]))) * units.count * units.width
+    )
+    return (
+        int(combinations[low].sum()) <= product // COMBINATION
+        and int(combinations.sum()) <= units.budget.combinations
+    )
+
+
+def _row_floors(strong: _Strong, usual: float, count: int) -> Tensor:
+    """Least |cosine| that each row's neighbours are asked for from, ``[count]`` float32.
+
+    Infinite where no strong edge ends; at most `usual` elsewhere.
+    """
+    floor = torch.full((count,), math.inf, device=strong.i.device)
+    second = strong.second.to(torch.float32).mul_(1 - MARGIN).clamp_(max=usual)
+    for ends in (strong.i, strong.j):
+        floor.scatter_reduce_(0, ends, second, "amin")
+    return floor
+
+
+def _listed(
+    screens: Screens, edges: Edges, floor: Tensor
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Listed entries that may reach their row's floor: rows, partners and estimates."""
+    most = edges.cosine.abs() + (screens.quick.slack + MARGIN)
+    for row, partner in ((edges.i, edges.j), (edges.j, edges.i)):
+        at = (most >= floor[row]).nonzero().squeeze(1)
+        yield row[at], partner[at], edges.cosine[at]
 
 
 def _strong_edges(
@@ -136,9 +180,7 @@ def _strong_edges(
     residual = (square / gamma**2).clamp(max=rho * rho)
     parallel = (second < min(edges.floor, LISTED_FROM)) | (cosine < -(most + MARGIN + slack))
     apart = i[parallel], j[parallel]
-    rest = ~parallel
-    i, j, cosine, second, residual = (x[rest] for x in (i, j, cosine.double(), second, residual))
-    return _Strong(i, j, cosine, second, residual, slack), apart
+    return _Strong(i, j, cosine.double(), second, residual, slack).pick(~parallel), apart
 
 
 class _Neighbours(NamedTuple):
@@ -158,15 +200,16 @@ class _Neighbours(NamedTuple):
     """int64: ``row * n + partner`` of every entry, ascending."""
 
 
-def _neighbours(screens: Screens, edges: Edges, strong: _Strong) -> _Neighbours:
-    """Neighbour lists: the edges both ways, and whole rows where a strong edge needs more."""
+def _neighbours(screens: Screens, edges: Edges, strong: _Strong, usual: float) -> _Neighbours:
+    """Neighbour lists of the ends of strong edges: from what is listed, or whole rows.
+
+    They go down to `usual`, and further where a strong edge needs it.
+    """
     units, fine = screens.units, screens.fine
     count, budget = units.count, units.budget
-    floor = torch.full((count,), edges.floor, dtype=torch.float32, device=units.device)
-    for ends in (strong.i, strong.j):
-        floor.scatter_reduce_(0, ends, strong.second.to(torch.float32) * (1 - MARGIN), "amin")
+    floor = _row_floors(strong, usual, count)
     pack = _Packing(count)
-    packed = [pack(edges.i, edges.j, edges.cosine), pack(edges.j, edges.i, edges.cosine)]
+    packed = [pack(*entries) for entries in _listed(screens, edges, floor)]
     deep = (floor < edges.floor).nonzero().squeeze(1)
     total = 0
     for begin, end in spans(len(deep), budget.deep_rows):

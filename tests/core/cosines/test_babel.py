@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from saeaudit.core.cosines.babel import babel
-from saeaudit.core.cosines.edges import EdgeStore, rank_entries
+from saeaudit.core.cosines import babel as module
+from saeaudit.core.cosines.babel import babel, first_bounds
+from saeaudit.core.cosines.edges import EdgeStore, Ranked, rank_entries
 from saeaudit.core.cosines.maxima import row_maxima
-from saeaudit.core.cosines.screen import make_screens
+from saeaudit.core.cosines.screen import Screens, make_screens
 from saeaudit.core.cosines.sweep import sweep
 from saeaudit.core.rows import UnitRows, row_norms
 from tests.support import oracle
@@ -36,6 +37,18 @@ def test_rows_whose_sums_are_close(per_row: int, copies: int, screen: str) -> No
     count, width = 1024, 2048
     rows = torch.randn(count, width, generator=torch.Generator().manual_seed(9))
     rows[:copies] = rows[count - copies :] + 0.2 * rows[:copies]
+    screens, ranked, best = prepared(rows, screen, per_row)
+    with Entries() as entries:
+        sums = [babel(screens, ranked, best, k) for k in (1, 8, 32)]
+    for k, value in zip((1, 8, 32), sums, strict=True):
+        wanted = oracle.babel(rows.double().numpy(), k, include_collapsed=True)
+        assert value == pytest.approx(wanted, rel=1e-8)
+    assert entries.made <= 40 * count
+
+
+def prepared(rows: torch.Tensor, screen: str, per_row: int) -> tuple[Screens, Ranked, torch.Tensor]:
+    """The rows made ready, a list of so many entries a row, and the row maxima."""
+    count = len(rows)
     made = UnitRows(rows, torch.arange(count), row_norms(rows))
     screens = make_screens(made, screen, torch.device("cpu"))
     cosines = torch.nn.functional.normalize(rows) @ torch.nn.functional.normalize(rows).T
@@ -46,10 +59,39 @@ def test_rows_whose_sums_are_close(per_row: int, copies: int, screen: str) -> No
         store.add(hits)
     edges = store.finish()
     ranked = rank_entries(edges, count)
-    best = row_maxima(screens, edges, ranked, estimate)
-    with Entries() as entries:
-        sums = [babel(screens, ranked, best, k) for k in (1, 8, 32)]
-    for k, value in zip((1, 8, 32), sums, strict=True):
-        wanted = oracle.babel(rows.double().numpy(), k, include_collapsed=True)
-        assert value == pytest.approx(wanted, rel=1e-8)
-    assert entries.made <= 40 * count
+    return screens, ranked, row_maxima(screens, edges, ranked, estimate)
+
+
+def test_few_pairs_are_looked_at_closer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """bfloat16 rounds a product by a share of itself, and most listed products are small."""
+    rows = torch.randn(1024, 2048, generator=torch.Generator().manual_seed(9))
+    screens, ranked, best = prepared(rows, "bf16", 100)
+    pairs, look = 0, module.pair_estimates
+
+    def counted(*arguments: Any) -> torch.Tensor:
+        nonlocal pairs
+        pairs += len(arguments[1])
+        return look(*arguments)
+
+    monkeypatch.setattr(module, "pair_estimates", counted)
+    for k in (8, 32):
+        babel(screens, ranked, best, k)
+    assert 0 < pairs < len(ranked.row) / 5
+
+
+def test_sums_are_bounded_by_what_every_entry_may_be(screen: str) -> None:
+    """Rows whose rounding is exact among others: a smaller entry may be the larger one."""
+    generator = torch.Generator().manual_seed(3)
+    rows = torch.randn(256, 256, generator=generator)
+    rows[::2] = rows[::2].sign()
+    screens, ranked, best = prepared(rows, screen, 60)
+    row, partner = ranked.row.long(), ranked.partner.long()
+    most = ranked.magnitude + screens.quick.off_by(row, partner, ranked.magnitude)
+    table = torch.zeros(256, 256).index_put_((row, partner), most)
+    table = table.double().maximum(best.clamp(max=ranked.floor)[:, None]).minimum(best[:, None])
+    exact = screens.units.cosines(row, partner).abs()
+    listed = torch.zeros(256, 256, dtype=torch.float64).index_put_((row, partner), exact)
+    for k in (2, 8, 32):
+        bound, least = first_bounds(screens.quick, ranked, best, k)
+        assert bool((bound >= table.topk(k).values.sum(1) - 1e-12).all())
+        assert bool((least <= listed.topk(k).values[:, -1] + 1e-12).all())

@@ -14,8 +14,10 @@ from torch import Tensor
 from saeaudit.audit.scan.options import ScanOptions
 from saeaudit.audit.scan.run import scan
 from saeaudit.core.budget import Budget, Size
+from saeaudit.core.cosines import triples as module
 from saeaudit.core.cosines.blocks import FEWEST, MOST, PART, Planes, batches, block_rows, reached
-from saeaudit.core.cosines.screen import make_screen
+from saeaudit.core.cosines.parallel import sets_beside
+from saeaudit.core.cosines.screen import Screen, make_screen
 from saeaudit.core.rows import UnitRows, row_norms
 from saeaudit.records import dump
 from tests.support import oracle
@@ -173,3 +175,25 @@ def test_cuda_takes_few_steps_for_many_groups(monkeypatch: pytest.MonkeyPatch) -
             assert [dump(r) for r in scan(dictionary, options)] == want
         operations.append(PretendCuda.operations)
     assert operations[1] < 1.25 * operations[0]
+
+
+def test_pairs_with_complete_lists_are_not_multiplied_with_all_rows(
+    monkeypatch: pytest.MonkeyPatch, screen: str
+) -> None:
+    """Every row has a partner at 0.86; the third rows of two such pairs have cosines below 0.25."""
+    rng = np.random.default_rng(1)
+    rows = rng.normal(size=(800, 1024))
+    rows[1::2] = rows[::2] + 0.6 * rows[1::2]
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    rows[700], rows[702] = unit[0] - unit[1], unit[2] - unit[3]
+    beside = []
+
+    def counted(fine: Screen, i: Tensor, j: Tensor, rho: float, gamma: float) -> Tensor:
+        beside.append(len(i))
+        return sets_beside(fine, i, j, rho, gamma)
+
+    monkeypatch.setattr(module, "sets_beside", counted)
+    records = scan(opened(rows), ScanOptions(), screen=screen)
+    triples = {frozenset(record.features) for record in records if record.type == "triple"}
+    assert beside == [0]
+    assert triples == {frozenset((0, 1, 700)), frozenset((2, 3, 702))}
