@@ -3,9 +3,9 @@
 A name is of a layer, ``blocks.3.hook_mlp_out``, or of the whole model, ``hook_embed``. Those are
 here that SAEs read, with what TransformerLens means by them: what a layer adds to the residual
 stream is what is added, after a norm that follows (Gemma 2 and 3); RMSNorm's ``hook_normalized``
-is without its gain, and LayerNorm's with it. `attn.hook_z` is ``[tokens, heads, width of a head]``
-there and ``[tokens, heads * width]`` here, as SAEs read it. Where TransformerLens's two versions
-differ (``hook_mlp_in``), the name is not known.
+is without its gain. `attn.hook_z` is ``[tokens, heads, width of a head]`` there and ``[tokens,
+heads * width]`` here, as SAEs read it. A name by which its versions mean different things is not
+known: ``hook_mlp_in``, LayerNorm's ``hook_normalized``, and what BERT has about its norms.
 """
 
 from __future__ import annotations
@@ -70,7 +70,6 @@ GPT2 = Family(
         "hook_resid_mid": "ln_2:in", "hook_attn_out": "attn:out", "hook_mlp_out": "mlp:out",
         "attn.hook_z": "attn.c_proj:in", "mlp.hook_pre": "mlp.c_fc:out",
         "mlp.hook_post": "mlp.c_proj:in",
-        "ln1.hook_normalized": "ln_1:out", "ln2.hook_normalized": "ln_2:out",
     },
     {"hook_embed": "wte:out", "hook_pos_embed": "wpe:out"},
     centred=True,
@@ -79,8 +78,6 @@ _PARALLEL = _STREAM | {
     "hook_attn_out": "attention:out", "hook_mlp_out": "mlp:out",
     "attn.hook_z": "attention.dense:in", "mlp.hook_pre": "mlp.dense_h_to_4h:out",
     "mlp.hook_post": "mlp.dense_4h_to_h:in",
-    "ln1.hook_normalized": "input_layernorm:out",
-    "ln2.hook_normalized": "post_attention_layernorm:out",
 }  # fmt: skip
 NEOX = Family("layers", _PARALLEL, _ROTARY, centred=True)
 """Attention and MLP read the same residual stream: there is no place between them."""
@@ -90,16 +87,13 @@ NEOX_IN_TURN = NEOX._replace(
 BERT = Family(
     "encoder.layer",
     {
-        "hook_resid_pre": ":in", "hook_resid_mid": "attention.output.LayerNorm:in",
-        "hook_resid_post": "output.LayerNorm:in", "hook_normalized_resid_post": ":out",
-        "hook_in": ":in", "hook_out": ":out",
-        "hook_attn_out": "attention.output.dense:out", "hook_mlp_out": "output.dense:out",
-        "attn.hook_z": "attention.output.dense:in", "mlp.hook_pre": "intermediate.dense:out",
-        "mlp.hook_post": "output.dense:in",
+        "hook_resid_pre": ":in", "hook_in": ":in", "hook_out": ":out",
+        "hook_mlp_out": "output.dense:out", "attn.hook_z": "attention.output.dense:in",
+        "mlp.hook_pre": "intermediate.dense:out", "mlp.hook_post": "output.dense:in",
     },
     {},
 )  # fmt: skip
-"""Norms follow what is added: `hook_resid_post` is before the last, the layer's output after it."""
+"""Norms follow what is added: whether `hook_resid_post` is before or after them is not agreed."""
 
 WRITTEN = re.compile(
     r"(blocks\.[0-9]+\.)?(hook_(resid_\w+|attn_out|mlp_out|in|out|embed|pos_embed)|mlp\.hook_out)"

@@ -7,6 +7,7 @@ order of the papers. Each returns every hook that TransformerLens names, ``[t, d
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -150,7 +151,6 @@ def gpt2(w: Weights, ids: Tensor, config: Any) -> tuple[Hooks, Tensor]:
         at, hook = f"h.{number}", f"blocks.{number}"
         hooks[f"{hook}.hook_resid_pre"] = hooks[f"{hook}.hook_in"] = x
         normed = layer_norm(x, w, f"{at}.ln_1", eps)
-        hooks[f"{hook}.ln1.hook_normalized"] = normed
         q, k, v = (
             heads_of(part, config.n_head)
             for part in conv(normed, f"{at}.attn.c_attn").split(config.n_embd, -1)
@@ -162,7 +162,7 @@ def gpt2(w: Weights, ids: Tensor, config: Any) -> tuple[Hooks, Tensor]:
         x = x + added
         hooks[f"{hook}.hook_resid_mid"] = x
         normed = layer_norm(x, w, f"{at}.ln_2", eps)
-        hooks[f"{hook}.ln2.hook_normalized"] = hooks[f"{hook}.mlp.hook_in"] = normed
+        hooks[f"{hook}.mlp.hook_in"] = normed
         inner = conv(normed, f"{at}.mlp.c_fc")
         hooks[f"{hook}.mlp.hook_pre"] = inner
         inner = gelu(inner, approximate="tanh")
@@ -183,7 +183,6 @@ def gpt_neox(w: Weights, ids: Tensor, config: Any) -> tuple[Hooks, Tensor]:
         at, hook = f"layers.{number}", f"blocks.{number}"
         hooks[f"{hook}.hook_resid_pre"] = hooks[f"{hook}.hook_in"] = x
         normed = layer_norm(x, w, f"{at}.input_layernorm", eps)
-        hooks[f"{hook}.ln1.hook_normalized"] = normed
         fused = linear(normed, w, f"{at}.attention.query_key_value")
         q, k, v = fused.reshape(len(x), heads, 3, width).permute(2, 1, 0, 3)
         q, k = rotated(q, 10_000.0, width // 4), rotated(k, 10_000.0, width // 4)
@@ -196,7 +195,7 @@ def gpt_neox(w: Weights, ids: Tensor, config: Any) -> tuple[Hooks, Tensor]:
             hooks[f"{hook}.hook_resid_mid"] = middle
         read = x if config.use_parallel_residual else middle
         normed = layer_norm(read, w, f"{at}.post_attention_layernorm", eps)
-        hooks[f"{hook}.ln2.hook_normalized"] = hooks[f"{hook}.mlp.hook_in"] = normed
+        hooks[f"{hook}.mlp.hook_in"] = normed
         inner = linear(normed, w, f"{at}.mlp.dense_h_to_4h")
         hooks[f"{hook}.mlp.hook_pre"] = inner
         inner = gelu(inner)
@@ -224,8 +223,6 @@ def bert(w: Weights, ids: Tensor, config: Any) -> tuple[Hooks, Tensor]:
         z = attention(q, k, v, (config.hidden_size // heads) ** -0.5, causal=False)
         hooks[f"{hook}.attn.hook_z"] = z
         added = linear(z, w, f"{at}.attention.output.dense")
-        hooks[f"{hook}.hook_attn_out"] = added
-        hooks[f"{hook}.hook_resid_mid"] = x + added
         x = layer_norm(x + added, w, f"{at}.attention.output.LayerNorm", eps)
         inner = linear(x, w, f"{at}.intermediate.dense")
         hooks[f"{hook}.mlp.hook_pre"] = inner
@@ -233,7 +230,34 @@ def bert(w: Weights, ids: Tensor, config: Any) -> tuple[Hooks, Tensor]:
         hooks[f"{hook}.mlp.hook_post"] = inner
         added = linear(inner, w, f"{at}.output.dense")
         hooks[f"{hook}.hook_mlp_out"] = added
-        hooks[f"{hook}.hook_resid_post"] = x + added
         x = layer_norm(x + added, w, f"{at}.output.LayerNorm", eps)
-        hooks[f"{hook}.hook_normalized_resid_post"] = hooks[f"{hook}.hook_out"] = x
+        hooks[f"{hook}.hook_out"] = x
     return hooks, x
+
+
+ROTARY = Rotary(heads=4, groups=2, width=8, scale=8**-0.5, eps=1e-6)
+GEMMA = {"one_plus": True, "gelu": True, "embedding": 24**0.5}
+WINDOWS = (4, None, 4)
+ROTARIES: dict[str, dict[str, Any]] = {
+    "gemma": GEMMA,
+    "gemma2": GEMMA | {"sandwich": True, "cap": 2.0, "scale": 12**-0.5, "windows": WINDOWS},
+    "gemma3_text": GEMMA
+    | {"sandwich": True, "norms_heads": True, "scale": 12**-0.5, "windows": WINDOWS,
+       "bases": (1e4, 1e6, 1e4)},
+    "llama": {},
+    "mistral": {"windows": (4, 4, 4)},
+    "qwen3": {"norms_heads": True},
+}  # fmt: skip
+OTHERS: dict[str, Callable[..., tuple[Hooks, Tensor]]] = {
+    "gpt2": gpt2, "gpt_neox": gpt_neox, "bert": bert,
+}  # fmt: skip
+
+
+def by_hand(name: str, decoder: Any, ids: Tensor) -> tuple[Hooks, Tensor]:
+    """All hooks of one text ``[t]``, and what the whole forward pass gives."""
+    weights = {key: tensor.double() for key, tensor in decoder.state_dict().items()}
+    kind = name.partition(" ")[0]
+    if kind in OTHERS:
+        return OTHERS[kind](weights, ids, decoder.config)
+    fields = vars(ROTARY) | {"eps": decoder.config.rms_norm_eps} | ROTARIES[name]
+    return rotary_model(weights, ids, Rotary(**fields))

@@ -9,7 +9,7 @@ import pytest
 
 from saeaudit.audit.collect.model import Model, load_model
 from saeaudit.sources.models import find_model
-from tests.audit.collect.models import write_model
+from tests.support.models import write_model
 
 
 @pytest.fixture(scope="session")

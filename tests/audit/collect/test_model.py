@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from saeaudit import AuditError
 from saeaudit.audit.collect.model import Model, load_model
 from saeaudit.sources.models import find_model
-from tests.audit.collect.models import write_model
 from tests.support.hub import Hub, Running
+from tests.support.models import write_model
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -90,7 +90,7 @@ def test_of_an_image_model_the_texts_are_read(tmp_path: Path) -> None:
 
     from saeaudit.audit.collect.model import quiet
     from saeaudit.audit.collect.places import find_place
-    from tests.audit.collect.models import CONFIGS, write_tokenizer
+    from tests.support.models import CONFIGS, write_tokenizer
 
     vision = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
               "num_attention_heads": 1, "image_size": 8, "patch_size": 4}  # fmt: skip

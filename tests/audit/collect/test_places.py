@@ -13,7 +13,8 @@ from saeaudit.audit.collect.model import Model
 from saeaudit.audit.collect.names import FAMILIES, family_of_model
 from saeaudit.audit.collect.places import Place, find_place
 from saeaudit.audit.collect.tap import activations_at
-from tests.audit.collect.models import CONFIGS, VOCABULARY, by_hand
+from tests.audit.collect.by_hand import by_hand
+from tests.support.models import CONFIGS, VOCABULARY
 
 ModelOf = Callable[[str], Model]
 TEXT = torch.randint(3, VOCABULARY, (11,), generator=torch.Generator().manual_seed(1))
@@ -53,7 +54,7 @@ def test_padding_behind_a_text_changes_nothing(name: str, model_of: ModelOf) -> 
     ids = torch.stack([TEXT, torch.cat([TEXT[:6].flip(0), torch.zeros(5, dtype=torch.long)])])
     mask = torch.ones_like(ids)
     mask[1, 6:] = 0
-    place = find_place(model.decoder, "blocks.2.hook_resid_post")
+    place = find_place(model.decoder, "blocks.2.hook_out")
     batch = activations_at(model.decoder, place, ids, mask)
     same(batch[0], run(model, str(place)).double())
     same(batch[1, :6], run(model, str(place), ids[1, :6]).double())

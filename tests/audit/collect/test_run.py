@@ -21,7 +21,7 @@ from saeaudit.audit.collect.run import Collected, collect
 from saeaudit.audit.misfit import TRIED
 from saeaudit.sources.target import resolve
 from saeaudit.sources.texts import open_texts
-from tests.audit.collect.models import write_model
+from tests.support.models import write_model
 from tests.support.notes import Notes
 
 PLACE = "layers.1:out"

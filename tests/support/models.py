@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from torch import Tensor
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
 from saeaudit.audit.collect.model import quiet
-from tests.audit.collect.by_hand import Hooks, Rotary, bert, gpt2, gpt_neox, rotary_model
 
 VOCABULARY = 50
 COMMON = {
@@ -42,32 +39,6 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "gpt_neox in turn": COMMON | {"hidden_size": 64, "use_parallel_residual": False},
     "bert": COMMON,
 }  # fmt: skip
-ROTARY = Rotary(heads=4, groups=2, width=8, scale=8**-0.5, eps=1e-6)
-GEMMA = {"one_plus": True, "gelu": True, "embedding": 24**0.5}
-WINDOWS = (4, None, 4)
-ROTARIES: dict[str, dict[str, Any]] = {
-    "gemma": GEMMA,
-    "gemma2": GEMMA | {"sandwich": True, "cap": 2.0, "scale": 12**-0.5, "windows": WINDOWS},
-    "gemma3_text": GEMMA
-    | {"sandwich": True, "norms_heads": True, "scale": 12**-0.5, "windows": WINDOWS,
-       "bases": (1e4, 1e6, 1e4)},
-    "llama": {},
-    "mistral": {"windows": (4, 4, 4)},
-    "qwen3": {"norms_heads": True},
-}  # fmt: skip
-OTHERS: dict[str, Callable[..., tuple[Hooks, Tensor]]] = {
-    "gpt2": gpt2, "gpt_neox": gpt_neox, "bert": bert,
-}  # fmt: skip
-
-
-def by_hand(name: str, decoder: Any, ids: Tensor) -> tuple[Hooks, Tensor]:
-    """All hooks of one text ``[t]``, and what the whole forward pass gives."""
-    weights = {key: tensor.double() for key, tensor in decoder.state_dict().items()}
-    kind = name.partition(" ")[0]
-    if kind in OTHERS:
-        return OTHERS[kind](weights, ids, decoder.config)
-    fields = vars(ROTARY) | {"eps": decoder.config.rms_norm_eps} | ROTARIES[name]
-    return rotary_model(weights, ids, Rotary(**fields))
 
 
 def write_model(folder: Path, name: str) -> Path:
