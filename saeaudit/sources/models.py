@@ -15,10 +15,12 @@ from saeaudit.errors import AuditError, TargetError
 from saeaudit.sources.download import Bytes
 from saeaudit.sources.grammar import URI
 from saeaudit.sources.http import Note
-from saeaudit.sources.hub import Repo, is_offline, open_repo
+from saeaudit.sources.hub import is_offline, open_repo
 from saeaudit.untrusted import parse_json, read_bytes
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+ADAPTER = "adapter_config.json"
+"""transformers takes the model that this names, where peft is installed."""
 TOKENIZER = re.compile(
     r"tokenizer[\w.-]*\.(json|model)|special_tokens_map\.json|added_tokens\.json|merges\.txt"
     r"|vocab\.(json|txt)|(spiece|sentencepiece[\w.-]*)\.model",
@@ -57,9 +59,9 @@ def find_model(
         AuditError: access is gated, no network, no safetensors weights.
     """
     folder = Path(model).expanduser()
-    if folder.exists():
-        names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-        _needed(names, lambda name: folder / name, model)
+    present = _entries(folder, f"--model {model}")
+    if present is not None:
+        _needed(present, lambda name: folder / name, f"--model {model}")
         return ModelFiles(model, folder, None)
     match = URI.fullmatch(model if model.startswith("hf://") else f"hf://{model}")
     if match is None or match["path"] or model.startswith((".", "/", "~")):
@@ -76,11 +78,21 @@ def find_model(
 
     names = {name for name in repo.files() if "/" not in name}
     repo.fetch(sorted(_needed(names, bring, repo.uri())), progress)
-    return ModelFiles(model, _snapshot(repo), repo.commit)
+    return ModelFiles(model, repo.local(CONFIG).parent, repo.commit)
 
 
-def _snapshot(repo: Repo) -> Path:
-    return repo.local(CONFIG).parent
+def _entries(folder: Path, where: str) -> set[str] | None:
+    """Names in a folder, none of a file; None where neither is there.
+
+    Raises:
+        TargetError: it cannot be read.
+    """
+    try:
+        if not folder.exists():
+            return None
+        return {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    except OSError as error:
+        raise TargetError(f"cannot be read: {error.strerror}", where=where[:200]) from error
 
 
 def _needed(names: Iterable[str], bring: Callable[[str], Path], where: str) -> set[str]:
@@ -93,11 +105,16 @@ def _needed(names: Iterable[str], bring: Callable[[str], Path], where: str) -> s
 
     Raises:
         TargetError: it holds no model.
-        AuditError: weights that are not in safetensors, or only in part there.
+        AuditError: weights that are not in safetensors, or only in part there; an adapter.
     """
     present = set(names)
     if CONFIG not in present:
         raise TargetError(f"no model: there is no {CONFIG}", where=where)
+    if ADAPTER in present:
+        raise AuditError(
+            "an adapter lies beside the model, and is not put into it", where=where,
+            hint="merge it into a model, or remove it",
+        )  # fmt: skip
     if WEIGHTS in present:
         weights = {WEIGHTS}
     elif INDEX in present:

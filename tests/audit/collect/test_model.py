@@ -131,6 +131,9 @@ def test_a_repository_is_fetched_and_no_more_than_needed(
         ("hf://meta/tiny@v9", {}, "no such revision"),
         ("tiny", {}, "no such folder .a folder, or owner/name on the hub"),
         ("./meta/tiny", {}, "no such folder"),
+        ("a/" + "b" * 5000, {}, "cannot be read: File name too long"),
+        ("meta/ti\0ny", {}, "not a repository name"),
+        ("", {}, "no model: there is no config.json"),
         ("hf://meta/tiny/onnx", {}, "no such folder"),
     ],
 )
@@ -207,6 +210,7 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "lacks": (_lacks, "its weights lack layers.1.mlp.up_proj.weight: is it the whole model"),
     "shape": (_other_shape, "cannot load it"),
     "cut": (lambda f: (f / WEIGHTS).write_bytes(b"1234"), "cannot load it"),
+    "adapter": (lambda f: (f / "adapter_config.json").write_text("{}"), "an adapter lies beside"),
     "encoder": (lambda f: edit(f / "config.json", model_type="t5"), "an encoder and a decoder"),
     "tokens": (lambda f: (f / "tokenizer.json").write_text("[]"), "cannot load it"),
 }
