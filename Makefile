@@ -81,4 +81,5 @@ peer-test: $(VENV)/.installed  ## read files that other libraries write (install
 	SAEAUDIT_PEERS=.venv-peer/files $(BIN)/python -m tests.peers.matrix --write
 	SAEAUDIT_PEERS=.venv-peer/files $(BIN)/python -m pytest tests/peers/check_matrix.py
 	SAEAUDIT_PEERS=.venv-peer/files $(BIN)/python -m pytest -rP tests/peers/check_registry.py
-	.venv-peer/bin/python -m pytest tests/peers/test_semantic.py tests/peers/check_lens.py
+	.venv-peer/bin/python -m pytest tests/peers/test_semantic.py tests/peers/test_collect.py \
+		tests/peers/check_lens.py
