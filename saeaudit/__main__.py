@@ -1,6 +1,6 @@
 """``python -m saeaudit``."""
 
-from saeaudit.cli.app import app
+from saeaudit.cli.app import run
 
 if __name__ == "__main__":
-    app(prog_name="saeaudit")
+    run()

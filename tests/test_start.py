@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 RUN = """
 import sys
@@ -51,3 +52,20 @@ def test_what_needs_no_tensor_does_not_import_torch(tmp_path: Path) -> None:
     told = [line for line in lines if line[:4] in ("0 - ", "2 - ")]
     assert [f"0 - {command}" for command in fine] == [x for x in told if x.startswith("0")]
     assert [f"2 - {command}" for command in mistakes] == [x for x in told if x.startswith("2")]
+
+
+@pytest.mark.parametrize(("argument", "status"), [("schema", 0), ("scna", 2)])
+def test_a_process_ends_when_all_is_written(argument: str, status: int) -> None:
+    """Taking PyTorch's modules down takes a third of a second."""
+    code = (
+        "import atexit, sys; from saeaudit.cli.app import run\n"
+        "atexit.register(print, 'modules are taken down')\n"
+        f"sys.argv[1:] = [{argument!r}]; run()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=False, timeout=120
+    )
+    assert (done.returncode, done.stdout.count(b"taken down")) == (status, 0)
+    assert done.stderr.count(b"\n") == (status == 2)
+    if not status:
+        assert json.loads(done.stdout)["$defs"]

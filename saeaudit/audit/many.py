@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from functools import partial
 
 from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.audit.open import open_layers
 from saeaudit.dictionary import Dictionary
 from saeaudit.errors import AuditError
 from saeaudit.records import DictionaryRecord, ErrorRecord, Finding, Record, Verdict
+from saeaudit.sources.parallel import aside
 from saeaudit.sources.sae import Sae
 
 
@@ -50,29 +51,15 @@ def audit_all(
 
 def _opened_ahead(saes: Sequence[Sae]) -> Iterator[tuple[Sae, Future[list[Dictionary]]]]:
     """Open SAEs in order, each while its predecessor is being worked on, never two ahead."""
-    following = _open_aside(saes[0]) if saes else None
+    following = aside(partial(open_layers, saes[0])) if saes else None
     for number, sae in enumerate(saes):
         current, following = following, None
         if current is None:
             return
         if number + 1 < len(saes):
             current.exception()  # wait: one file is read at a time
-            following = _open_aside(saes[number + 1])
+            following = aside(partial(open_layers, saes[number + 1]))
         yield sae, current
-
-
-def _open_aside(sae: Sae) -> Future[list[Dictionary]]:
-    """Open an SAE in a thread that ends with the process, whatever it is waiting for."""
-    future: Future[list[Dictionary]] = Future()
-
-    def work() -> None:
-        try:
-            future.set_result(open_layers(sae))
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=work, daemon=True, name=f"open {sae.id}").start()
-    return future
 
 
 def _reason(error: AuditError, sae: Sae) -> str:

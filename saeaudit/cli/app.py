@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -71,9 +70,6 @@ class Group(Commands):
 
         with standard_streams() as streams:
             status = streams.status(_status(run, debug="--debug" in arguments))
-            if any(thread.name.startswith("open ") for thread in threading.enumerate()):
-                # A thread inside PyTorch aborts the process if the interpreter ends under it.
-                os._exit(status)
         sys.exit(status)
 
 
@@ -212,3 +208,15 @@ def main(
     """
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())
+
+
+def run() -> None:
+    """Run the command line as a process, and end it once all is written and closed.
+
+    Python would take every module down first: with PyTorch that takes a third of a second, and a
+    thread that is still inside it aborts the process.
+    """
+    try:
+        app()
+    except SystemExit as end:
+        os._exit(int(end.code or 0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import typer
@@ -53,13 +54,13 @@ def resolve_targets(
         AuditError: an assumption that is none; one of them names nothing, cannot be asked for, or
             is more than may be fetched.
     """
-    from saeaudit.audit.ahead import import_torch_ahead
     from saeaudit.cli.console import Watcher
     from saeaudit.sources.digests import EarlyDigest
+    from saeaudit.sources.parallel import aside
     from saeaudit.sources.target import resolve
 
     if check_targets(targets):
-        import_torch_ahead()
+        aside(lambda: import_module("torch"))  # while the hub, or a person, is waited for
     note = Watcher(people).note
     saes = [
         sae

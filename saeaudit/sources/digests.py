@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import stat
-import threading
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
+from saeaudit.sources.parallel import aside
 from saeaudit.weights.stored import FileState
 
 
@@ -50,23 +50,14 @@ class EarlyDigest:
 
     @classmethod
     def begin(cls, path: Path) -> EarlyDigest | None:
-        """Hash a file in a thread that ends with the process; None where it is none to read."""
+        """Begin to hash a file; None where it is none to read."""
         try:
             status = path.stat()
         except OSError:  # whoever opens it says why
             return None
         if not stat.S_ISREG(status.st_mode):  # a FIFO or a device may never end
             return None
-        digest: Future[str] = Future()
-
-        def work() -> None:
-            try:
-                digest.set_result(sha256_of(path))
-            except BaseException as error:
-                digest.set_exception(error)
-
-        threading.Thread(target=work, daemon=True, name=f"open {path}").start()
-        return cls(path, FileState.of(status), digest)
+        return cls(path, FileState.of(status), aside(lambda: sha256_of(path)))
 
     def of(self, path: Path) -> str:
         """The digest of a file: this one's where it has not changed since, else computed now.

@@ -5,10 +5,29 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def aside(work: Callable[[], Result]) -> Future[Result]:
+    """Begin to work in a thread of its own; what is returned holds the result, or what was raised.
+
+    >>> aside(lambda: 6 * 7).result()
+    42
+    """
+    future: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
 
 
 def in_parallel(

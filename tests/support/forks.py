@@ -2,8 +2,7 @@
 
 A server imports what any command imports and forks for each request, before anything computes
 (PyTorch has started no thread yet). A client hands over its arguments, environment, working folder
-and standard streams, and ends with the child's status: to a caller it is `python -m saeaudit`. What
-a child leaves out is to take its modules down, which would cost more than most commands do.
+and standard streams, and ends with the child's status: to a caller it is `python -m saeaudit`.
 
     python tests/support/forks.py serve SOCKET
     python -S -E tests/support/forks.py run SOCKET ARGUMENT...
@@ -29,7 +28,7 @@ def serve(path: str) -> None:
     import jinja2  # noqa: F401
 
     import saeaudit
-    from saeaudit.cli.app import app
+    from saeaudit.cli.app import run as run_command
 
     for module in pkgutil.walk_packages(saeaudit.__path__, "saeaudit."):
         if not module.name.endswith("__main__"):
@@ -70,26 +69,7 @@ def serve(path: str) -> None:
         os.environ.clear()
         os.environ.update(request["env"])
         sys.argv = ["saeaudit", *request["arguments"]]
-        try:
-            app()
-        except SystemExit as end:
-            _end(end.code or 0)
-
-
-def _end(status: int) -> None:
-    """End as the interpreter does, without taking modules down."""
-    import atexit
-    import threading
-
-    threading._shutdown()
-    atexit._run_exitfuncs()
-    try:
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None and not stream.closed:
-                stream.flush()
-    except (OSError, ValueError):
-        status = 120
-    os._exit(status)
+        run_command()
 
 
 def _receive(connection: socket.socket) -> tuple[dict, list[int]]:
