@@ -16,13 +16,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from saeaudit.core.codes.algebra import Exchanged, enter_rows, least_squares
+from saeaudit.core.codes.algebra import Entering, Exchanged, least_squares, marked_rows
 from saeaudit.core.codes.costs import Cost
 from saeaudit.core.codes.descent import Problem, descend
 from saeaudit.core.codes.duals import Dual, ascend, diagonal_below
 from saeaudit.core.codes.entering import EnteringBounds, SupportCost
+from saeaudit.core.codes.estimates import Estimates, Estimator
 from saeaudit.core.codes.fits import Fit, Systems
+from saeaudit.core.codes.screening import LeastSquares
 from saeaudit.core.codes.tolerances import DELICATE, DEPENDENT, ROUNDING, TINY, TOLERANCE, ZERO
+from saeaudit.core.float32 import exact_float32
 from saeaudit.core.rows import spans
 
 CHUNK = 16
@@ -48,8 +51,8 @@ class Measure(Protocol):
     def everywhere(self, index: Tensor, near: Any) -> Cost:
         """The same as a cost that it made `near`, or less, at all values."""
 
-    def entering(self, start: int, stop: int) -> Cost:
-        """Cost of rows ``start:stop``, ``[c, 1]``, or less, at all values."""
+    def entering(self, index: Tensor) -> Cost:
+        """Cost of rows ``[m, c]``, or less, at all values."""
 
     def least(self, index: Tensor) -> Tensor:
         """What no value of rows, -1 at empty places, costs less than."""
@@ -114,36 +117,11 @@ def cheapest(
             that could be cheaper: then every one of `Cheapest.cost` within it is the row's least.
         most: rows of one token to solve at most.
     """
-    search = _Search(fit, reference[1], measure)
-    best = search.solve_supports(reference[0])
-    bounds, places, least = search.bounds(best[0][:, :-1], enter)
-    listed = _Listed(*best)
-    bound, order = bounds.sort(dim=1)
-    solved = torch.zeros_like(order[:, 0])
-    for first, last in spans(min(most, bound.shape[1]), CHUNK):
-        promising = bound[:, first:last] < listed.cost[:, :1] + window - GAIN
-        token, at = promising.nonzero().unbind(1)
-        if not len(token):
-            break
-        row = order[token, first + at]
-        codes, cost = search.solve(token, row, places[token, row])
-        listed.add((token, at, last - first), row, codes, cost)
-        solved += promising.sum(1)
-    unsolved = torch.arange(bound.shape[1], device=bound.device) >= solved[:, None]
-    ahead = torch.where(unsolved, bound, torch.inf)
-    ahead = pad(ahead, (0, 1), value=torch.inf).amin(1)
-    rows = fit.supports.rows[:, None, :].expand(-1, listed.row.shape[1], -1)
-    return Cheapest(
-        cost=listed.cost,
-        row=listed.row,
-        rows=torch.cat([rows, listed.row[:, :, None]], 2),
-        codes=listed.codes,
-        support=best[1],
-        kept=best[0],
-        bound=torch.minimum(least, pad(bound, (0, 1), value=torch.inf)[:, 0]),
-        gap=torch.where(ahead < listed.cost[:, 0] - GAIN, listed.cost[:, 0] - ahead, 0.0),
-        solved=solved,
-    )
+    search = Search(fit, reference, measure)
+    with exact_float32():
+        for rows in Estimator(fit.supports, fit.residual[:, None]).all_rows(enter):
+            search.take(rows)
+    return search.result(window=window, most=most)
 
 
 class _Listed:
@@ -168,16 +146,78 @@ class _Listed:
         self.codes = torch.cat([self.codes, wide], 1).gather(1, every)
 
 
-class _Search:
-    """Problems and bounds of a group of tokens."""
+class Search:
+    """A search for the cheapest codes of a group of tokens, as `cheapest` says.
 
-    def __init__(self, fit: Fit, limit: Tensor, measure: Measure) -> None:
+    Beside others, it takes the estimates that these have made of all rows: bounds of few of them
+    have to be known exactly.
+    """
+
+    def __init__(self, fit: Fit, reference: tuple[Tensor, Tensor], measure: Measure) -> None:
+        """Solve the supports themselves; see `cheapest` for what is given."""
         self.fit, self.measure = fit, measure
-        self.limit = limit + TOLERANCE * fit.size
+        supports = fit.supports
+        self.limit = reference[1] + TOLERANCE * fit.size
         room = (self.limit - fit.error).clamp(min=0)
-        self.reach = (room[:, None] * fit.diagonal).sqrt() * fit.supports.active
+        self.reach = (room[:, None] * fit.diagonal).sqrt() * supports.active
+        self._codes, self._cost = self._solve_supports(reference[0])
+        self.tables, whole = self._make_tables(self._codes[:, :-1])
+        lowest = torch.where(supports.active, measure.least(supports.rows), 0.0)
+        self._lowest = lowest.clamp(max=0).sum(1)
+        self._whole = torch.where(self._sound, whole, self._lowest)
+        self._below = self.limit.new_full((len(self.limit), supports.units.count), torch.inf)
+        self._squares: LeastSquares | None = None
 
-    def solve_supports(self, reference: Tensor) -> tuple[Tensor, Tensor]:
+    def take(self, rows: Estimates) -> None:
+        """Take estimates of all rows; the fit's residual is the first of their further directions.
+
+        They leave lower bounds on the bounds of rows, infinite where none can enter.
+        """
+        stop = rows.start + rows.apart.shape[1]
+        index = torch.arange(rows.start, stop, device=rows.apart.device)[None]
+        measure = self.measure
+        below = self.tables.below(rows, measure.entering(index), measure.floor[index])
+        trivial = self._trivial(index).masked_fill(rows.barred, torch.inf)
+        below = torch.where(self._sound[:, None], below, trivial)
+        if self._squares is None:
+            self._squares = LeastSquares(self.fit, self.limit[:, None], rows.estimator)
+        if not bool(self._squares.always.all()):
+            never = self._squares.none_within(rows) & ~rows.unclear
+            below.masked_fill_(never, torch.inf)
+        self._below[:, rows.start : stop] = below
+
+    def result(self, *, window: float = 0.0, most: int = SOLVED) -> Cheapest:
+        """Solve the most promising of the rows taken; see `cheapest`."""
+        bounds, places = self.bounds(most + 1)
+        listed = _Listed(self._codes, self._cost)
+        bound, order = bounds.sort(dim=1)
+        solved = torch.zeros_like(order[:, 0])
+        for first, last in spans(min(most, bound.shape[1]), CHUNK):
+            promising = bound[:, first:last] < listed.cost[:, :1] + window - GAIN
+            token, at = promising.nonzero().unbind(1)
+            if not len(token):
+                break
+            row = order[token, first + at]
+            codes, cost = self._solve(token, row, places[token, row])
+            listed.add((token, at, last - first), row, codes, cost)
+            solved += promising.sum(1)
+        unsolved = torch.arange(bound.shape[1], device=bound.device) >= solved[:, None]
+        ahead = torch.where(unsolved, bound, torch.inf)
+        ahead = pad(ahead, (0, 1), value=torch.inf).amin(1)
+        rows = self.fit.supports.rows[:, None, :].expand(-1, listed.row.shape[1], -1)
+        return Cheapest(
+            cost=listed.cost,
+            row=listed.row,
+            rows=torch.cat([rows, listed.row[:, :, None]], 2),
+            codes=listed.codes,
+            support=self._cost,
+            kept=self._codes,
+            bound=torch.minimum(self._whole, pad(bound, (0, 1), value=torch.inf)[:, 0]),
+            gap=torch.where(ahead < listed.cost[:, 0] - GAIN, listed.cost[:, 0] - ahead, 0.0),
+            solved=solved,
+        )
+
+    def _solve_supports(self, reference: Tensor) -> tuple[Tensor, Tensor]:
         """Codes ``[B, k + 1]``, the last of them zero, and costs ``[B]`` of the supports."""
         fit = self.fit
         every = torch.arange(len(self.limit), device=self.limit.device)
@@ -198,51 +238,68 @@ class _Search:
             torch.where(same, price, least),
         )
 
-    def bounds(self, start: Tensor, enter: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Lower bounds.
+    def bounds(self, count: int) -> tuple[Tensor, Tensor]:
+        """Lower bounds of the rows taken.
 
         Args:
-            start: ``[B, k]`` codes to begin at.
-            enter: ``[n]`` bool: rows that may enter.
+            count: of each token so many of the lowest are asked for.
 
         Returns:
-            Bounds ``[B, n]`` of codes in which each row enters, infinite where none can; the
-            places ``[B, n]`` in which it enters when the row is solved; the bounds ``[B]`` of the
-            supports themselves.
+            Bounds ``[B, n]`` of codes in which each row enters, infinite where none can, and where
+            a row is not among those asked for; the places ``[B, n]`` in which it enters when the
+            row is solved.
         """
-        fit, supports, measure = self.fit, self.fit.supports, self.measure
-        units, (batch, k) = supports.units, supports.rows.shape
-        tables, whole = self._tables(start)
-        lowest = torch.where(supports.active, measure.least(supports.rows), 0.0)
-        lowest = lowest.clamp(max=0).sum(1)
-        bounds = self.limit.new_full((batch, units.count), torch.inf)
+        bounds = torch.full_like(self._below, torch.inf)
         places = torch.zeros(bounds.shape, dtype=torch.int64, device=bounds.device)
-        for first, last in spans(
-            units.count if k else 0, units.budget.swap_columns(batch * k, bounds.device)
-        ):
-            entering = enter_rows(supports, enter, first, last)
-            span = torch.arange(first, last, device=bounds.device)
-            bound = tables.of(entering, measure.entering(first, last), measure.floor[span])
-            # Whatever the error, no feature of the support need be on, and the row must be.
-            trivial = lowest[:, None] + measure.least(span)
-            # A row in the span of the support can have any value at the same error.
-            apart = entering.apart > DEPENDENT
-            bound = torch.where(self._sound[:, None] & apart, bound, trivial)
-            swaps = least_squares(fit, entering)
-            error = swaps.error.masked_fill_(~supports.active[:, :, None], torch.inf)
-            # In the place of one feature of an exact triple a row has a code > 0, of another < 0.
-            upward, place = torch.where(swaps.along > 0, error, torch.inf).min(1)
-            error, any_place = error.min(1)
-            places[:, first:last] = torch.where(upward.isfinite(), place, any_place)
-            bounds[:, first:last] = torch.where(error <= self.limit[:, None], bound, torch.inf)
-        return bounds, places, torch.where(self._sound, whole, lowest)
+        count = min(count, bounds.shape[1])
+        unknown = self._below < torch.inf
+        if not bool(unknown.any()):
+            return bounds, places
+        ranked = self._below.sort(dim=1).values
+        wanted = ranked[:, count - 1, None]
+        while bool((marked := unknown & (self._below <= wanted)).any()):
+            unknown &= ~marked
+            for entering in marked_rows(self.fit.supports, marked):
+                allowed = entering.barred[:, 0] == 0
+                token, row = allowed.nonzero()[:, 0], entering.rows[allowed]
+                bound, place = self._measure(entering)
+                bounds[token, row], places[token, row] = bound[allowed], place[allowed]
+            # All rows up to here are known. Those that cannot enter, or at a far higher bound, are
+            # missing: in proportion among those further on.
+            known = (self._below <= wanted).sum(1, keepdim=True)
+            missing = (count - (bounds <= wanted).sum(1, keepdim=True)).clamp(min=0)
+            rank = (known + 1 + 2 * known * missing // count).clamp(max=bounds.shape[1])
+            least = bounds.kthvalue(count, dim=1, keepdim=True).values
+            further = torch.minimum(ranked.gather(1, rank - 1), least)
+            wanted = torch.where(missing > 0, further, wanted)
+        return bounds, places
+
+    def _measure(self, entering: Entering) -> tuple[Tensor, Tensor]:
+        """Bounds and places ``[B, c]`` of rows that may enter."""
+        measure, rows = self.measure, entering.rows
+        bound = self.tables.of(entering, measure.entering(rows), measure.floor[rows])
+        # A row in the span of the support can have any value at the same error.
+        apart = entering.apart > DEPENDENT
+        bound = torch.where(self._sound[:, None] & apart, bound, self._trivial(rows))
+        swaps = least_squares(self.fit, entering)
+        error = swaps.error.masked_fill_(~self.fit.supports.active[:, :, None], torch.inf)
+        # In the place of one feature of an exact triple a row has a code > 0, of another < 0.
+        upward, place = torch.where(swaps.along > 0, error, torch.inf).min(1)
+        error, any_place = error.min(1)
+        place = torch.where(upward.isfinite(), place, any_place)
+        return torch.where(error <= self.limit[:, None], bound, torch.inf), place
+
+    def _trivial(self, rows: Tensor) -> Tensor:
+        """Bounds ``[B, c]``: whatever the error, no feature of the support need be on, and the row
+        ``[B, c]`` or ``[1, c]`` must be."""
+        return self._lowest[:, None] + self.measure.least(rows)
 
     @property
     def _sound(self) -> Tensor:
         """``[B]`` bool: supports whose rows do not depend on each other."""
         return (self.fit.diagonal <= DELICATE).all(1)
 
-    def _tables(self, start: Tensor) -> tuple[EnteringBounds, Tensor]:
+    def _make_tables(self, start: Tensor) -> tuple[EnteringBounds, Tensor]:
         """Bounds of rows that enter, and the bounds ``[B]`` of the supports themselves."""
         fit, supports, measure = self.fit, self.fit.supports, self.measure
         near = measure.near(supports.rows, fit.codes, self.reach)
@@ -259,7 +316,7 @@ class _Search:
         )
         return EnteringBounds(fit, self.limit, weight, support, dual), dual.bound
 
-    def solve(self, token: Tensor, row: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+    def _solve(self, token: Tensor, row: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
         """Solve problems in which a row enters.
 
         Args:

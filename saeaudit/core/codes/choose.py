@@ -17,7 +17,7 @@ from saeaudit.core.codes.candidates import (
     closest_codes,
     measures,
 )
-from saeaudit.core.codes.cheapest import GAIN, LISTED, SOLVED, cheapest
+from saeaudit.core.codes.cheapest import GAIN, LISTED, Measure, Search
 from saeaudit.core.codes.codelength import Prices
 from saeaudit.core.codes.fits import Fit
 from saeaudit.core.codes.lengths import Lengths
@@ -167,13 +167,15 @@ class Chooser:
             enter: ``[n]`` bool: rows that may enter.
             norms: whether to search for the codes of least L1 and L2 too.
         """
-        (swaps,) = one_swaps([fit], [group.error[:, None]], enter)
         reference = group.codes, group.error
-        shortest = cheapest(fit, reference, enter, self.lengths, window=self.window, most=SOLVED)
+        wanted: list[Measure] = [self.lengths]
+        if norms:
+            wanted += [Norms(self.lengths.floor, cost) for cost in (Sums, Squares)]
+        searches = [Search(fit, reference, measure) for measure in wanted]
+        (swaps,) = one_swaps([fit], [group.error[:, None]], enter, searches=searches)
+        shortest = searches[0].result(window=self.window)
         parts = [cheapest_codes(shortest, LISTED, priced=True), closest_codes(fit, swaps)]
-        for cost in (Sums, Squares) if norms else ():
-            least = cheapest(fit, reference, enter, Norms(self.lengths.floor, cost), most=SOLVED)
-            parts.append(cheapest_codes(least, 1, priced=False))
+        parts += [cheapest_codes(search.result(), 1, priced=False) for search in searches[1:]]
         return Alternatives(
             swaps.count[:, 0],
             torch.where(swaps.passing[:, 0], swaps.feature, -1),

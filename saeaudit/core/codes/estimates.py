@@ -52,6 +52,8 @@ class Bounded(NamedTuple):
 class Estimates:
     """Rows ``start:start + c`` as they would enter the supports, float32."""
 
+    estimator: Estimator
+    """What they are estimates of."""
     start: int
     cosine: Tensor
     """``[B, k, c]``, p."""
@@ -147,8 +149,9 @@ class Estimator:
             share_off = self.off * steep + off * steep.square() + STEPS * ULP
             share_off.masked_fill_(unclear | barred, 0.0)
             yield Estimates(
-                start, products[:, :k], beside, apart, barred, unclear & ~barred, steep, share_off
-            )
+                self, start, products[:, :k], beside, apart, barred, unclear & ~barred, steep,
+                share_off,
+            )  # fmt: skip
 
     def _products(self, rows: Tensor) -> Tensor:
         """``[B, k + e, c]``: the directions with unit rows ``[c, d]``."""

@@ -103,9 +103,8 @@ class Lengths:
             torch.cat([low, near.low + self.width, torch.full_like(floor, torch.inf)], -1),
         )
 
-    def entering(self, start: int, stop: int) -> Bits:
-        """The first bins of features ``start:stop``, ``[c, 1]``, and all beyond."""
-        index = torch.arange(start, stop, device=self.floor.device)[:, None]
+    def entering(self, index: Tensor) -> Bits:
+        """The first bins of features ``[m, c]``, and all beyond."""
         bins = torch.arange(ENTERING, device=index.device)
         low = self.floor[index][..., None] + bins * self.width
         return self.everywhere(index, Bits(self._table[index, :ENTERING], low, low))

@@ -98,9 +98,9 @@ class Norms:
         """The same."""
         return near
 
-    def entering(self, start: int, stop: int) -> Sums | Squares:
-        """Cost of features ``start:stop``, ``[c, 1]``."""
-        return self._cost(self.floor[start:stop, None])
+    def entering(self, index: Tensor) -> Sums | Squares:
+        """Cost of features ``[m, c]``."""
+        return self._cost(self.floor[index])
 
     def price(self, codes: Tensor, count: Tensor, room: Tensor) -> Tensor:
         """Price of squared error where rows are orthogonal and all of it is spent."""

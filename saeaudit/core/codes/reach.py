@@ -66,7 +66,7 @@ class Reach:
         self._leaves = _single(far.leaves * scale)
         self._share = _single(share)
         self._spread = _single(share.abs().sum(2))
-        self._off = _single(screened.along_off)
+        self._off = _single(screened.squares.off)
         self._cosine_off = estimator.off
         self._largest = torch.nn.functional.pad(self._root, (0, 1)).amax(1)
         self._most_share = torch.nn.functional.pad(self._share.abs(), (0, 1)).amax(2)
@@ -74,7 +74,7 @@ class Reach:
         """``[B, T]``: what some full swap surely changes, times the support's sum of codes."""
         self.attainable = torch.zeros_like(far.attainable)
         self._marked: list[_Marked] = []
-        tests = screened.signed
+        tests = screened.squares.tests
         always = torch.where(self._active, -torch.inf, torch.inf)[:, None, :].to(torch.float32)
         self._tests = tests._replace(root=torch.where(tests.wanted, tests.root, always))
         self._weakest = self._find_weakest(fit)

@@ -89,6 +89,49 @@ class Tests(NamedTuple):
         return b, t, i
 
 
+class LeastSquares:
+    """Swaps of one target with codes of either sign, by estimates."""
+
+    def __init__(self, fit: Fit, limits: Tensor, estimator: Estimator, first: int = 0) -> None:
+        """Prepare.
+
+        Args:
+            fit: a target a token.
+            limits: ``[B, T]`` squared errors.
+            estimator: of the supports; its further direction ``first`` is the fit's residual.
+            first: which of them.
+        """
+        usable = estimator.sound & (fit.size > 0)
+        scale = torch.where(usable, fit.size, 1.0).rsqrt()[:, None]
+        active = fit.supports.active
+        removed = fit.codes / estimator.root * scale
+        length = fit.residual.norm(dim=1, keepdim=True) * scale
+        self.off = (length + removed.abs()) * (estimator.off + STEPS * ULP)
+        """``[B, k]``: by how much values times sqrt(d) may be off."""
+        need = fit.without[:, None, :] - limits[:, :, None]
+        self.always = ((need <= 0) & active[:, None, :]).sum(2)
+        """``[B, T]``: features that may go whatever enters."""
+        self.tests = _tests((need > 0) & active[:, None, :], _root(need, scale[:, None]), self.off)
+        self._removed, self._length = removed.to(torch.float32), length.to(torch.float32)
+        self._first = first
+
+    def of(self, rows: Estimates) -> Signed:
+        """Swaps that bring in some rows."""
+        beside = rows.beside[:, self._first] * self._length
+        beside = beside.masked_fill_(rows.barred, 0.0)
+        value = torch.addcmul(beside[:, None, :], self._removed[:, :, None], rows.cosine)
+        value *= rows.nearness
+        return Signed(value * rows.nearness, value.abs_())
+
+    def none_within(self, rows: Estimates) -> Tensor:
+        """``[B, c]`` bool: rows, of those that are clear, that no swap brings within any limit."""
+        value = self.of(rows).value
+        b, t, i = self.tests.open(rows, value.amax(2), self.tests.wanted)
+        may = value[b, i] >= self.tests.possible(b, t, i, rows.steep[b], rows.share_off[b])
+        passes = value.new_zeros(rows.apart.shape).index_add_(0, b, may.to(value.dtype))
+        return (passes == 0) & (self.always == 0).all(1, keepdim=True)
+
+
 class Screened:
     """Running counts of one target, and the rows that they leave open."""
 
@@ -108,7 +151,7 @@ class Screened:
         device, units = supports.rows.device, supports.units
         self.usable = estimator.sound & (fit.size > 0)
         self.scale = torch.where(self.usable, fit.size, 1.0).rsqrt()
-        self._signed(fit, supports.active)
+        self.squares = LeastSquares(fit, bars.limits, estimator, first)
         self._nonnegative(fit, supports.active)
         self._as_now(fit)
         shape = bars.limits.shape
@@ -121,19 +164,6 @@ class Screened:
         """``[B, n]``: rows of which estimates say nothing."""
         self._most = torch.full((batch, k), -torch.inf, device=device)
         self._marked: list[_Marked] = []
-
-    def _signed(self, fit: Fit, active: Tensor) -> None:
-        """What least squares, codes of either sign, are tested by."""
-        est, scale = self._estimator, self.scale[:, None]
-        removed = fit.codes / est.root * scale
-        self.length = fit.residual.norm(dim=1) * self.scale
-        off = (self.length[:, None] + removed.abs()) * (est.off + STEPS * ULP)
-        need = fit.without[:, None, :] - self._bars.limits[:, :, None]
-        root = _root(need, scale[:, None])
-        self.always = ((need <= 0) & active[:, None, :]).sum(2)
-        self.signed = _tests((need > 0) & active[:, None, :], root, off)
-        self.removed = removed.to(torch.float32)
-        self.along_off = off
 
     def _nonnegative(self, fit: Fit, active: Tensor) -> None:
         """What codes >= 0 are tested by."""
@@ -198,8 +228,8 @@ class Screened:
     def take(self, rows: Estimates) -> Signed:
         """Take some rows that may enter; returns what least squares make of their swaps."""
         self.allowed = (~(rows.barred | rows.unclear)).to(torch.float32)
-        signed = self._least_squares(rows)
-        counted, is_open, _ = self._reach(self.signed, rows, signed.value, signed.value)
+        signed = self.squares.of(rows)
+        counted, is_open, _ = self._reach(self.squares.tests, rows, signed.value, signed.value)
         by_row, unsure = self._count_nonnegative(rows)
         as_now, unknown = self._stay(rows, by_row)
         unclear = rows.unclear | ~(rows.barred | self.usable[:, None])
@@ -212,19 +242,12 @@ class Screened:
         one = by_row.clamp(max=1)
         several = torch.maximum(by_row - self._repeats[:, None, None], one)
         distinct = torch.where(as_now[:, None, :], several, one)
-        counted += self.always[:, :, None]
+        counted += self.squares.always[:, :, None]
         for total, by in zip(
             (self.count, self.distinct, self.unsigned), (by_row, distinct, counted), strict=True
         ):
             total += (by * sure).nan_to_num_().sum(2, dtype=torch.float64)
         return signed
-
-    def _least_squares(self, rows: Estimates) -> Signed:
-        beside = rows.beside[:, self._first] * self.length.to(torch.float32)[:, None]
-        beside = beside.masked_fill_(rows.barred, 0.0)
-        value = torch.addcmul(beside[:, None, :], self.removed[:, :, None], rows.cosine)
-        value *= rows.nearness
-        return Signed(value * rows.nearness, value.abs_())
 
     def _reach(
         self, tests: Tests, rows: Estimates, sure: Tensor, possible: Tensor

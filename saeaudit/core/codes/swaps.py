@@ -34,6 +34,7 @@ from saeaudit.core.codes.algebra import (
 )
 from saeaudit.core.codes.bars import Bars
 from saeaudit.core.codes.brackets import bracket
+from saeaudit.core.codes.cheapest import Search
 from saeaudit.core.codes.estimates import Estimator
 from saeaudit.core.codes.fits import Fit, Systems
 from saeaudit.core.codes.full import Farthest
@@ -71,6 +72,7 @@ def one_swaps(
     limits: list[Tensor],
     enter: Tensor,
     farthest: Sequence[Farthest] = (),
+    searches: Sequence[Search] = (),
 ) -> list[Swaps]:
     """Count the swaps within limits, and find the best for every removed feature.
 
@@ -83,13 +85,14 @@ def one_swaps(
             most the limit and `TOLERANCE` of the target more.
         enter: ``[n]`` bool: rows that may enter.
         farthest: for each of `fits` what is to be told of the same swaps, or none.
+        searches: on the first of `fits`, for which the same estimates are taken.
 
     Returns:
         One `Swaps` for each of `fits`.
     """
     bars = [Bars.of(fit, limit) for fit, limit in zip(fits, limits, strict=True)]
     with exact_float32():
-        screened, reached = _screen(fits, bars, enter, farthest)
+        screened, reached = _screen(fits, bars, enter, farthest, searches)
     counts = [_Counts(fit, bar) for fit, bar in zip(fits, bars, strict=True)]
     for count, quick in zip(counts, screened, strict=True):
         for entering in marked_rows(count.fit.supports, quick.open | quick.best()):
@@ -102,8 +105,9 @@ def one_swaps(
 
 
 def _screen(
-    fits: list[Fit], bars: list[Bars], enter: Tensor, farthest: Sequence[Farthest]
-) -> tuple[list[Screened], list[Tensor]]:
+    fits: list[Fit], bars: list[Bars], enter: Tensor, farthest: Sequence[Farthest],
+    searches: Sequence[Search],
+) -> tuple[list[Screened], list[Tensor]]:  # fmt: skip
     """Count what estimates are sure of.
 
     Returns:
@@ -121,6 +125,8 @@ def _screen(
             signed = quick.take(rows)
             if reach is not None:
                 reach.take(rows, signed)
+        for search in searches:
+            search.take(rows)
     for far, reach in zip(farthest, reaches, strict=True):
         far.attainable |= reach.attainable
     return screened, [reach.rows() for reach in reaches]
