@@ -72,7 +72,7 @@ def find_place(decoder: nn.Module, hook: str, *, centred: bool = False) -> Place
     modules = dict(decoder.named_modules())
     module = _resolve(match["path"], modules) if match else None
     if match is None or module is None:
-        raise _unknown_module(typed, modules)
+        raise _unknown_module(path.removesuffix(GAIN), typed, modules)
     side: Side = "in" if (match["side"] or "out").startswith("in") else "out"
     return Place(module, side, path.endswith(GAIN), subtract_mean)
 
@@ -97,8 +97,9 @@ def _unknown_hook(hook: str, family: Family | None, model_type: str) -> AuditErr
     return AuditError(what, where="--hook", hint=f"{known}a module's path, such as layers.3:out")
 
 
-def _unknown_module(typed: str, modules: dict[str, nn.Module]) -> AuditError:
-    near = did_you_mean(typed, modules)
+def _unknown_module(path: str, typed: str, modules: dict[str, nn.Module]) -> AuditError:
+    near = did_you_mean(path, modules) if path == typed else ""
+    meant = "" if path == typed else f", which {typed!r} means"
     kinds = Counter(re.sub(r"\b\d+\b", "N", path) for path in modules if path)
     listed = [kind for kind, _ in kinds.most_common()]
     listed.sort(key=lambda kind: kind.count("."))
@@ -106,7 +107,7 @@ def _unknown_module(typed: str, modules: dict[str, nn.Module]) -> AuditError:
     numbers = [re.search(r"\b\d+\b", path) for path in modules]
     layers = max((int(number[0]) for number in numbers if number), default=0)
     return AuditError(
-        f"the model has no module {typed[:100]!r}",
+        f"the model has no module {path[:100]!r}{meant}",
         where="--hook",
         hint=f"{near + '; ' if near else ''}it has {', '.join(listed[:SHOWN])}{more}, N from 0 to "
         f"{layers}",

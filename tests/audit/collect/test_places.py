@@ -97,7 +97,7 @@ def test_paths_of_modules(name: str, hook: str, place: str, model_of: ModelOf) -
     [
         ("llama", "layers.9.mlp", "no module 'layers.9.mlp' .*layers.N.mlp.* N from 0 to 2"),
         ("llama", "layers.1.mpl", "did you mean layers.1.mlp"),
-        ("llama", "blocks.7.hook_resid_post", "no module 'blocks.7.hook_resid_post'"),
+        ("llama", "blocks.7.hook_resid_post", "no module 'layers.7:out', which 'blocks.7"),
         ("llama", "blocks.1.hook_mlp_in", "no place is known .*blocks.N.ln2.hook_normalized"),
         ("gpt_neox", "blocks.1.hook_resid_mid", "no place is known"),
         ("llama", "", "no module ''"),
