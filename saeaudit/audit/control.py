@@ -78,7 +78,7 @@ def trials(
         raise AuditError(
             f"--control {control} needs activations",
             where=dictionary.sae,
-            hint="--activations FILE",
+            hint="--activations PATH",
         )
     if control == "permuted-tokens":
         _check_size(activations, dictionary.sae)

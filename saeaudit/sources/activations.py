@@ -14,7 +14,7 @@ from torch import Tensor
 from saeaudit.errors import AuditError
 from saeaudit.sample import SAMPLES, sample_root
 from saeaudit.sources.collected.reader import Collected, CollectedTexts, read_collected
-from saeaudit.sources.paths import places_of
+from saeaudit.sources.paths import ARROW, PARQUET, places_of
 from saeaudit.sources.stacked import Activations, Part, Stacked
 from saeaudit.untrusted import parse_json, read_bytes, text_lines
 from saeaudit.weights.dtypes import FLOATS, INTEGERS
@@ -118,6 +118,26 @@ def _open_collected(folder: Path) -> Named:
 
 
 def _open_file(path: Path) -> Named:
+    if path.suffix.lower() in (ARROW, PARQUET):
+        return _open_columns(path)
+    return _open_tensors(path)
+
+
+def _open_columns(path: Path) -> Named:
+    from saeaudit.sources.arrow import read_columns
+
+    columns = read_columns(path)
+    parts = [Part(column.stored, str(path)) for column in columns if column.stored.shape[0]]
+    if not parts:
+        raise AuditError("holds no activations: 0 rows", where=str(path))
+    lengths = [column.lengths for column in columns if column.lengths is not None]
+    if not lengths:
+        return Named(parts, None, counted=True)
+    rows = torch.cat(lengths)
+    return Named(parts, torch.arange(len(rows)).repeat_interleave(rows), counted=True)
+
+
+def _open_tensors(path: Path) -> Named:
     where = str(path)
     tensors = read_tensors(path).tensors
     matrices = {n: t for n, t in tensors.items() if len(t.shape) in (2, 3) and t.dtype in FLOATS}

@@ -10,7 +10,8 @@ from saeaudit.sources.collected.manifest import MANIFEST
 from saeaudit.weights.find import natural
 from saeaudit.weights.tensors import READERS
 
-KINDS = (*READERS,)
+ARROW, PARQUET = ".arrow", ".parquet"
+KINDS = (*READERS, ARROW, PARQUET)
 """Ends of names of files that activations are read from."""
 WILD = frozenset("*?[")
 """What makes a glob of a path."""

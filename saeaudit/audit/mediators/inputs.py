@@ -91,7 +91,7 @@ def read_inputs(dictionary: Dictionary, sources: MediatorSources, device: str) -
             raise AuditError(
                 "nothing to look at",
                 where=dictionary.sae,
-                hint="--activations FILE, or --scan FILE for what a scan found (`saeaudit scan "
+                hint="--activations PATH, or --scan FILE for what a scan found (`saeaudit scan "
                 f"{dictionary.sae} | saeaudit mediators {dictionary.sae} --scan -`)",
             )
         paths, texts = bundled[:1], texts or bundled[1]

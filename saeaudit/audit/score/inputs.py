@@ -124,7 +124,7 @@ def check_inputs(
         raise AuditError(
             "prices need activations, or feature statistics",
             where=dictionary.sae,
-            hint="--activations FILE or --features FILE",
+            hint="--activations PATH or --features FILE",
         )
     if activations is not None:
         tell_better_reading(dictionary, activations, options.device, observer)
