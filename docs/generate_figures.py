@@ -18,6 +18,7 @@ SAMPLE = "saeaudit/sample/PROVENANCE.md"
 def pages() -> dict[str, Callable[[], dict[str, str]]]:
     """Page → what makes its figures, by their marks."""
     from figures import (
+        collect,
         controls,
         mediators,
         performance,
@@ -31,6 +32,7 @@ def pages() -> dict[str, Callable[[], dict[str, str]]]:
 
     return {
         "README.md": readme.figures,
+        "docs/collect.md": collect.figures,
         "docs/controls.md": controls.figures,
         "docs/mathematics.md": search.figures,
         "docs/mediators.md": mediators.figures,

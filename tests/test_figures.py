@@ -39,6 +39,7 @@ def figures(module: str) -> Any:
     "pages",
     [
         ("README.md", "docs/controls.md"),  # of the same runs
+        ("docs/collect.md",),
         ("docs/mediators.md",),
         ("docs/score.md", "docs/mathematics.md"),
         ("docs/performance.md",),
