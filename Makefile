@@ -20,7 +20,7 @@ demo: $(VENV)/.installed  ## the whole pipeline on the bundled SAEs: tables here
 	@$(call show,scan sample/stitched -o demo/stitched.jsonl)
 	@$(call show,mediators sample/stitched --scan demo/stitched.jsonl -o demo/exchanges.jsonl)
 	@$(call show,mediators sample --max-tokens 200 -o demo/mediators.jsonl)
-	@$(call show,score sample --max-tokens 200 -o demo/score.jsonl)
+	@$(call show,score sample --scan demo/sample.jsonl --max-tokens 200 -o demo/score.jsonl)
 	@$(call show,score sample --explain 17 -o demo/explained.jsonl)
 	@$(BIN)/saeaudit report demo/sample.jsonl demo/mediators.jsonl demo/score.jsonl \
 		demo/stitched.jsonl demo/exchanges.jsonl -o demo/report.html

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from saeaudit.errors import AuditError
 from saeaudit.report.code_charts import by_change, by_tolerance, rates
+from saeaudit.report.firing_charts import firing
 from saeaudit.report.gather import Gathered
 from saeaudit.report.marks import HEIGHT, LINE, SOFT, TYPEFACE, WIDTH, Picture, fallback_colours
 from saeaudit.report.scan_charts import clusters, encoders, nearest, nearest_of_several, triples
@@ -46,6 +47,7 @@ def pictures(gathered: Gathered) -> list[Picture]:
         controls = gathered.controls.get(audited.dictionary.sae, ())
         made += [by_change(audited, controls), by_tolerance(audited)]
     made.append(rates(gathered.saes))
+    made += firing(gathered)
     return _named([picture for picture in made if picture is not None])
 
 
@@ -70,7 +72,7 @@ def svg(picture: Picture) -> str:
 
     chart = picture.chart
     size = chart.to_dict(validate=False)
-    if "width" not in size:
+    if not {"width", "vconcat"} & size.keys():
         chart = chart.properties(width=WIDTH, height=HEIGHT)
     axis = alt.AxisConfig(
         labelColor=SOFT, titleColor=SOFT, domainColor=LINE, tickColor=LINE, gridColor=LINE,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from saeaudit.errors import AuditError
 from saeaudit.escape import escape
@@ -19,6 +19,7 @@ from saeaudit.records import (
     DictionaryRecord,
     ErrorRecord,
     Finding,
+    FiringRecord,
     MediatorRecord,
     MediatorsSummary,
     Record,
@@ -55,6 +56,9 @@ class Audited:
     """Token, and features of an example → its choice."""
     tokens: dict[int, str] = field(default_factory=dict)
     """Token → its text, where that is known."""
+    firing: dict[tuple[int, ...], FiringRecord] = field(default_factory=dict)
+    """Features of a finding or claim → how they fire; of several runs the one of the most tokens,
+    and one with bits before one without."""
 
     folder: str = ""
     """What the ids of all SAEs of the page begin with."""
@@ -152,6 +156,7 @@ class Gatherer:
         gathered = self._gathered
         gathered.runs += self._runs.values()
         for sae, audited in self._audited.items():
+            _add_rates(audited)
             control = audited.dictionary.control
             if control is None:
                 gathered.saes.append(audited)
@@ -213,6 +218,10 @@ def _take(audited: Audited, record: Record) -> None:
         _read(audited, record)
     elif isinstance(record, TokenRecord):
         _read(audited, record)
+    elif isinstance(record, FiringRecord):
+        known = audited.firing.get(record.features)
+        if known is None or _counts_more(record) >= _counts_more(known):
+            audited.firing[record.features] = record
     elif isinstance(record, MediatorsSummary):
         before = audited.listed.summary
         if before is None or record.tokens > before.tokens:
@@ -224,6 +233,25 @@ def _take(audited: Audited, record: Record) -> None:
         scored = audited.scored.summary
         if scored is None or record.choices > scored.choices:
             audited.scored.summary = record
+
+
+def _add_rates(audited: Audited) -> None:
+    """Give findings without firing rates those that were counted."""
+    rates = {
+        feature: rate
+        for record in audited.firing.values()
+        for feature, rate in zip(record.features, record.rates, strict=False)
+    }
+    audited.findings = [
+        replace(finding, firing_rates=tuple(map(rates.get, finding.features)))
+        if finding.firing_rates is None and not rates.keys().isdisjoint(finding.features)
+        else finding
+        for finding in audited.findings
+    ]
+
+
+def _counts_more(record: FiringRecord) -> tuple[int, bool]:
+    return record.tokens, record.typical is not None and record.typical.bits is not None
 
 
 def _read(audited: Audited, record: MediatorRecord | TokenRecord | ChoiceRecord) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     import altair as alt
 
-    Drawable: TypeAlias = alt.LayerChart | alt.FacetChart
+    Drawable: TypeAlias = alt.LayerChart | alt.FacetChart | alt.VConcatChart
 
 ACCENT = "var(--accent,#1f5fb0)"
 SECOND = "var(--second,#b4540a)"

@@ -20,9 +20,20 @@ from saeaudit.report.contested import contested
 from saeaudit.report.figures import UNMEASURED, figures
 from saeaudit.report.gather import Audited, Gathered
 from saeaudit.report.marks import Picture
-from saeaudit.report.rows import KINDS, first_rows, packed, page_of_features, rate_text, rows
+from saeaudit.report.rows import (
+    KINDS,
+    Packed,
+    first_rows,
+    packed,
+    page_of_features,
+    rate_text,
+    rows,
+    together_text,
+)
 from saeaudit.report.verdict import answers, headline
 
+BYTES, BYTES_EACH = 450_000, 7.5
+"""Size of a page, and what each finding may add: 0.6 MB for 20,000 findings, 1.2 MB for 100,000."""
 MOST_IN_FULL = 4
 """SAEs whose sentences and figures are all on the page; of more, figures are compared."""
 
@@ -72,7 +83,7 @@ def page(gathered: Gathered, drawn: list[tuple[Picture, str]], version: str) -> 
         "charts": [Chart(picture.title, picture.caption, _labelled(svg, picture.caption))
                    for picture, svg in drawn],
         "total": len(listed), "rows": first_rows(listed), "rate_text": rate_text,
-        "packed": packed(listed, gathered) if listed else "",
+        "together_text": together_text,
         "kinds": [(place, TITLES[kind][0]) for place, kind in enumerate(KINDS)
                   if any(row.kind == place for row in listed)],
         "incomplete": any(audited.scanned.summary and not audited.scanned.summary.complete
@@ -93,7 +104,10 @@ def page(gathered: Gathered, drawn: list[tuple[Picture, str]], version: str) -> 
     present = {"pictures": drawn, "claims": values["claims"], "findings": listed,
                "tokens": values["tokens"]}  # fmt: skip
     parts = [(part, name) for part, name in titles.items() if present.get(part, True)]
-    return template.render(parts=parts, **values)
+    bare = template.render(parts=parts, packed="", described=0, **values)
+    room = int(BYTES + BYTES_EACH * len(listed)) - len(bare.encode())
+    table = packed(listed, gathered, room) if listed else Packed("", 0)
+    return template.render(parts=parts, packed=table.text, described=table.described, **values)
 
 
 def content_hash(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Which findings deserve a look first: strength x disagreement x how often all can fire."""
+"""Which findings deserve a look first: strength x disagreement x how often all fire."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from saeaudit.formats.screen.findings import distance
-from saeaudit.records import Finding, GroupRecord, PairRecord, TripleRecord
+from saeaudit.records import Finding, FiringRecord, GroupRecord, PairRecord, TripleRecord
+from saeaudit.report.gather import Audited
 
 UNKNOWN = 0.5
 """What a factor is that is not known of a finding: neither high nor low."""
@@ -21,24 +22,31 @@ class Weighed:
     finding: Finding
     weight: float
     """0 to 1; 0 for what allows no exchange of codes."""
+    firing: FiringRecord | None = None
+    """How its features fire, where that was counted."""
 
 
-def weighed(findings: Iterable[Finding]) -> list[Weighed]:
-    """Each finding with its weight.
+def weighed(saes: Iterable[Audited]) -> list[Weighed]:
+    """Each finding of some SAEs with its weight.
 
-    How often features can fire together counts by its rank among the findings: the rates
-    themselves lie orders of magnitude apart, and would decide alone. It counts as 1 where no rate
-    of any finding is known.
+    How often features fire together counts by its rank among the findings: the shares themselves
+    lie orders of magnitude apart, and would decide alone. It counts as 1 where it is known of no
+    finding.
     """
-    listed = list(findings)
-    rates = sorted(rate for finding in listed if (rate := both_fire(finding)) is not None)
+    listed = [
+        (finding, audited.firing.get(finding.features))
+        for audited in saes
+        for finding in audited.findings
+    ]
+    shares = [both_fire(finding, firing) for finding, firing in listed]
+    known = sorted(share for share in shares if share is not None)
     entries = []
-    for finding in listed:
-        rate = both_fire(finding)
-        firing = 1.0 if not rates else UNKNOWN
-        if rate is not None:
-            firing = bisect_right(rates, rate) / len(rates)
-        entries.append(Weighed(finding, strength(finding) * disagreement(finding) * firing))
+    for (finding, firing), share in zip(listed, shares, strict=True):
+        rank = 1.0 if not known else UNKNOWN
+        if share is not None:
+            rank = bisect_right(known, share) / len(known)
+        weight = strength(finding) * disagreement(finding) * rank
+        entries.append(Weighed(finding, weight, firing))
     return entries
 
 
@@ -66,11 +74,14 @@ def disagreement(finding: Finding) -> float:
     return sum(shares) / len(shares) if shares else UNKNOWN
 
 
-def both_fire(finding: Finding) -> float | None:
-    """The least firing rate of the features: all of them fire together on no larger share.
+def both_fire(finding: Finding, firing: FiringRecord | None = None) -> float | None:
+    """The share of tokens on which all the features fire, where that was counted.
 
-    None where a rate is not known. Of a group it is the second largest rate, of its likeliest two.
+    Else the least firing rate: they fire together on no larger share. None where a rate is not
+    known. Of a group it is the second largest rate, of its likeliest two.
     """
+    if firing is not None:
+        return firing.together
     rates = [rate for rate in finding.firing_rates or () if rate is not None]
     if len(rates) < min(2, len(finding.features)):
         return None

@@ -7,7 +7,7 @@ import gzip
 import heapq
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from saeaudit.escape import visible
 from saeaudit.formats.screen.findings import Member, members
+from saeaudit.formats.screen.firing import times
 from saeaudit.formats.screen.scan import TITLES
 from saeaudit.formats.screen.wording import percent
 from saeaudit.records import GroupRecord, TripleRecord, kind_of
@@ -28,6 +29,8 @@ LABEL = 200
 """Characters of a label."""
 MEMBERS = 3
 """Features of a finding that a row names."""
+LESS = 0.97
+"""Share of the rows that would just fit which is tried: what they say is not spread evenly."""
 KINDS = tuple(TITLES)
 
 
@@ -46,6 +49,9 @@ class Row(NamedTuple):
     """Cosine of a pair or the nearest two of a group, residual of a triple; in thousandths."""
     encoder: int | None
     """Cosine of encoder directions, in hundredths."""
+    together: str
+    """How often all of them fire together, in percent, and how many times as often as by chance:
+    "0.12% 3.4"; empty where that was not counted."""
     weight: int
     """Where it stands in the order, in thousandths."""
     known: bool
@@ -72,8 +78,7 @@ def rows(gathered: Gathered) -> list[Row]:
     """All findings by SAE, kind and features: what is alike stands together, and packs well."""
     places = {id(finding): place for place, audited in enumerate(gathered.saes)
               for finding in audited.findings}  # fmt: skip
-    every = [finding for audited in gathered.saes for finding in audited.findings]
-    made = [_row(entry, places[id(entry.finding)]) for entry in weighed(every)]
+    made = [_row(entry, places[id(entry.finding)]) for entry in weighed(gathered.saes)]
     return sorted(made, key=lambda row: (row.sae, row.kind, [m.feature for m in row.members]))
 
 
@@ -87,29 +92,78 @@ def rate_text(member: Member) -> str:
     return "" if member.firing_rate is None else percent(member.firing_rate)
 
 
+def together_text(row: Row) -> str:
+    """How often all fire together, in words; empty where it is not known.
+
+    Example: "together on 0.12%, 3.4 times chance".
+    """
+    share, _, ratio = row.together.partition(" ")
+    if not share:
+        return ""
+    return f"together on {share}, {ratio} times chance" if ratio else "never together"
+
+
 def page_of_features(audited: Audited) -> str:
     """What a feature's page begins with, the feature to be added; empty where there are none."""
     source = audited.dictionary.neuronpedia
     return FEATURE_URL.format(source=quote(source, safe="/"), feature="") if source else ""
 
 
-def packed(listed: Sequence[Row], gathered: Gathered) -> str:
-    """All rows as columns of JSON, gzipped, in base64: what the page's script unpacks."""
+class Packed(NamedTuple):
+    """What the page's script unpacks."""
+
+    text: str
+    described: int
+    """Rows with all that is known of their features: the first of the order."""
+
+
+def packed(listed: Sequence[Row], gathered: Gathered, room: int) -> Packed:
+    """All rows as columns of JSON, gzipped, in base64, in no more than so many characters.
+
+    Labels and firing rates are most of it: where there is too little room they are left out of
+    the rows that stand last in the order, and numbers alone stand there. The first `FIRST` rows
+    have them whatever the room.
+
+    Args:
+        listed: rows.
+        gathered: what they are of.
+        room: characters.
+    """
+    order = sorted(range(len(listed)), key=lambda place: listed[place].order)
+    count, least = len(listed), min(len(listed), FIRST)
+    text = _pack(listed, gathered, set(order))
+    if len(text) > room:
+        bare = len(_pack(listed, gathered, set()))
+        while count > least and len(text) > room:
+            share = max(0.0, (room - bare) / (len(text) - bare)) if len(text) > bare else 0.0
+            count = max(least, int(count * share * LESS))
+            text = _pack(listed, gathered, set(order[:count]))
+    return Packed(text, count)
+
+
+def _pack(listed: Sequence[Row], gathered: Gathered, described: Container[int]) -> str:
+    """Columns of all rows; what is known of features is of those that are described."""
     sparse: dict[str, dict[int, Any]] = {
         "more": {place: row.more for place, row in enumerate(listed) if row.more},
         "known": {place: 1 for place, row in enumerate(listed) if row.known},
+        "together": {
+            place: row.together
+            for place, row in enumerate(listed)
+            if row.together and place in described
+        },
         "roles": {
             place: [member.role for member in row.members]
             for place, row in enumerate(listed)
             if any(member.role for member in row.members)
         },
     }
+    rows_of: list[list[Row]] = [[] for _ in gathered.saes]
+    for place, row in enumerate(listed):
+        if place in described:
+            rows_of[row.sae].append(row)
     table = {
         "kinds": [TITLES[kind][0] for kind in KINDS],
-        "saes": [
-            _sae(audited, [row for row in listed if row.sae == place])
-            for place, audited in enumerate(gathered.saes)
-        ],
+        "saes": [_sae(*pair) for pair in zip(gathered.saes, rows_of, strict=True)],
         "kind": [row.kind for row in listed],
         "sae": [row.sae for row in listed],
         "features": _features(listed),
@@ -147,7 +201,10 @@ def _sae(audited: Audited, listed: Sequence[Row]) -> dict[str, Any]:
 
 
 def _row(entry: Weighed, sae: int) -> Row:
-    finding = entry.finding
+    finding, firing = entry.finding, entry.firing
+    together = "" if firing is None else percent(firing.together)
+    if firing is not None and firing.together and firing.ratio is not None:
+        together += f" {times(firing.ratio)}"
     shown = [
         member if member.label is None else replace(member, label=visible(member.label, LABEL))
         for member in members(finding)[:MEMBERS]
@@ -161,7 +218,7 @@ def _row(entry: Weighed, sae: int) -> Row:
         measure, encoder = finding.cosine, finding.encoder_cosine
     return Row(
         KINDS.index(kind_of(finding)), sae, shown, len(finding.features) - len(shown),
-        _in_parts(measure, 1000), _in_parts(encoder, 100), round(1000 * entry.weight),
+        _in_parts(measure, 1000), _in_parts(encoder, 100), together, round(1000 * entry.weight),
         bool(finding.known),
     )  # fmt: skip
 

@@ -74,9 +74,20 @@
     return item;
   };
 
+  // How often all features of a row fire together: "0.12% 3.4" is a share and its ratio to chance.
+  const together = (i) => {
+    const [share, ratio] = data.together[i].split(" ");
+    return ratio ? `together on ${share}, ${ratio} times chance` : "never together";
+  };
+
   const members = (i) => {
     const list = element("ul");
     data.features[i].forEach((_, place) => list.append(member(i, place)));
+    if (data.together[i]) {
+      const item = element("li");
+      item.append(element("i", together(i)));
+      list.append(item);
+    }
     return list;
   };
 
@@ -181,7 +192,9 @@
     const of = order.length === count ? "" : ` of ${numbers.format(count)}`;
     status.textContent = `${numbers.format(order.length)}${of} findings`;
     let lines = 2;
-    for (const i of order) lines = Math.max(lines, data.features[i].length);
+    for (const i of order) {
+      lines = Math.max(lines, data.features[i].length + (data.together[i] ? 1 : 0));
+    }
     view.style.setProperty("--lines", lines);
     view.scrollTop = 0;
     measure();

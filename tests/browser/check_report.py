@@ -15,12 +15,13 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from saeaudit.records import Record
+from saeaudit.records import ClaimRecord, PairRecord, Record, TripleRecord
 from tests.support.records import choice, score
-from tests.support.reports import HOSTILE, built, golden, scan_of
+from tests.support.reports import HOSTILE, built, fired, golden, hard_to_pack, scan_of
 
 Open = Callable[..., Page]
 SIZES = {"stitched": 100_000, "sample": 150_000, "large": 600_000, "huge": 1_200_000,
+         "hard": 600_000, "fired": 200_000,
          "release": 600_000, "hostile": 200_000}  # fmt: skip
 WIDTHS = (390, 1280)
 
@@ -40,6 +41,13 @@ def _hostile() -> list[Record]:
     return [*scan_of(HOSTILE, 40), said]
 
 
+def _fired() -> list[Record]:
+    """The stitched sample, of whose findings all fire in ways that were counted."""
+    base = golden("stitched")
+    findings = [r for r in base if isinstance(r, (PairRecord, TripleRecord, ClaimRecord))]
+    return [*base[:-1], *(fired(finding.features) for finding in findings), base[-1]]
+
+
 def _sample() -> list[Record]:
     said = [replace(choice(), sae="sample", token=token, disagreement=token / 10, text=f"w{token}")
             for token in range(9)]  # fmt: skip
@@ -56,6 +64,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "large": scan_of("made/16k", 20_000),
         "huge": scan_of("made/16k", 100_000),
         "release": _release(),
+        "hard": hard_to_pack(20_000),
+        "fired": _fired(),
         "hostile": _hostile(),
     }
     for name, listed in records.items():
@@ -105,7 +115,7 @@ def test_sizes(folder: Path, name: str) -> None:
 
 @pytest.mark.parametrize("scheme", ("light", "dark"))
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", ("stitched", "sample", "large", "release", "hostile"))
+@pytest.mark.parametrize("name", ("stitched", "sample", "large", "release", "hostile", "fired"))
 def test_each_report_is_quiet_and_accessible(
     opened: Open, name: str, width: int, scheme: str
 ) -> None:
@@ -129,9 +139,10 @@ def test_without_scripts_charts_and_the_first_findings_are_there(opened: Open, w
     assert page.locator("#findings-view").bounding_box()["width"] <= width
 
 
-def test_the_script_shows_the_rows_that_the_page_had(opened: Open) -> None:
-    static = opened("large", scripts=False).locator("#findings-table tbody tr")
-    live = opened("large").locator("#findings-table tbody tr[aria-rowindex]")
+@pytest.mark.parametrize("name", ("large", "fired"))
+def test_the_script_shows_the_rows_that_the_page_had(opened: Open, name: str) -> None:
+    static = opened(name, scripts=False).locator("#findings-table tbody tr")
+    live = opened(name).locator("#findings-table tbody tr[aria-rowindex]")
     for place in range(5):
         assert live.nth(place).inner_text().split() == static.nth(place).inner_text().split()
 

@@ -16,16 +16,25 @@ from tests.conftest import Cli
 from tests.support.files import sae, save
 
 ROOT = sample_root()
+SCANNED = Path(__file__).parents[1] / "golden" / "sample.jsonl"
 
 
 def test_the_sample_in_one_line(cli: Cli) -> None:
-    done = cli("score", "sample", "--max-tokens", "20", "--canonicalise")
+    done = cli("score", "sample", "--max-tokens", "20", "--canonicalise", "--scan", SCANNED)
     assert done.returncode == 0, done.stderr
     records = [json.loads(line) for line in done.stdout.splitlines()]
     for record in records:
         jsonschema.validate(record, json_schema())
     kinds = [r["type"] for r in records]
-    assert kinds == ["run", "dictionary", *["choice"] * 20, "summary", "run", "verdict"]
+    sets = [r["features"] for r in map(json.loads, SCANNED.read_text().splitlines())
+            if r["type"] in ("pair", "triple")]  # fmt: skip
+    middle = [*["choice"] * 20, *["firing"] * len(sets)]
+    assert kinds == ["run", "dictionary", *middle, "summary", "run", "verdict"]
+    fired = [r for r in records if r["type"] == "firing"]
+    assert [r["features"] for r in fired] == sorted(sets, key=lambda f: (len(f), f))
+    assert {r["tokens"] for r in fired} == {5000}
+    assert any(r["typical"] and r["typical"]["bits"] for r in fired)
+    assert b"Findings whose features fire together most often, of 5,000 tokens" in done.stderr
     summary = records[-3]
     assert summary["command"] == "score"
     assert summary["canonical"]["wasted_bits_per_token"] > 0

@@ -35,6 +35,7 @@ from tests.conftest import Cli
 from tests.fuzz.oracle import unclean
 from tests.fuzz.seeds import call
 from tests.support.records import EVIL, RUN, choice, score
+from tests.support.reports import fired
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +191,8 @@ def test_hostile_texts_stay_text(scanned: list[Record], tmp_path: Path) -> None:
         labels = {"labels": (EVIL, EVIL)} if isinstance(record, PairRecord) else {}
         texts = {"sentence": EVIL, "similarity_method": EVIL} if record.type == "claim" else {}
         made.append(replace(record, sae=EVIL, **labels, **texts))
-    file = saved(tmp_path, *made, choice(), score())
+    firing = fired((2280, 114), sae=EVIL, labels=(EVIL, EVIL))
+    file = saved(tmp_path, *made, choice(), firing, score())
     forms = [("--format", form) for form in get_args(Format)]
     for options in (*forms, ("--feature", "2280"), ("--sort", "worst")):
         for line in call(tmp_path, "show", str(file), *options).split("\n"):

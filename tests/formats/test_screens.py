@@ -42,6 +42,7 @@ from saeaudit.records import (
 )
 from saeaudit.sources.activations import read_activations, sample_activations
 from tests.support.records import EVIL, RUN, choice, score
+from tests.support.reports import fired
 from tests.support.screens import dead_twins, drawn, labelled, scan_screen
 
 HERE = Path(__file__).parents[1] / "golden" / "screens"
@@ -306,6 +307,28 @@ def test_score_in_sentences(width: int) -> None:
     several = drawn(ScoreScreen, [*scored(), *scored()], width)
     assert ("    bits a token 220.4," in several) == (width < 100)
     assert "220.4" in several and "0.1979" in several
+
+
+@pytest.mark.parametrize("made", [MediatorsScreen, ScoreScreen])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_features_that_fire_together(made: Callable[[Console], Table], width: int) -> None:
+    often = fired((692, 3925, 554), sae="sample", labels=("dogs", EVIL, None))
+    never = fired((7, 9), sae="sample", together=0.0, ratio=0.0, ratio_interval=None)
+    start, _, _, score_summary = scored()
+    summary = (
+        score_summary if made is ScoreScreen
+        else MediatorsSummary("sample", 3, None, (), 0, 4.0, 0.1, 0.1, 0.9, 0.2, (), (), ())
+    )  # fmt: skip
+    text = drawn(made, [start, never, often, replace(often, features=(1, 2, 3)), summary], width)
+    heading = "Findings whose features fire together most often, of 5,000 tokens"
+    assert heading in " ".join(text.split())
+    assert text.count("together  0.12%") == 2 and text.count("chance    0.06%") == 2
+    assert re.search(r"692 +1\.0%  dogs\n", text) and "… 1 more: saeaudit show" in text
+    assert all(cell_len(line) <= width for line in text.splitlines())
+    assert "::error" not in text and "##[" not in text
+    alone = drawn(made, [start, never, summary], width)
+    said = "On none of 5,000 tokens do the features of a finding fire together (1 finding)."
+    assert said in " ".join(alone.split())
 
 
 def test_what_cannot_be_told_has_its_reason() -> None:

@@ -9,6 +9,7 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import accumulate
 
 import pytest
 
@@ -18,6 +19,7 @@ from saeaudit.records import (
     ClaimRecord,
     DictionaryRecord,
     ErrorRecord,
+    Magnitudes,
     MediatorsSummary,
     NonUnique,
     PairRecord,
@@ -30,7 +32,7 @@ from saeaudit.records import (
 from saeaudit.report.draw import pictures
 from saeaudit.report.rows import FIRST, first_rows, rows
 from tests.support.records import choice, score
-from tests.support.reports import HOSTILE, built, gathered, golden, scan_of
+from tests.support.reports import HOSTILE, built, fired, gathered, golden, hard_to_pack, scan_of
 
 VOID = {"meta", "br", "img", "input", "link", "hr"}
 
@@ -154,6 +156,38 @@ def test_many_findings_stay_small() -> None:
     assert len(page.html.encode()) <= 600_000
     columns = [page.packed[name] for name in ("weight", "kind", "features", "measure", "encoder")]
     assert {len(column) for column in columns} == {20_000}  # type: ignore[arg-type]
+
+
+def test_what_packs_badly_is_left_out_of_the_findings_that_come_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("saeaudit.report.page.BYTES", 220_000)
+    count = 1500
+    records = hard_to_pack(count)
+    page = Page(built(records, charts=False))
+    check_safe(page)
+    most = 220_000 + 7.5 * count
+    assert 0.9 * most < len(page.html.encode()) <= most
+    said = re.search(r"stand beside the first ([\d,]+) findings", page.html)
+    assert said is not None
+    described = int(said[1].replace(",", ""))
+    assert FIRST < described < count - 100
+    listed = rows(gathered(records))
+    order = sorted(listed, key=lambda row: row.order)
+    sae = page.packed["saes"][0]  # type: ignore[index]
+    features = list(accumulate(sae["steps"]))
+    assert {m.feature for row in order[:described] for m in row.members} == set(features)
+    assert len(page.packed["weight"]) == count  # type: ignore[arg-type]
+    assert len(page.packed["together"]) == described  # type: ignore[arg-type]
+    table = page.html.split('id="findings-table"')[1].split("</table>")[0]
+    assert table.count("fires on") == 2 * FIRST
+
+
+def test_a_page_that_is_too_large_keeps_the_first_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("saeaudit.report.page.BYTES", 1000)
+    page = Page(built(hard_to_pack(FIRST + 50), charts=False))
+    assert f"beside the first {FIRST} findings" in page.html
+    assert len(page.packed["together"]) == FIRST  # type: ignore[arg-type]
 
 
 def test_the_first_findings_are_in_the_page_itself() -> None:
@@ -289,6 +323,49 @@ def test_charts_of_several_saes_have_a_name_each() -> None:
         "other-codes-by-change", "other-codes-by-tolerance",
         "other-codes-by-change-2", "other-codes-by-tolerance-2",
     ]  # fmt: skip
+
+
+def test_magnitudes_are_drawn_with_both_codes_and_their_bits() -> None:
+    base = golden("stitched")
+    claim = next(r for r in base if isinstance(r, ClaimRecord) and len(r.features) == 3)
+    pairs = [r for r in base if isinstance(r, PairRecord) and r.kind == "duplicate"]
+    records: list[Record] = [fired(pair.features) for pair in pairs[:5]]
+    page = Page(built([*base[:-2], *records, fired(claim.features), *base[-2:]]))
+    check_safe(page)
+    assert len(page.html.encode()) <= 150_000
+    charts = [chart["aria-label"] or "" for chart in page.all("svg")]
+    drawn = [text for text in charts if "bits" in text]
+    assert len(drawn) == 3, "of the claim, and of the first findings"
+    f1, f2, f3 = claim.features
+    assert drawn[0] == (
+        "sample/stitched, 5,000 tokens: they fire on 1.0%, 2.0% and 3.0% of them, together on "
+        "0.12%, 2 times (1.2 to 3.1) as often as by chance. "
+        f"z is {f1} at {2 + f1 / 1000:.3g} and {f2} at {2 + f2 / 1000:.3g}, 12.3 bits; z' is {f2} "
+        f"at 3 and {f3} at 3, 15.6 bits: the mean of 40 tokens with these features, and the "
+        "nearest code with the other in place of one of them."
+    )
+    assert page.html.count("z, 12.3 bits") == 3 == page.html.count("z', 15.6 bits")
+    for feature in claim.features:
+        assert f">code of {feature}<" in page.html
+    assert page.html.count("together on 0.12%, 2 times chance") == 5
+    assert list(page.packed["together"].values()) == ["0.12% 2"] * 5  # type: ignore[attr-defined]
+
+
+def test_features_that_never_fire_together_or_at_all() -> None:
+    base = golden("stitched")
+    first, second, third = [r for r in base if isinstance(r, PairRecord)][:3]
+    records = [
+        fired(first.features, together=0.0, ratio=0.0, ratio_interval=None),
+        fired(second.features, magnitudes=(Magnitudes(None, ()),) * 2, typical=None, ratio=None,
+              together=0.0, rates=(0.0, 0.0)),
+    ]  # fmt: skip
+    records.append(
+        fired(third.features, typical=replace(records[0].typical, bits=None, alternative_bits=None))
+    )  # type: ignore[type-var]
+    page = Page(built([*base[:-2], *records, *base[-2:]]))
+    assert page.html.count("never together") >= 2
+    drawn = [c["aria-label"] or "" for c in page.all("svg") if "the mean of 40" in c["aria-label"]]
+    assert len(drawn) == 2 and sum("bits" in text for text in drawn) == 1
 
 
 def test_controls_stand_beside_the_figures_of_their_sae() -> None:

@@ -7,8 +7,21 @@ from dataclasses import replace
 
 import pytest
 
-from saeaudit.records import GroupRecord, PairRecord, TripleRecord
+from saeaudit.records import (
+    DictionaryRecord,
+    Finding,
+    FiringRecord,
+    GroupRecord,
+    PairRecord,
+    TripleRecord,
+)
 from saeaudit.report.ranking import both_fire, disagreement, strength, weighed
+from tests.support.reports import gathered, golden
+
+DICTIONARY = replace(
+    next(record for record in golden("stitched") if isinstance(record, DictionaryRecord)),
+    sae="made",
+)
 
 PAIR = PairRecord("made", (1, 2), "duplicate", 0.96, 1.0, 0.2)
 TRIPLE = TripleRecord(
@@ -39,11 +52,41 @@ def test_how_often_all_fire() -> None:
     assert both_fire(group) == 0.2
 
 
+def counted(*rates: float, together: float) -> FiringRecord:
+    return FiringRecord(
+        "made", PAIR.features, 1000, "documents", rates, (None,) * 2, (0,) * 4, together, None,
+        0.1, 1.0, None, (), None,
+    )  # fmt: skip
+
+
+def weights(*findings: Finding, firing: FiringRecord | None = None) -> list[float]:
+    records = [DICTIONARY, *findings, *([firing] if firing else [])]
+    (audited,) = gathered(records).saes
+    return [entry.weight for entry in weighed([audited])]
+
+
 def test_the_weight_is_their_product() -> None:
     rare, common = (replace(PAIR, firing_rates=(rate, 0.5)) for rate in (1e-5, 1e-2))
-    weights = [entry.weight for entry in weighed([rare, common, PAIR])]
     base = strength(PAIR) * 0.5
-    assert weights == pytest.approx([base / 2, base, base / 2])
-    assert [entry.weight for entry in weighed([PAIR])] == pytest.approx([base])
-    nobody = replace(PAIR, firing_rates=(0.0, 0.0))
-    assert weighed([nobody])[0].weight == pytest.approx(base)
+    assert weights(rare, common, PAIR) == pytest.approx([base / 2, base, base / 2])
+    assert weights(PAIR) == pytest.approx([base])
+    assert weights(replace(PAIR, firing_rates=(0.0, 0.0))) == pytest.approx([base])
+
+
+def test_firing_together_counts_where_that_is_known() -> None:
+    """Twins that both fire often and never together come after those that do."""
+    firing = counted(0.4, 0.4, together=0.001)
+    assert both_fire(PAIR, firing) == 0.001
+    others = [replace(PAIR, features=(3, place), firing_rates=(0.01, 0.01)) for place in (4, 5, 6)]
+    base = strength(PAIR) * 0.5
+    assert weights(PAIR, *others, firing=firing) == pytest.approx([base / 4, base, base, base])
+    assert weights(PAIR, *others) == pytest.approx([base / 2, base, base, base])
+
+
+def test_counted_rates_stand_beside_findings_without_any() -> None:
+    group = GroupRecord("made", (1, 7, 9), 3, 0.9, 1.0)
+    rated = replace(PAIR, firing_rates=(0.3, 0.2))
+    records = [DICTIONARY, PAIR, rated, group, counted(0.4, 0.1, together=0.0)]
+    (audited,) = gathered(records).saes
+    rates = [finding.firing_rates for finding in audited.findings]
+    assert rates == [(0.4, 0.1), (0.3, 0.2), (0.4, None, None)]

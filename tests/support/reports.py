@@ -9,12 +9,17 @@ from pathlib import Path
 
 from saeaudit.formats.reading import read_records
 from saeaudit.records import (
+    Code,
     DictionaryRecord,
+    FiringRecord,
     GroupRecord,
+    Interval,
+    Magnitudes,
     PairRecord,
     Record,
     ScanSummary,
     TripleRecord,
+    Typical,
 )
 from saeaudit.report.draw import pictures, svg
 from saeaudit.report.gather import Gathered, Gatherer
@@ -26,6 +31,7 @@ WORDS = (
     "the past tense of verbs nouns about music legal terms in code brackets names cities dates "
     "numbers punctuation lists negation before commas German French biology proteins questions"
 ).split()
+SYLLABLES = "ab con de er fi gra in ly men ness or pro re sta ti tion un vel".split()
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u202e{{ 7 * 7 }}&amp;'\""
 
 
@@ -100,3 +106,46 @@ def label(feature: int) -> str:
     """What a feature is said to detect."""
     draw = random.Random(feature)
     return " ".join(draw.choice(WORDS) for _ in range(draw.randint(3, 9)))
+
+
+def hard_to_pack(count: int, features: int = 131_072, seed: int = 0) -> list[Record]:
+    """A scan in which hardly a feature is in two findings, and each has a sentence of its own.
+
+    Of each finding it is known how its features fire. So it is for an SAE with twins of most
+    features, explained by a language model: as bad as anything real for the size of a page.
+    """
+    draw = random.Random(seed)
+    base = scan_of("made/131k", 0, features)
+    words = ["".join(draw.choice(SYLLABLES) for _ in range(draw.randint(1, 4)))
+             for _ in range(4000)]  # fmt: skip
+    often = [1 / (place + 1) for place in range(len(words))]
+    records: list[Record] = []
+    for _ in range(count):
+        pair = sorted(draw.sample(range(features), 2))
+        labels = tuple(" ".join(draw.choices(words, often, k=draw.randint(7, 14))) for _ in pair)
+        rates = tuple(10 ** draw.uniform(-5, -1) for _ in pair)
+        together = min(rates) * draw.random() * draw.choice((0, 1))
+        both = pair[0], pair[1]
+        records.append(PairRecord("made/131k", both, "duplicate", draw.uniform(0.9, 1), 1.0,
+                                  draw.uniform(-0.2, 1), labels=labels))  # fmt: skip
+        records.append(FiringRecord(
+            "made/131k", both, 100_000, "documents", rates, (None, None), (0,) * 4, together, None,
+            rates[0] * rates[1], together / rates[0] / rates[1], None,
+            (Magnitudes(None, ()),) * 2, None,
+        ))  # fmt: skip
+    return [*base[:2], *records, *base[2:]]
+
+
+def fired(features: tuple[int, ...], **changes: object) -> FiringRecord:
+    """Features that fire together on 0.12 % of the tokens; z is on the first two of three."""
+    drawn = Magnitudes(0.25, tuple(max(0, 30 - abs(place - 12)) for place in range(50)))
+    size = len(features)
+    typical = Typical(
+        40, tuple(Code(f, 2.0 + f / 1000) for f in features[:-1]),
+        tuple(Code(f, 3.0) for f in features[-2:]), 0.1, 12.34, 15.6,
+    )  # fmt: skip
+    record = FiringRecord(
+        "sample/stitched", features, 5000, "documents", (0.01, 0.02, 0.03)[:size], (None,) * size,
+        (0,) * 2**size, 0.0012, None, 0.0006, 2.0, Interval(1.2, 3.1), (drawn,) * size, typical,
+    )  # fmt: skip
+    return replace(record, **changes)  # type: ignore[arg-type]

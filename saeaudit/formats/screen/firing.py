@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from saeaudit.formats.screen.findings import Member
@@ -35,9 +36,9 @@ class FiringList:
             return []
         tokens = counted(self.records[0].tokens, "token", "tokens")
         if not shown:
-            words = counted(self.count, "finding", "findings")
-            return ["", *paragraph(f"Features of no finding of {words} fire together on any of "
-                                   f"{tokens}.", width)]  # fmt: skip
+            findings = counted(self.count, "finding", "findings")
+            text = f"On none of {tokens} do the features of a finding fire together ({findings})."
+            return ["", *paragraph(text, width)]
         lines = ["", *paragraph(f"Findings whose features fire together most often, of {tokens}",
                                 width)]  # fmt: skip
         lines += entry_lines(list(map(firing_entry, shown)), width)
@@ -66,8 +67,8 @@ def firing_sentence(record: FiringRecord) -> str:
     Example: "features 3 and 40 fire on 1.0% and 2.0% of 1,500 tokens, together on 0.1%: 5 times
     as often as by chance".
     """
-    names = _listed([str(feature) for feature in record.features])
-    rates = _listed([percent(rate) for rate in record.rates])
+    names = listed_words([str(feature) for feature in record.features])
+    rates = listed_words([percent(rate) for rate in record.rates])
     tokens = counted(record.tokens, "token", "tokens")
     return f"features {names} fire on {rates} of {tokens}, {together_words(record)}"
 
@@ -83,12 +84,28 @@ def together_words(record: FiringRecord) -> str:
     if record.ratio is None:
         return text
     interval = record.ratio_interval
-    ends = "" if interval is None else f" ({interval.low:.2g} to {interval.high:.2g})"
-    return f"{text}, {record.ratio:.2g} times{ends} as often as by chance"
+    ends = "" if interval is None else f" ({times(interval.low)} to {times(interval.high)})"
+    return f"{text}, {times(record.ratio)} times{ends} as often as by chance"
 
 
-def _listed(words: list[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+def times(ratio: float) -> str:
+    """A ratio to two digits.
+
+    >>> times(0.034), times(3.44), times(1234.0)
+    ('0.034', '3.4', '1,200')
+    """
+    rounded = float(f"{ratio:.2g}")
+    return f"{rounded:,.0f}" if rounded >= 10 else f"{rounded:.12g}"
+
+
+def listed_words(words: Iterable[str]) -> str:
+    """Words in a row.
+
+    >>> listed_words(["3", "40", "7"])
+    '3, 40 and 7'
+    """
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _most_often(record: FiringRecord) -> tuple[float, tuple[int, ...]]:
