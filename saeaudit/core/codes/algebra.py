@@ -140,7 +140,10 @@ def least_squares(fit: Fit, entering: Entering) -> Unsigned:
 
 
 class AgainstPositive(NamedTuple):
-    """Rows that may enter, against the positive features of each support."""
+    """Rows that may enter, against the positive features of each support.
+
+    Of pairs of a token and a row the shapes are ``[m, k]`` and ``[m]``.
+    """
 
     inner: Tensor
     """``[B, k, c]``, P: weights that the positive features give each row."""
@@ -160,46 +163,113 @@ class AgainstPositive(NamedTuple):
         apart = 1 - (cross * inner).sum(1)
         return cls(inner, beyond, apart, entering.along(positive.residual))
 
+    @classmethod
+    def of_pairs(cls, fit: Fit, token: Tensor, cross: Tensor, beside: Tensor) -> AgainstPositive:
+        """Measure pairs of tokens and rows.
+
+        Args:
+            fit: targets on their supports.
+            token: ``[m]`` int64, ascending.
+            cross: ``[m, k]`` cosines of the rows with the supports'.
+            beside: ``[m]`` inner products of the rows with the residuals of the positive codes.
+        """
+        inner = by_token(fit.positive.inverse, token, cross)
+        beyond = cross - by_token(fit.supports.gram, token, inner)
+        return cls(inner, beyond, 1 - (cross * inner).sum(1), beside)
+
+    def pairs(self, b: Tensor, c: Tensor) -> AgainstPositive:
+        """The pairs of tokens ``b [m]`` and rows at columns ``c [m]``."""
+        return AgainstPositive(
+            self.inner[b, :, c], self.beyond[b, :, c], self.apart[b, c], self.beside[b, c]
+        )
+
+
+def by_token(matrix: Tensor, token: Tensor, vectors: Tensor) -> Tensor:
+    """The matrix ``[B, k, k]`` of each one's token, ascending, times vectors ``[m, k]``.
+
+    A token at a time, so that its matrix is not copied for each of its vectors.
+    """
+    out = torch.empty_like(vectors)
+    start = 0
+    for b, count in enumerate(torch.bincount(token, minlength=len(matrix)).tolist()):
+        if count:
+            out[start : start + count] = vectors[start : start + count] @ matrix[b].T
+            start += count
+    return out
+
+
+class PositiveChange(NamedTuple):
+    """A new row for a feature, among those that are positive in the support's codes.
+
+    All in closed form: with P the weights of the new row, g the feature's own entry of the inverse
+    Gram matrix and y the codes, removing i adds P_i^2 / g_i to the squared distance, y_i P_i / g_i
+    to the slope.
+    """
+
+    step: Tensor
+    """``[m]``, P_i / g_i."""
+    distance: Tensor
+    """``[m]``: squared distance of the row from the span of the others."""
+    along: Tensor
+    """``[m]``: the slope."""
+    amount: Tensor
+    """``[m]``: code of the row."""
+    without: Tensor
+    """``[m]``: squared error without the feature and without the row."""
+    share: Tensor
+    """``[m, k]``: the feature's row of the inverse Gram matrix."""
+    shadow: Tensor
+    """``[m, k]``: and of `Positive.shadow`."""
+    codes: Tensor
+    """``[m, k]``: of the positive features."""
+    wants: Tensor
+    """``[m, k]``: slopes of the others."""
+
+    @classmethod
+    def of(cls, fit: Fit, rows: AgainstPositive, b: Tensor, i: Tensor) -> PositiveChange:
+        """Exchange the feature at place ``i [m]`` of token ``b [m]`` for ``rows [m]``."""
+        positive, at = fit.positive, torch.arange(len(b), device=b.device)
+        g, p = positive.diagonal[b, i], rows.inner[at, i]
+        step, ratio = p / g, positive.codes[b, i] / g
+        distance = rows.apart + p * step
+        along = rows.beside + positive.codes[b, i] * step
+        amount = along / distance
+        share, shadow = positive.inverse[b, i], positive.shadow[b, i]
+        codes = positive.codes[b] - ratio[:, None] * share
+        codes -= amount[:, None] * (rows.inner - step[:, None] * share)
+        wants = positive.slope[b] + ratio[:, None] * shadow
+        wants -= amount[:, None] * (rows.beyond + step[:, None] * shadow)
+        without = positive.error[b] + positive.codes[b, i] * ratio
+        return cls(step, distance, along, amount, without, share, shadow, codes, wants)
+
 
 def positive_exchanges(
-    fit: Fit, rows: AgainstPositive, b: Tensor, i: Tensor, c: Tensor
+    fit: Fit, pairs: AgainstPositive, b: Tensor, i: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Exchange i for a new row among the features that are positive in the support's codes.
 
     That is the answer if all codes stay positive and no other feature of the support wants in
-    (the Karush-Kuhn-Tucker conditions). All in closed form: with P the weights of the
-    new row, g its own entry of the inverse Gram matrix and y the codes, removing i adds
-    P_i^2 / g_i to the squared distance, y_i P_i / g_i to the slope.
+    (the Karush-Kuhn-Tucker conditions).
 
     Args:
         fit: targets on their supports.
-        rows: that may enter.
-        b, i, c: ``[m]`` int64: token, place that is left and column of the row that enters.
+        pairs: of the tokens and the rows that enter.
+        b, i: ``[m]`` int64: token and place that is left.
 
     Returns:
         Squared errors ``[m]``, NaN where it is not the answer, and codes ``[m, k]``, the new row's
         at the place that is left: where it is not the answer, a guess.
     """
-    inner, beyond = rows.inner[b, :, c], rows.beyond[b, :, c]
-    apart, beside = rows.apart[b, c], rows.beside[b, c]
-    positive = fit.positive
     at = torch.arange(len(b), device=b.device)
-    g, p = positive.diagonal[b, i], inner[at, i]
-    step = p / g
-    ratio = positive.codes[b, i] / g
-    distance = apart + p * step
-    amount = (beside + positive.codes[b, i] * step) / distance
-    share = positive.inverse[b, i]
-    codes = positive.codes[b] - ratio[:, None] * share
-    codes -= amount[:, None] * (inner - step[:, None] * share)
-    shadow = positive.shadow[b, i]
-    wants = positive.slope[b] + ratio[:, None] * shadow
-    wants -= amount[:, None] * (beyond + step[:, None] * shadow)
+    change = PositiveChange.of(fit, pairs, b, i)
+    positive, inner, beyond = fit.positive, pairs.inner, pairs.beyond
+    step, share, shadow, g = change.step, change.share, change.shadow, positive.diagonal[b, i]
+    distance, amount, codes, wants = change.distance, change.amount, change.codes, change.wants
     mask, small = positive.mask[b], fit.small[b][:, None]
     mask[at, i] = False
     empty = ~fit.supports.active[b]
     empty[at, i] = True
-    error = positive.error[b] + positive.codes[b, i] * ratio - amount.square() * distance
+    error = change.without - amount.square() * distance
     sound = (distance > DEPENDENT) & positive.sound[b]
 
     def answers() -> Tensor:

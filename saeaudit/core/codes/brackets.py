@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from saeaudit.core.codes.algebra import Entering, Index, Unsigned
+from saeaudit.core.codes.algebra import Entering, Index, Unsigned, by_token
 from saeaudit.core.codes.fits import Fit
 from saeaudit.core.codes.tolerances import DELICATE, ROUNDING
 
@@ -38,7 +38,7 @@ def bracket(
     amount = codes[every, place]
     others = codes.clone()
     others[every, place] = 0.0
-    pull = _by_token(fit.supports.gram, token, others) + amount[:, None] * cross
+    pull = by_token(fit.supports.gram, token, others) + amount[:, None] * cross
     pull[every, place] = (cross * others).sum(1) + amount
     moment = fit.moment[token]
     moment[every, place] = (fit.target[token] * entering.vector(token, column)).sum(1)
@@ -50,7 +50,7 @@ def bracket(
     enters = weight - weight[every, place][:, None] * share
     enters[every, place] = -1.0
     distance = swaps.distance[index]
-    gap = (_by_token(fit.supports.inverse, token, violation) * violation).sum(1)
+    gap = (by_token(fit.supports.inverse, token, violation) * violation).sum(1)
     gap -= (share * violation).sum(1).square() * diagonal
     gap += (enters * violation).sum(1).square() / distance
     rough = (fit.diagonal[token] > DELICATE).any(1) | (distance * DELICATE < 1)
@@ -58,16 +58,3 @@ def bracket(
     rounding = ROUNDING * (fit.size[token] + high.abs() + gap)
     gap = gap.masked_fill(rough, torch.inf)
     return high - gap - rounding, high.clamp(min=0) + rounding
-
-
-def _by_token(matrix: Tensor, token: Tensor, vectors: Tensor) -> Tensor:
-    """Vectors ``[m, k]`` times the symmetric matrix ``[B, k, k]`` of each one's token, ascending.
-
-    A token at a time, so that its matrix is not copied for each of its vectors.
-    """
-    out = torch.empty_like(vectors)
-    start = 0
-    for b, count in enumerate(torch.bincount(token, minlength=len(matrix)).tolist()):
-        out[start : start + count] = vectors[start : start + count] @ matrix[b]
-        start += count
-    return out

@@ -23,7 +23,7 @@ from saeaudit.core.codes.duals import Dual, ascend, diagonal_below
 from saeaudit.core.codes.entering import EnteringBounds, SupportCost
 from saeaudit.core.codes.estimates import Estimates, Estimator
 from saeaudit.core.codes.fits import Fit, Systems
-from saeaudit.core.codes.screening import LeastSquares
+from saeaudit.core.codes.signed import LeastSquares
 from saeaudit.core.codes.tolerances import DELICATE, DEPENDENT, ROUNDING, TINY, TOLERANCE, ZERO
 from saeaudit.core.float32 import exact_float32
 from saeaudit.core.rows import spans

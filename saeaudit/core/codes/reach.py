@@ -14,7 +14,8 @@ from torch import Tensor
 from saeaudit.core.codes.estimates import BARRED, UNSURE, Estimates, Estimator
 from saeaudit.core.codes.fits import Fit
 from saeaudit.core.codes.full import Farthest
-from saeaudit.core.codes.screening import Screened, Signed, step
+from saeaudit.core.codes.screening import Screened
+from saeaudit.core.codes.signed import Signed, step
 from saeaudit.core.codes.tolerances import STEPS, ULP
 from saeaudit.core.rows import spans
 

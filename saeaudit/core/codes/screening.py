@@ -24,11 +24,11 @@ from torch import Tensor
 from saeaudit.core.codes.bars import Bars
 from saeaudit.core.codes.estimates import APART, Bounded, Estimates, Estimator
 from saeaudit.core.codes.fits import Fit
+from saeaudit.core.codes.settled import Settler
+from saeaudit.core.codes.signed import LeastSquares, Signed, Tests, least_root, make_tests, step
 from saeaudit.core.codes.tolerances import STEPS, ULP
 from saeaudit.core.rows import spans
 
-STEEP = 1e30
-"""Factor that makes zero or one of a float32 value by its sign, when clamped between these."""
 HARDLY = 1e-9
 """Share of the target that a form of p is left out for: it is part of the bound."""
 LEAST_ROOM = 1e-12
@@ -43,93 +43,6 @@ class _Marked(NamedTuple):
     row: Tensor
     value: Tensor
     """``[m]`` each: upper bounds on the roots of what the swaps gain."""
-
-
-class Signed(NamedTuple):
-    """Swaps with codes of either sign."""
-
-    amount: Tensor
-    """``[B, k, c]`` codes of the rows that enter; of no meaning where they may not."""
-    value: Tensor
-    """``[B, k, c]``: roots of what they gain."""
-
-
-class Tests(NamedTuple):
-    """For each token, limit and removed feature the value over sqrt(d) that a row must reach."""
-
-    wanted: Tensor
-    """``[B, T, k]`` bool: where there is a question."""
-    root: Tensor
-    """``[B, T, k]`` float32: that value."""
-    off: Tensor
-    """``[B, k]`` float32: by how much a value times sqrt(d) may be off."""
-
-    def sure(self, b: Tensor, t: Tensor, i: Tensor, steep: Tensor, share_off: Tensor) -> Tensor:
-        """Values from which on the answer is yes, for some rows of given steepness."""
-        return self.root[b, t, i][:, None] * (1 + share_off) + self.off[b, i][:, None] * steep
-
-    def possible(self, b: Tensor, t: Tensor, i: Tensor, steep: Tensor, share_off: Tensor) -> Tensor:
-        """Values below which it is no."""
-        return self.root[b, t, i][:, None] * (1 - share_off) - self.off[b, i][:, None] * steep
-
-    def open(
-        self, rows: Estimates, highest: Tensor, wanted: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Token, limit and place ``[m]`` where the highest value ``[B, k]`` of some may pass.
-
-        Args:
-            rows: whose values they are.
-            highest: float32.
-            wanted: bool, where that matters: ``[B, T, k]``, or ``[B, k]`` for all limits alike.
-        """
-        wanted = wanted if wanted.ndim == 3 else wanted[:, None, :]
-        steep, share_off = rows.steep.amax(1), rows.share_off.amax(1)
-        least = self.root * (1 - share_off)[:, None, None] - (self.off * steep[:, None])[:, None]
-        b, t, i = (wanted & (highest[:, None] >= least)).nonzero().unbind(1)
-        return b, t, i
-
-
-class LeastSquares:
-    """Swaps of one target with codes of either sign, by estimates."""
-
-    def __init__(self, fit: Fit, limits: Tensor, estimator: Estimator, first: int = 0) -> None:
-        """Prepare.
-
-        Args:
-            fit: a target a token.
-            limits: ``[B, T]`` squared errors.
-            estimator: of the supports; its further direction ``first`` is the fit's residual.
-            first: which of them.
-        """
-        usable = estimator.sound & (fit.size > 0)
-        scale = torch.where(usable, fit.size, 1.0).rsqrt()[:, None]
-        active = fit.supports.active
-        removed = fit.codes / estimator.root * scale
-        length = fit.residual.norm(dim=1, keepdim=True) * scale
-        self.off = (length + removed.abs()) * (estimator.off + STEPS * ULP)
-        """``[B, k]``: by how much values times sqrt(d) may be off."""
-        need = fit.without[:, None, :] - limits[:, :, None]
-        self.always = ((need <= 0) & active[:, None, :]).sum(2)
-        """``[B, T]``: features that may go whatever enters."""
-        self.tests = _tests((need > 0) & active[:, None, :], _root(need, scale[:, None]), self.off)
-        self._removed, self._length = removed.to(torch.float32), length.to(torch.float32)
-        self._first = first
-
-    def of(self, rows: Estimates) -> Signed:
-        """Swaps that bring in some rows."""
-        beside = rows.beside[:, self._first] * self._length
-        beside = beside.masked_fill_(rows.barred, 0.0)
-        value = torch.addcmul(beside[:, None, :], self._removed[:, :, None], rows.cosine)
-        value *= rows.nearness
-        return Signed(value * rows.nearness, value.abs_())
-
-    def none_within(self, rows: Estimates) -> Tensor:
-        """``[B, c]`` bool: rows, of those that are clear, that no swap brings within any limit."""
-        value = self.of(rows).value
-        b, t, i = self.tests.open(rows, value.amax(2), self.tests.wanted)
-        may = value[b, i] >= self.tests.possible(b, t, i, rows.steep[b], rows.share_off[b])
-        passes = value.new_zeros(rows.apart.shape).index_add_(0, b, may.to(value.dtype))
-        return (passes == 0) & (self.always == 0).all(1, keepdim=True)
 
 
 class Screened:
@@ -151,6 +64,7 @@ class Screened:
         device, units = supports.rows.device, supports.units
         self.usable = estimator.sound & (fit.size > 0)
         self.scale = torch.where(self.usable, fit.size, 1.0).rsqrt()
+        self._settler = Settler(fit, estimator, first + 1)
         self.squares = LeastSquares(fit, bars.limits, estimator, first)
         self._nonnegative(fit, supports.active)
         self._as_now(fit)
@@ -180,17 +94,17 @@ class Screened:
             self.form, off = None, off + beyond
         off = off + STEPS * ULP * form.abs().sum(2)
         without = fit.without_nonnegative
-        root = _root(without[:, None, :] - self._bars.limits[:, :, None], scale[:, None])
+        root = least_root(without[:, None, :] - self._bars.limits[:, :, None], scale[:, None])
         wanted = ~self._bars.droppable & active[:, None, :]
         root = torch.where(wanted, root, 0.0)
-        self.tests = _tests(wanted, root, off)
+        self.tests = make_tests(wanted, root, off)
         self._floor = fit.floor
         self.slope_off = (off + (fit.floor * self.scale)[:, None]).to(torch.float32)
         self._signs = self._bars.droppable.to(torch.float32)
         droppable = self._bars.droppable.any(1)
         self._unsigned_off = torch.where(droppable, self.slope_off, -1.0)
         widest = torch.where(self._bars.free, without, self._bars.widest)
-        least = _root(without - widest, scale)
+        least = least_root(without - widest, scale)
         self._least = torch.where(active, least, torch.inf).to(torch.float32)
         self._off = off.to(torch.float32)
 
@@ -229,7 +143,9 @@ class Screened:
         """Take some rows that may enter; returns what least squares make of their swaps."""
         self.allowed = (~(rows.barred | rows.unclear)).to(torch.float32)
         signed = self.squares.of(rows)
-        counted, is_open, _ = self._reach(self.squares.tests, rows, signed.value, signed.value)
+        counted, _, (b, _, _, c) = self._reach(self.squares.tests, rows, signed.value, signed.value)
+        is_open = torch.zeros_like(rows.barred)
+        is_open[b, c] = True
         by_row, unsure = self._count_nonnegative(rows)
         as_now, unknown = self._stay(rows, by_row)
         unclear = rows.unclear | ~(rows.barred | self.usable[:, None])
@@ -251,7 +167,7 @@ class Screened:
 
     def _reach(
         self, tests: Tests, rows: Estimates, sure: Tensor, possible: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
         """Values that pass tests.
 
         Args:
@@ -260,24 +176,22 @@ class Screened:
             sure, possible: ``[B, k, c]``, compared with what is surely and possibly enough.
 
         Returns:
-            Counts ``[B, T, c]`` float32 of those that surely do, bool ``[B, c]`` where others may,
-            and the features ``[B, T, k]`` bool that some pass for.
+            Counts ``[B, T, c]`` float32 of those that surely do, the features ``[B, T, k]`` bool
+            that some pass for, and others that may: token, limit, place and column ``[m]`` each.
         """
         batch, limits = tests.wanted.shape[:2]
         columns = sure.shape[2]
         counts = sure.new_zeros(batch * limits, columns)
-        between = sure.new_zeros(batch, columns)
         passing = torch.zeros_like(tests.wanted)
         b, t, i = tests.open(rows, possible.amax(2), tests.wanted)
-        if len(b):
-            by_row = rows.steep[b], rows.share_off[b]
-            passes = step(sure[b, i] - tests.sure(b, t, i, *by_row))
-            may = step(possible[b, i] - tests.possible(b, t, i, *by_row))
-            counts.index_add_(0, b * limits + t, passes)
-            between.index_add_(0, b, (may - passes).clamp_(min=0))
-            passes.mul_(self.allowed[b])
-            passing[b, t, i] = passes.amax(1) > 0
-        return counts.view(batch, limits, columns), between > 0, passing
+        by_row = rows.steep[b], rows.share_off[b]
+        passes = step(sure[b, i] - tests.sure(b, t, i, *by_row))
+        may = step(possible[b, i] - tests.possible(b, t, i, *by_row))
+        counts.index_add_(0, b * limits + t, passes)
+        allowed = self.allowed[b]
+        passing[b, t, i] = passes.mul_(allowed).amax(1) > 0
+        m, c = (may.mul_(allowed) > passes).nonzero().unbind(1)
+        return counts.view(batch, limits, columns), passing, (b[m], t[m], i[m], c)
 
     def _count_nonnegative(self, rows: Estimates) -> tuple[Tensor, Tensor]:
         """Codes >= 0 within each limit ``[B, T, c]``, and open rows."""
@@ -288,13 +202,31 @@ class Screened:
         else:
             slope = (self.form.form @ rows.cosine).add_(beside)
         over_root = slope * rows.nearness
-        counts, between, passing = self._reach(self.tests, rows, slope, over_root)
+        counts, passing, undecided = self._reach(self.tests, rows, slope, over_root)
+        between = self._settle(rows, counts, passing, undecided)
         signs, unsure = self._signs_of(rows, slope)
         counts += self._signs @ signs
         passing |= self._bars.droppable & (signs.amax(2) > 0)[:, None, :]
         self.passing |= passing & self.usable[:, None, None]
         self._mark_best(rows, slope, over_root)
         return counts, between | unsure
+
+    def _settle(
+        self, rows: Estimates, counts: Tensor, passing: Tensor,
+        undecided: tuple[Tensor, Tensor, Tensor, Tensor],
+    ) -> Tensor:  # fmt: skip
+        """Count swaps that have a closed form; bool ``[B, c]``: rows of which others are open."""
+        between = torch.zeros_like(rows.barred)
+        for first, last in spans(len(undecided[0]), self._fit.supports.swaps_at_once):
+            b, t, i, c = (index[first:last] for index in undecided)
+            low, high = self._settler.settle(rows, b, i, c)
+            limit = self._bars.limits[b, t]
+            passes = high <= limit
+            counts.index_put_((b, t, c), passes.to(counts.dtype), accumulate=True)
+            passing[b[passes], t[passes], i[passes]] = True
+            is_open = ~passes & (low <= limit)
+            between[b[is_open], c[is_open]] = True
+        return between
 
     def _signs_of(self, rows: Estimates, slope: Tensor) -> tuple[Tensor, Tensor]:
         """Ones ``[B, k, c]`` where rows could replace features that can go; open rows ``[B, c]``.
@@ -378,17 +310,3 @@ class Screened:
             able = value >= least[b, i]
             out[b[able], row[able]] = True
         return out & self.usable[:, None]
-
-
-def step(values: Tensor) -> Tensor:
-    """One where a value is above zero, else zero; in place."""
-    return values.mul_(STEEP).clamp_(0, 1)
-
-
-def _root(need: Tensor, scale: Tensor) -> Tensor:
-    """Roots of squared errors that swaps must gain at least, as shares of the target's length."""
-    return (need.clamp(min=0) * scale**2).sqrt()
-
-
-def _tests(wanted: Tensor, root: Tensor, off: Tensor) -> Tests:
-    return Tests(wanted, root.to(torch.float32), off.to(torch.float32))

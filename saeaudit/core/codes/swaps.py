@@ -211,7 +211,7 @@ class _Counts:
         fit, cross = self.fit, entering.cross
         for first, last in spans(len(work.undecided), fit.supports.swaps_at_once):
             b, i, c = work.undecided[first:last].unbind(1)
-            error, codes = positive_exchanges(fit, rows, b, i, c)
+            error, codes = positive_exchanges(fit, rows.pairs(b, c), b, i)
             unknown = error.isnan().nonzero().squeeze(1)
             new = codes[torch.arange(len(b), device=b.device), i]
             error = torch.where(error.isnan() | (new <= fit.floor[b]), torch.inf, error)
@@ -316,9 +316,15 @@ class _Counts:
             added = units.raw(feature) / units.norms[feature, None]
             cross = fit.supports.cosines(token, added)
             moment = (fit.target[token] * added).sum(1)
-            system = fit.exchange(token, place, cross, moment)
-            guess = fit.codes_without_nonnegative[token, place] > 0
-            error = _entered(fit, system, guess, token, place)
+            beside = (fit.positive.residual[token] * added).sum(1)
+            pairs = AgainstPositive.of_pairs(fit, token, cross, beside)
+            error, codes = positive_exchanges(fit, pairs, token, place)
+            hard = error.isnan().nonzero().squeeze(1)
+            new = codes[torch.arange(len(token), device=token.device), place]
+            error = torch.where(new > fit.floor[token], error, torch.inf)
+            b_, i_ = token[hard], place[hard]
+            system = fit.exchange(b_, i_, cross[hard], moment[hard])
+            error[hard] = _entered(fit, system, codes[hard] > 0, b_, i_)
             self._improve(token, place, error, feature)
         return Swaps(
             self.count + screened.count.long(), self.distinct + screened.distinct.long(),

@@ -14,6 +14,7 @@ from saeaudit.core.codes.brackets import bracket
 from saeaudit.core.codes.estimates import Estimator
 from saeaudit.core.codes.fits import Fit, Supports
 from saeaudit.core.codes.full import Farthest
+from saeaudit.core.codes.settled import Settler
 from saeaudit.core.codes.swaps import one_swaps
 from saeaudit.core.rows import UnitRows
 from tests.support.enumeration import units_of
@@ -152,6 +153,38 @@ def test_brackets_enclose_the_error(seed: int, kind: str) -> None:
     assert bool(known.any()) or kind in ("twins", "triples") or not len(known)
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from(KINDS), st.sampled_from([1.0, 300.0]))
+def test_settled_exchanges_enclose_the_error(seed: int, kind: str, wider: float) -> None:
+    """Of all exchanges of a few rows, against solved systems."""
+    fitted, target, _ = problem(seed, kind)
+    fit = Fit(fitted, target)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(estimates, "UNIT_ERROR", wider * estimates.UNIT_ERROR)
+        estimator = Estimator(fitted, torch.stack([fit.residual, fit.positive.residual], 1))
+    rows = next(iter(estimator.all_rows(torch.ones(fitted.units.count, dtype=torch.bool))))
+    clear = ~(rows.barred | rows.unclear)[:, None] & fitted.active[:, :, None]
+    clear[:, :, 20:] = False
+    token, place, column = clear.nonzero().unbind(1)
+    low, high = Settler(fit, estimator, 1).settle(rows, token, place, column)
+    row = column + rows.start
+    added = fitted.units.raw(row) / fitted.units.norms[row, None]
+    moment = (target[token] * added).sum(1)
+    system = fit.exchange(token, place, fitted.cosines(token, added), moment)
+    codes = system.solve(torch.ones_like(system.moment, dtype=torch.bool))
+    error, small = system.error(codes), 1e-11 * fit.size[token]
+    assert bool((low <= error + small).all() and (error <= high + small).all())
+    known = low.isfinite()
+    assert torch.equal(known, high.isfinite())
+    new = codes.gather(1, place[:, None]).squeeze(1)
+    assert bool((new > fit.floor[token])[known].all())
+    assert bool((high - low <= 1e-3 * wider * fit.size[token])[known].all())
+    if kind == "random" and wider == 1:
+        positive = fit.positive.mask == fitted.active
+        plain = (codes > 1e-2) | ~fitted.active[token]
+        assert bool(known[(plain & positive[token]).all(1)].all())
+
+
 def test_few_rows_are_looked_at_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of rows in 600 dimensions, where most features can go, and of those where none can."""
     rng = np.random.default_rng(3)
@@ -174,7 +207,7 @@ def test_few_rows_are_looked_at_in_float64(monkeypatch: pytest.MonkeyPatch) -> N
         return measure(supports, marked)
 
     monkeypatch.setattr(swaps, "marked_rows", marked_rows)
-    for epsilon, most in ((0.02, 20), (0.1, 200), (0.5, 400)):
+    for epsilon, most in ((0.02, 10), (0.1, 30), (0.5, 150)):
         fit, mirror = Fit(fitted, target), Fit(fitted, decoded)
         limits = [
             (1 + epsilon) ** 2 * fit.error[:, None],
