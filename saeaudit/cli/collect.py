@@ -126,10 +126,10 @@ def collect(
       saeaudit collect gemma-2-2b/16-gemmascope-res-16k --texts t.jsonl -o acts
       saeaudit score gemma-2-2b/16-gemmascope-res-16k --activations acts
     """
-    if texts is None or output is None:
+    if texts is None or output is None or str(output) == "-":
         name = "--texts" if texts is None else "-o"
-        hint = "what the model reads" if texts is None else "the folder to make"
-        raise AuditError("is needed", where=name, hint=hint)
+        what = "what the model reads" if texts is None else "the folder to make"
+        raise AuditError(f"{what} is to be named", where=name)
     check_targets([target])
     from saeaudit.audit.collect.options import BATCH, CollectOptions, parse_count
     from saeaudit.audit.device import check_device

@@ -67,7 +67,7 @@ class Dataset:
 
         repo = opened(revision)
         listed = _tables(repo, path)
-        if not listed and revision is None:
+        if not listed and revision is None and not path:
             revision = CONVERSION
             repo = opened(revision)
             listed = _tables(repo, path)

@@ -134,10 +134,10 @@ def _parquet(file: Path, field: str) -> Iterator[str]:
             if field not in table.schema_arrow.names:
                 raise _missing(field, table.schema_arrow.names, str(file))
             for batch in table.iter_batches(batch_size=ROWS, columns=[field]):
-                for value in batch.column(0).to_pylist():
+                for value in batch.column(field).to_pylist():
                     yield _text(value, field, f"{file}: row {number}")
                     number += 1
-    except (ArrowException, OSError, ValueError) as error:
+    except (ArrowException, OSError, ValueError, KeyError) as error:  # KeyError: "a.b" is nested
         line = str(error).strip().split("\n")[0]
         raise AuditError(f"cannot be read: {line}", where=str(file)) from error
 

@@ -106,6 +106,7 @@ def refusal(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
         (["--device", "tpu"], "--device: 'tpu' is no device"),
         (["--sae", "x*"], "no SAE here matches --sae x*"),
         (["-o", "full"], "full: holds other files"),
+        (["-o", "-"], "-o: the folder to make is to be named"),
         (["--model", "o/gated"], "hf://o/gated: access is gated"),
         (["--model", "o/gated", "--offline"], "hf://o/gated: revision main is not in the cache"),
     ],
@@ -140,4 +141,4 @@ def test_without_a_network(
     ("given", "missing"), [(("-o", "acts"), "--texts"), (("--texts", "t.txt"), "-o")]
 )
 def test_what_is_needed(given: tuple[str, str], missing: str, refusal: Run) -> None:
-    assert f"saeaudit: {missing}: is needed" in refusal("collect", "sample", *given)
+    assert f"saeaudit: {missing}: " in refusal("collect", "sample", *given)

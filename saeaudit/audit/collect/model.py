@@ -40,6 +40,12 @@ class Model:
     device: str
 
     @property
+    def vocabulary(self) -> int:
+        """Tokens that it has embeddings for."""
+        decoder: Any = self.decoder
+        return int(decoder.get_input_embeddings().num_embeddings)
+
+    @property
     def longest(self) -> int | None:
         """Most tokens of a text that it takes; None where it does not say."""
         limit = getattr(self.decoder.config, "max_position_embeddings", None)

@@ -72,6 +72,12 @@ class Reader:
         if not passages:
             return
         ids, mask = padded(passages, model.tokenizer.pad_token_id or 0)
+        if int(ids.max()) >= model.vocabulary:
+            raise AuditError(
+                f"its tokeniser gives a token {int(ids.max()):,}; the model knows "
+                f"{model.vocabulary:,}: is it another model's?",
+                where=model.files.name,
+            )
         activations = activations_at(
             model.decoder, self.place, ids.to(model.device), mask.to(model.device)
         ).cpu()

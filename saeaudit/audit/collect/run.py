@@ -141,14 +141,13 @@ def _context(asked: int | None, model: Model) -> int:
     Raises:
         AuditError: more than the model takes.
     """
-    if asked is None:
-        return min(CONTEXT, model.longest or CONTEXT, int(model.tokenizer.model_max_length))
-    if asked > (model.longest or asked):
+    longest = int(model.tokenizer.model_max_length)
+    longest = min(model.longest or longest, longest)
+    if asked is not None and asked > longest:
         raise AuditError(
-            f"{model.files.name} takes at most {model.longest:,} tokens",
-            where=f"--context {asked}",
+            f"{model.files.name} takes at most {longest:,} tokens", where=f"--context {asked}"
         )
-    return asked
+    return min(CONTEXT, longest) if asked is None else asked
 
 
 def _manifest(reader: Reader, options: CollectOptions, width: int) -> Manifest:
@@ -187,10 +186,9 @@ def _fill(writer: Writer, reader: Reader, enough: int, observer: Observer) -> No
     for document in reader.kept(writer.document):
         room = enough - writer.rows if enough else len(document.positions)
         writer.append(_cut(document, room))
-        if enough:
-            observer.step("collecting", writer.rows / enough, enough)
-            if writer.rows == enough:
-                break
+        observer.step("collecting", writer.rows / enough if enough else 0, enough or None)
+        if writer.rows == enough:
+            break
     else:
         if enough:
             observer.note(

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 PIECE, SPACE, UNDECODED = "##", "\u2581", "\ufffd"
 """What tokenisers put before the rest of a word, for a space, and for bytes that are no text."""
 
+CHARACTERS, SLACK = 64, 16
+"""Characters of a text for each token that is read, and tokens beyond those that are."""
+
 
 class Passage(NamedTuple):
     """One document as a model reads it."""
@@ -70,17 +73,30 @@ class Tokeniser:
         Raises:
             AuditError: one begins twice, or holds several documents; names its row.
         """
-        texts = [document.text for document in documents]
-        listed = self.tokenizer(
-            texts, add_special_tokens=False, return_attention_mask=False, verbose=False
-        )["input_ids"]
         front, back = self._edges
         passages = []
+        listed = self._inside([document.text for document in documents])
         for document, inside in zip(documents, listed, strict=True):
             self._check(front + inside, f"{where}: row {document.number}")
             ids = front + inside[: self.context - len(front) - len(back)] + back
             passages.append(self._passage(document.number, ids, len(front)))
         return passages
+
+    def _inside(self, texts: Sequence[str]) -> list[list[int]]:
+        """Tokens of texts, nothing added; of a book no more than can matter."""
+
+        def tokens(texts: Sequence[str]) -> list[list[int]]:
+            read = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)
+            listed: list[list[int]] = read["input_ids"]
+            return listed
+
+        begun = [text[: CHARACTERS * self.context] for text in texts]
+        listed = tokens(begun)
+        for number, (text, prefix) in enumerate(zip(texts, begun, strict=True)):
+            # Where a text was cut its tokens may be others; these are not to be among those read.
+            if len(text) > len(prefix) and len(listed[number]) < self.context + SLACK:
+                listed[number] = tokens([text])[0]
+        return listed
 
     @cached_property
     def _edges(self) -> tuple[list[int], list[int]]:

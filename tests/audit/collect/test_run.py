@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import resource
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -59,7 +61,7 @@ def collected(
     folder: Path, place: Path, options: CollectOptions = OPTIONS, **more: Any
 ) -> Collected:
     (sae,) = resolve(str(folder / "sae.safetensors"), assumptions="uncentred,relu")
-    options = replace(options, model=str(folder / "llama"))
+    options = replace(options, model=str(folder / (options.model or "llama")))
     texts = open_texts(str(folder / more.pop("texts", "texts.txt")))
     return collect(sae, texts, place, options, **more)
 
@@ -199,6 +201,15 @@ def test_the_usual_mistakes_are_a_line_each(folder: Path, tmp_path: Path) -> Non
     assert "row 0: holds several documents" in said(folder, place, texts="packed.txt")
     (folder / "empty.txt").write_text("\n\n")
     assert "empty.txt: holds no text" in said(folder, place, texts="empty.txt")
+    other = texts_of(60)[0] + " stranger"
+    (folder / "texts of another.txt").write_text(other)
+    tokenizer = json.loads((folder / "llama/tokenizer.json").read_text())
+    tokenizer["model"]["vocab"]["stranger"] = 50
+    stranger = folder / "stranger"
+    shutil.copytree(folder / "llama", stranger)
+    (stranger / "tokenizer.json").write_text(json.dumps(tokenizer))
+    unknown = said(folder, place, replace(OPTIONS, model="stranger"), texts="texts of another.txt")
+    assert "its tokeniser gives a token 50; the model knows 50" in unknown
     long = said(folder, place, replace(OPTIONS, context=65))
     assert "--context 65" in long and "takes at most 64 tokens" in long
     wide = said(folder, place, replace(OPTIONS, hook="layers.0.mlp.down_proj:in"))

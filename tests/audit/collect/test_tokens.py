@@ -58,6 +58,23 @@ def test_a_text_is_cut_to_the_context_and_still_ends() -> None:
     assert len(passage("gemma", long, "none").ids) == 8
 
 
+def test_of_a_book_the_beginning_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = []
+    read = PreTrainedTokenizerFast.__call__
+
+    def counted(self: PreTrainedTokenizerFast, texts: list[str], **more: object) -> object:
+        lengths.extend(map(len, texts))
+        return read(self, texts, **more)
+
+    monkeypatch.setattr(PreTrainedTokenizerFast, "__call__", counted)
+    book = "w1 w2 w3 " * 1_000
+    whole = [1, 2, 3, 1, 2, 3, 1]
+    assert passage("gemma", book, "drop").ids[1:].tolist() == [3 + n for n in whole]
+    assert lengths == [8 * 64]
+    wide = f"{'w1'.ljust(600)}{'w2'.ljust(600)}w3"  # more characters a token than any text has
+    assert passage("gemma", wide, "drop").ids[1:].tolist() == [4, 5, 6]
+
+
 @pytest.mark.parametrize(
     ("family", "text", "bos", "words"),
     [
