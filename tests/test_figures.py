@@ -22,7 +22,7 @@ PAGES = {
     "README.md": "README", "docs/score.md": "SCORE", "docs/controls.md": "CONTROLS",
     "docs/mediators.md": "MEDIATORS", PROVENANCE: "PROVENANCE",
     "docs/tutorial.md": "TUTORIAL", "docs/reading.md": "READING",
-    "docs/scan.md": "SCAN",
+    "docs/scan.md": "SCAN", "docs/collect.md": "COLLECT",
 }  # fmt: skip
 
 

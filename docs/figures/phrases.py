@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from saeaudit import dictionary
 from saeaudit.audit import codes, disagreement, misfit, tokens
+from saeaudit.audit.collect import options as collecting
 from saeaudit.audit.score import incoherence, prices, split
 from saeaudit.cli import exits, targets
 from saeaudit.core import calibration, similarity
@@ -18,8 +19,10 @@ from saeaudit.core.codes import cheapest, choose, codelength, resamples, toleran
 from saeaudit.formats import interface
 from saeaudit.records import CHANGED, MOVED
 from saeaudit.sources import explanations
+from saeaudit.sources.collected import manifest
 from saeaudit.vocabulary import (
     BEAM,
+    COLLECTED,
     EPSILONS,
     MARGIN,
     MAX_ALTERNATIVES,
@@ -154,6 +157,24 @@ PROVENANCE = (
     "(900 steps of 2048 tokens", "5000 held-out activations [5000, 384] float16",
     "the first 128 principal axes",
     "a 50-bin histogram", "over 300,000 tokens", "[4096, 384] float16", "(0–2047)", "(2048–4095)",
+)  # fmt: skip
+COLLECT = (
+    # Computed from the shapes of Gemma 2 2B and its SAE; the page says so.
+    "0.3 GB to fetch (16,384 features, twice 2,304 numbers of 4 bytes)", "google/gemma-2-2b",
+    "2.6 billion numbers: 10.5 GB in float32, 5.2 GB in memory in bfloat16",
+    "| 100,000 activations on disk | 0.46 GB in bfloat16, 0.92 GB in float32",
+    "reading 100,000 tokens as far as layer 16 | 2.6 × 10¹⁴ operations: 45 minutes",
+    "at 10¹¹ a second",
+    "half a minute at 10¹³",
+    # Names, and what options mean.
+    "Gemma Scope 2", "GPT-2", "(its row, from 0)", "-1 where there is none", "0 for those of all",
+    # Constants.
+    f"leaves more than {misfit.POOR:g} of their variance",
+    f"{COLLECTED:,} activations ( )", f"| {COLLECTED} | stop after N",
+    "above 10 times the median norm", f"of the first {misfit.TRIED},",
+    f"the tokens [n, {manifest.BEFORE}] and [n, {manifest.AFTER}] it",
+    f"else {collecting.CONTEXT} or what the model takes", f"| {SEED} | of that draw",
+    f"| {collecting.BATCH} | documents that are read at once",
 )  # fmt: skip
 TUTORIAL = ("Python 3.11 or newer",)
 READING = ()
