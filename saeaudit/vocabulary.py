@@ -128,6 +128,8 @@ BEAM = 4
 """Codes to go on from at each further exchange."""
 MAX_ALTERNATIVES = 3
 """Most alternatives written for a token and mode."""
+MAGNITUDE_BINS = 50
+"""Bins of the magnitudes of a feature's codes."""
 NEAR = 3.0
 """Bits within which codes are looked for beside the shortest: refitted prices can turn to them."""
 MARGIN = 1.0

@@ -19,9 +19,8 @@ from torch import Tensor
 
 from saeaudit.core.calibration import ENDS, LEAST_UNITS, LEAST_VALUES
 from saeaudit.core.rows import spans
+from saeaudit.vocabulary import MAGNITUDE_BINS as BINS
 
-BINS = 50
-"""Bins of a feature's magnitudes."""
 RESAMPLES = 200
 """Resamples of the documents."""
 UNITS = 1 << 14
@@ -239,7 +238,9 @@ class Firing:
         enough = int(self._seen.sum()) >= LEAST_UNITS and self.tokens >= LEAST_VALUES
         defined = known & resampled.isfinite().all(1) & enough
         low, high = torch.full((2, len(value)), torch.nan, dtype=torch.float64)
-        if bool(defined.any()):
-            ends = torch.tensor(ENDS, dtype=torch.float64)
-            low[defined], high[defined] = torch.quantile(resampled[defined], ends, dim=1)
+        ends = torch.tensor(ENDS, dtype=torch.float64)
+        rows = defined.nonzero().squeeze(1)
+        for start, stop in spans(len(rows), AT_ONCE // RESAMPLES):  # which are copied
+            part = rows[start:stop]
+            low[part], high[part] = torch.quantile(resampled[part], ends, dim=1)
         return Share(value, low, high)

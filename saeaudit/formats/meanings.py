@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 from saeaudit.vocabulary import MAX_RESIDUAL, MIN_COSINE
 
 Topic = Literal[
-    "duplicate", "antipodal", "group", "triple", "claim", "mediator", "choice", "collapsed",
-    "policy", "error",
+    "duplicate", "antipodal", "group", "triple", "claim", "mediator", "choice", "firing",
+    "collapsed", "policy", "error",
 ]  # fmt: skip
 """What can be explained, beside the numbers that rules name."""
 
@@ -128,6 +128,24 @@ MEANINGS: dict[Topic, Meaning] = {
         (
             "saeaudit score TARGET --explain TOKEN",
             "saeaudit score TARGET --control shuffled-labels",
+        ),
+        "docs/score.md",
+    ),
+    "firing": Meaning(
+        "How often, and how strongly, the features of a finding fire",
+        "ratio is how many times as often as by chance they all fire on one token: near 0 they "
+        "stand in for each other, as twins do that have shared out one meaning; well above 1 they "
+        "are on together, and the code says the same thing twice. Rows alone tell neither.",
+        "See ratio_interval: where it holds 1, these tokens do not tell it from chance; features "
+        "that seldom fire need many. typical has two codes of usual strength, from score with "
+        "their bits.",
+        "Where two exclude each other, read them as one feature that was split. Where one fires "
+        "wherever the other does, look at whether the second says anything by itself. Where z and "
+        "z' differ in bits, the shorter is the less surprising.",
+        (
+            "saeaudit scan TARGET -o FILE",
+            "saeaudit score TARGET --scan FILE --activations X.npy",
+            "saeaudit show FILE --type firing --sort ratio",
         ),
         "docs/score.md",
     ),

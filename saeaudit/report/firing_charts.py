@@ -11,6 +11,7 @@ from saeaudit.records import Code, FiringRecord, Magnitudes, Typical
 from saeaudit.report.gather import Audited, Gathered
 from saeaudit.report.marks import ACCENT, NULL, SECOND, WIDTH, Picture
 from saeaudit.report.ranking import weighed
+from saeaudit.vocabulary import MAGNITUDE_BINS
 
 if TYPE_CHECKING:
     import altair as alt
@@ -56,7 +57,7 @@ def _picture(audited: Audited, record: FiringRecord, typical: Typical) -> Pictur
     plots = [
         _plot(feature, drawn, {name: _value(code, feature) for name, code in codes.items()})
         for feature, drawn in zip(record.features, record.magnitudes, strict=False)
-        if drawn.bin_width is not None
+        if drawn.bin_width and any(drawn.counts[:MAGNITUDE_BINS])
     ]
     names = listed_words(map(str, record.features))
     bits = {"z": typical.bits, "z'": typical.alternative_bits}
@@ -80,16 +81,17 @@ def _plot(feature: int, drawn: Magnitudes, values: dict[str, float | None]) -> D
     import altair as alt
 
     width = drawn.bin_width or 0.0
+    counts = drawn.counts[:MAGNITUDE_BINS]
     marks = {name: value for name, value in values.items() if value is not None}
-    last = max(place for place, count in enumerate(drawn.counts) if count) + 1
+    last = max(place for place, count in enumerate(counts) if count) + 1
     end = max([last * width, *marks.values()])
     bars = [
         {"from": place * width, "to": (place + 1) * width, "count": count}
-        for place, count in enumerate(drawn.counts)
+        for place, count in enumerate(counts)
         if count
     ]
     x = alt.X("from:Q", title=f"code of {feature}", scale=alt.Scale(domain=[0, end], nice=False))
-    top = alt.Scale(domain=[0, ROOM * max(drawn.counts)], nice=False)
+    top = alt.Scale(domain=[0, ROOM * max(counts)], nice=False)
     y = alt.Y("count:Q", title=None, axis=alt.Axis(tickCount=2), scale=top)
     histogram = alt.Chart(alt.InlineData(values=bars)).mark_bar(color=NULL, binSpacing=0.5)
     layers = [histogram.encode(x=x.bin("binned"), x2="to:Q", y=y)]

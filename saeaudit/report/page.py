@@ -241,6 +241,7 @@ def _meanings(gathered: Gathered, kinds: set[str]) -> list[Meaning]:
         "group": "group" in kinds, "triple": "triple" in kinds,
         "mediator": any(audited.listed.summary for audited in gathered.saes),
         "choice": any(audited.scored.summary for audited in gathered.saes),
+        "firing": any(audited.firing for audited in gathered.saes),
         "collapsed": any(audited.dictionary.collapsed_rows for audited in gathered.saes),
         "policy": any(not rule.passed for rule in gathered.rules),
         "error": bool(gathered.errors),

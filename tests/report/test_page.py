@@ -13,10 +13,12 @@ from itertools import accumulate
 
 import pytest
 
+from saeaudit.formats.screen.lines import lines_of
 from saeaudit.records import (
     CHANGED,
     ChangeShare,
     ClaimRecord,
+    Code,
     DictionaryRecord,
     ErrorRecord,
     Magnitudes,
@@ -27,9 +29,11 @@ from saeaudit.records import (
     RuleResult,
     ScanSummary,
     Texts,
+    Typical,
     Verdict,
 )
 from saeaudit.report.draw import pictures
+from saeaudit.report.firing_charts import firing
 from saeaudit.report.rows import FIRST, first_rows, rows
 from tests.support.records import choice, score
 from tests.support.reports import HOSTILE, built, fired, gathered, golden, hard_to_pack, scan_of
@@ -366,6 +370,24 @@ def test_features_that_never_fire_together_or_at_all() -> None:
     assert page.html.count("never together") >= 2
     drawn = [c["aria-label"] or "" for c in page.all("svg") if "the mean of 40" in c["aria-label"]]
     assert len(drawn) == 2 and sum("bits" in text for text in drawn) == 1
+
+
+def test_records_of_firing_that_nobody_could_count_make_a_page_too() -> None:
+    base = golden("stitched")
+    pairs = [r for r in base if isinstance(r, PairRecord)]
+    odd: tuple[dict[str, object], ...] = (
+        {"rates": (), "rate_intervals": (), "labels": ("a",)},
+        {"magnitudes": ()},
+        {"magnitudes": (Magnitudes(0.5, (0,) * 50), Magnitudes(-1.0, (-3,) * 50))},
+        {"magnitudes": (Magnitudes(1e300, (1,) * 5000),) * 2},
+        {"typical": Typical(0, (), (Code(77, -1e308),), None, None, -1e300)},
+        {"ratio": 1e300, "together": -3.0, "tokens": 0},
+    )
+    records = [fired(p.features, **change) for p, change in zip(pairs, odd, strict=False)]
+    for record in records:
+        (picture,) = firing(gathered([*base, record]))
+        assert len(json.dumps(picture.chart.to_dict())) < 20_000 and lines_of(record)
+    assert "findings-table" in built([*base, *records], charts=False)
 
 
 def test_controls_stand_beside_the_figures_of_their_sae() -> None:

@@ -104,7 +104,7 @@ def listed_words(words: Iterable[str]) -> str:
     >>> listed_words(["3", "40", "7"])
     '3, 40 and 7'
     """
-    *others, last = words
+    *others, last = [*words] or [""]
     return f"{', '.join(others)} and {last}" if others else last
 
 
