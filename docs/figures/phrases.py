@@ -24,6 +24,7 @@ from saeaudit.vocabulary import (
     BEAM,
     COLLECTED,
     EPSILONS,
+    MAGNITUDE_BINS,
     MARGIN,
     MAX_ALTERNATIVES,
     MAX_CHOICES,
@@ -135,6 +136,7 @@ MEDIATORS = (
     "is 1 on the features", "z = (1, 1, 0)", "z' = (1 + α, 0, 1)", "f1 from 1 to 1 + α",
     "has a change of 2", "At ε = 0", "exit status 2", "0 for all",
     # Constants.
+    f"in {MAGNITUDE_BINS} bins",
     f"{MAX_TOKENS} of them are looked at", f"more than {_exponent(tolerances.ENTERS)}",
     f"up to {_exponent(tolerances.TOLERANCE)} of ‖x‖²",
     f"at least 0 (any), {_listed(CHANGED[1:], 'and')}",
