@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -20,10 +22,11 @@ from saeaudit.audit.score.options import ScoreOptions
 from saeaudit.core.budget import Budget
 from saeaudit.core.cosines import kernels
 from saeaudit.dictionary import Dictionary
-from saeaudit.records import dump
-from saeaudit.sources.activations import read_activations, sample_activations
-from tests.support.dictionaries import make, opened
+from saeaudit.records import ChoiceRecord, dump
+from tests.support.dictionaries import make, opened, sae
+from tests.support.planted import source
 from tests.support.pretend import CPU, CUDA, PretendCuda, pretend_cuda
+from tests.support.sample import SAMPLE
 
 needs_interpreter = pytest.mark.skipif(
     not kernels.interpreted(), reason="a CUDA device is at hand: Triton is not interpreted"
@@ -160,19 +163,33 @@ def test_arithmetic_that_is_off_is_noticed(factor: float) -> None:
         lines(opened(wide(4)), screen="fp32")
 
 
-@pytest.mark.parametrize("command", ["mediators", "score"])
-def test_activations_on_a_device(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = sample_activations("sample")
-    assert files is not None
-    dictionary, x = open_sae("sample"), read_activations([files[0]], 384).activations[:700]
+def test_mediators_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    dictionary = open_sae("sample")
 
     def run(device: str) -> list[str]:
-        if command == "score":
-            options = ScoreOptions(max_tokens=5, canonicalise=True, bin_width=0.3, device=device)
-            return [dump(record) for record in score(dictionary, ScoreInputs(x), options)]
-        chosen = MediatorOptions(swaps=2, max_tokens=6, device=device)
-        return [dump(record) for record in mediators(dictionary, MediatorInputs(x), chosen)]
+        options = MediatorOptions(swaps=2, max_tokens=3, device=device)
+        inputs = MediatorInputs(SAMPLE[:700])
+        return [dump(record) for record in mediators(dictionary, inputs, options)]
 
+    same_on_a_device(run, monkeypatch)
+
+
+def test_scores_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few features are active: each takes the pretended device a second."""
+    planted = source(0, 700)
+    threshold = torch.full((len(planted.decoder),), -0.2)
+    dictionary = sae(planted.decoder.numpy(), b_enc=threshold)
+
+    def run(device: str) -> list[str]:
+        options = ScoreOptions(max_tokens=12, canonicalise=True, bin_width=0.3, device=device)
+        records = list(score(dictionary, ScoreInputs(planted.activations), options))
+        assert all(record.priced for record in records if isinstance(record, ChoiceRecord))
+        return [dump(record) for record in records]
+
+    same_on_a_device(run, monkeypatch)
+
+
+def same_on_a_device(run: Callable[[str], list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     expected = run("cpu")
     with pretend_cuda(monkeypatch):
         before = PretendCuda.operations
