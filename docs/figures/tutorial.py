@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 LEFT_OUT = "..."
+PROGRESS = re.compile(r"saeaudit: .* \([\d.]+ s\)")
+"""What is said of an SAE that is done where no terminal shows a bar."""
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
 
@@ -55,7 +58,8 @@ def transcript(step: Step, folder: Path) -> str:
         [sys.executable, "-m", "saeaudit", *arguments], cwd=folder, env=ENVIRONMENT,
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    said = (done.stdout or done.stderr).strip("\n").splitlines()
+    written = (done.stdout or done.stderr).strip("\n").splitlines()
+    said = [line for line in written if not PROGRESS.fullmatch(line)]
     begin = next((n for n, line in enumerate(said) if line.startswith(step.first)), 0)
     shown = said[begin : begin + step.lines]
     if begin + step.lines < len(said):

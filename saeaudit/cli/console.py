@@ -42,7 +42,7 @@ class Watcher(Observer):
 
     Args:
         people: standard error.
-        lines: whether to say when one of several SAEs is done.
+        lines: whether to say when an SAE is done.
     """
 
     def __init__(self, people: Console, *, lines: bool = False) -> None:
@@ -58,8 +58,8 @@ class Watcher(Observer):
         self._begun = time.monotonic()
 
     def finished(self, sae: str, outcome: str) -> None:
-        """Say what came of one of several SAEs, and after how long; the screen has one alone."""
-        if self._lines and self._place:
+        """Say what came of an SAE, and after how long."""
+        if self._lines:
             seconds = time.monotonic() - self._begun
             self.say(f"{sae}: {outcome} ({self._place}{seconds:.1f} s)")
 
@@ -84,17 +84,17 @@ class BarWatcher(Watcher):
         super().__init__(people)
         self._bars = bars
         self._step = "reading" if total is None else "fetching"
-        self._sae = ""
-        self._task = bars.add_task(self._step, total=total, of="", sae="")
+        self._sae = self._which = ""
+        self._task = bars.add_task(self._step, total=total, of="", sae="", which="")
 
     def begin(self, sae: str, number: int, total: int) -> None:
         """Show which SAE is looked at, and that it is being read."""
-        which = f" ({number:,} of {total:,})" if total > 1 else ""
-        self._sae = escape(sae, NAME) + which
+        self._sae = escape(sae, NAME)
+        self._which = f"({number:,} of {total:,})" if total > 1 else ""
         self._restart("reading", None)
 
     def step(self, name: str, share: float, tokens: int | None = None) -> None:
-        """Show a step's name, the share of it that is done, and how long the rest will take.
+        """Show a step's name, the share of it that is done, and how long the rest of it will take.
 
         A step of which nothing is known but that it has begun shows no share.
         """
@@ -106,7 +106,9 @@ class BarWatcher(Watcher):
 
     def _restart(self, step: str, total: float | None) -> None:
         self._step = step
-        self._bars.reset(self._task, total=total, description=step, of="", sae=self._sae)
+        self._bars.reset(
+            self._task, total=total, description=step, of="", sae=self._sae, which=self._which
+        )
 
     def arrived(self, size: int) -> None:
         """Count bytes."""
@@ -140,14 +142,19 @@ def watching(people: Console, *, bar: bool, total: int | None = None) -> Iterato
     )
     from rich.table import Column
 
-    name = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+    def text(template: str, *, cut: bool = False) -> TextColumn:
+        column = Column(ratio=1, overflow="ellipsis") if cut else Column()
+        column.no_wrap = True
+        return TextColumn(template, markup=False, table_column=column)
+
     columns: tuple[ProgressColumn, ...] = (
         (
-            TextColumn("{task.fields[sae]}", markup=False, table_column=name),
-            TextColumn("{task.description}", markup=False),
+            text("{task.fields[sae]}", cut=True),
+            text("{task.fields[which]}"),
             BarColumn(10),
-            TextColumn("{task.fields[of]}", markup=False, table_column=Column(no_wrap=True)),
+            text("{task.description} {task.fields[of]}"),
             TimeRemainingColumn(compact=True),
+            text("left"),
         )
         if total is None
         else (BarColumn(), DownloadColumn(), TransferSpeedColumn())

@@ -63,6 +63,7 @@ def fetch(
     from saeaudit.audit.open import input_files
     from saeaudit.cli.console import Watcher, console, watching
     from saeaudit.formats.output import destination
+    from saeaudit.formats.screen.wording import counted
     from saeaudit.records import ErrorRecord
     from saeaudit.sources.hub import is_offline
     from saeaudit.sources.neuronpedia import give_source
@@ -85,7 +86,7 @@ def fetch(
                 fetched += 1
                 size += 0 if listing.cached else listing.bytes
                 writer.record(listing)
-            people.print(f"{fetched} SAEs, {size:,} bytes to fetch")
+            people.print(f"{counted(fetched, 'SAE', 'SAEs')}, {size:,} bytes to fetch")
             return
         confirm_fetch(saes, source, yes=yes)
         total = sum(one.remote.bytes for one in saes if one.remote)
@@ -107,7 +108,7 @@ def fetch(
         writer.discard = failed == fetched
     if failed:
         raise typer.Exit(FAILED)
-    people.print("1 SAE is here" if fetched == 1 else f"{fetched} SAEs are here")
+    people.print(counted(fetched, "SAE is here", "SAEs are here"))
 
 
 def releases(

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from xml.etree import ElementTree as Xml
 
 from saeaudit.escape import LINE, NAME, escape
-from saeaudit.formats.items import Item, broken, sort_out
+from saeaudit.formats.items import Item, broken, sort_out, worst_of
 from saeaudit.records import Record
 
 LISTED = 50
-"""Findings listed in a failure's text."""
+"""Findings listed in a failure's text, the worst first."""
 
 
 def render(records: Iterable[Record]) -> str:
@@ -21,7 +21,7 @@ def render(records: Iterable[Record]) -> str:
     failed = [item for item in outcome.items if item.kind == "error"]
     names = dict.fromkeys([*outcome.sources, *(item.sae for item in failed)])
     for number, sae in enumerate(names):
-        items = [item for item in outcome.items if item.sae == sae]
+        items = worst_of(item for item in outcome.items if item.sae == sae)
         rules = [rule for rule in outcome.rules if rule.sae == sae]
         errors = [item for item in items if item.kind == "error"]
         fresh = [item for item in items if item.level == "warning"]

@@ -8,28 +8,30 @@ from typing import Any, get_args
 from urllib.parse import quote
 
 from saeaudit.escape import LINE, NAME, escape, json_line
-from saeaudit.formats.items import Item, Kind, sort_out
+from saeaudit.formats.items import Item, Kind, sort_out, worst_of
 from saeaudit.formats.meanings import MEANINGS
 from saeaudit.records import Record
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 LEVELS = {"error": "error", "warning": "warning", "notice": "note"}
+MOST = 25_000
+"""Results of a run: GitHub refuses a log with more."""
 
 
 def render(records: Iterable[Record]) -> str:
-    """One log with one run."""
+    """One log with one run, its results the worst first; a note counts what is left out."""
     outcome = sort_out(records)
     rules: list[Kind] = [kind for kind in get_args(Kind) if kind != "error"]
+    items = worst_of(item for item in outcome.items if item.kind != "error")
     results = [
         _result(item, rules.index(item.kind), outcome.sources.get(item.sae, item.sae))
-        for item in outcome.items
-        if item.kind != "error"
+        for item in items[:MOST]
     ]
-    errors = [
-        {"level": "error", "message": {"text": _text(item)}}
-        for item in outcome.items
-        if item.kind == "error"
-    ]
+    errors = [_notification("error", _text(i)) for i in outcome.items if i.kind == "error"]
+    notes = []
+    if more := len(items) - len(results):
+        left_out = f"and {more:,} more results, less bad than these; the records have all of them"
+        notes.append(_notification("note", left_out))
     run: dict[str, Any] = {
         "tool": {
             "driver": {
@@ -38,7 +40,9 @@ def render(records: Iterable[Record]) -> str:
                 "rules": list(map(_rule, rules)),
             }
         },
-        "invocations": [{"executionSuccessful": not errors, "toolExecutionNotifications": errors}],
+        "invocations": [
+            {"executionSuccessful": not errors, "toolExecutionNotifications": [*errors, *notes]}
+        ],
         "results": results,
         "columnKind": "unicodeCodePoints",
     }
@@ -64,6 +68,11 @@ def _rule(kind: Kind) -> dict[str, Any]:
             "markdown": f"{markdown}\n\n```\n{commands}\n```\n\nMore: `{more}`, {meaning.page}",
         },
     }
+
+
+def _notification(level: str, text: str) -> dict[str, Any]:
+    """A line about the run that is of no result."""
+    return {"level": level, "message": {"text": text}}
 
 
 def _result(item: Item, rule: int, file: str) -> dict[str, Any]:

@@ -50,7 +50,7 @@ COMMANDS = {
     "check": ["config", "check", "c.yaml"],
     "fetch": ["fetch", "params.npz"],
     "scan": ["scan", "params.npz"],
-    "table": ["scan", "params.npz", "--format", "table"],
+    "table": ["scan", "params.npz", "--format", "table", "--no-progress"],
     "mediators": ["mediators", "params.npz", "--scan", "s.jsonl", "--activations", "x.npy"],
     "score": ["score", "params.npz", "--activations", "x.npy", "--explanations", "none"],
     "missing": ["scan", "missing.npz"],

@@ -103,6 +103,27 @@ def test_sarif_is_valid(records: list[Record], change) -> None:
             assert part in rule["help"]["text"] and part in rule["help"]["markdown"]
 
 
+def test_sarif_has_no_more_results_than_github_takes(
+    records: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sarif.MOST == 25_000
+    monkeypatch.setattr(sarif, "MOST", 4)
+    pairs = [PairRecord("sae", (n, n + 9), "duplicate", 1 - n / 9999, 1.0, None) for n in (8, 2, 5)]
+    (run,) = json.loads(sarif.render([*pairs, *records]))["runs"]
+    assert [result["ruleId"] for result in run["results"]] == [
+        "policy",
+        "policy",
+        *["duplicate"] * 2,
+    ]
+    assert run["results"][2]["properties"]["features"] == [2, 11], "the worst"
+    more = len(sort_out([*pairs, *records]).items) - 1 - 4
+    error, note = run["invocations"][0]["toolExecutionNotifications"]
+    assert (error["level"], note["level"]) == ("error", "note")
+    assert note["message"]["text"].startswith(f"and {more} more results, less bad than these; ")
+    (run,) = json.loads(sarif.render(pairs))["runs"]
+    assert run["invocations"] == [{"executionSuccessful": True, "toolExecutionNotifications": []}]
+
+
 @pytest.mark.parametrize("change", [list, evil], ids=["plain", "evil"])
 def test_junit_is_valid(records: list[Record], change) -> None:
     xmlschema = pytest.importorskip("xmlschema")
@@ -117,7 +138,9 @@ def test_junit_is_valid(records: list[Record], change) -> None:
     assert [case["@name"] for case in failed] == ["coherence>=0.9", "pairs>3"]
     message = failed[0]["failure"]["@message"]
     assert message.startswith("coherence is 0.98") and "not below the limit of 0.9" in message
-    assert "features 114 and 2280" in failed[0]["failure"]["$"]
+    listed = failed[0]["failure"]["$"].splitlines()
+    assert "features 692, 3925, 554" in listed[0], "the worst first"
+    assert "features 114 and 2280" in listed[2], "triples of a smaller residual come before"
 
 
 def test_the_schema_of_junit_can_refuse() -> None:
