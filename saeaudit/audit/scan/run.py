@@ -22,7 +22,7 @@ from saeaudit.core.cosines.chance import random_row_max, welch_bound
 from saeaudit.core.cosines.genuine import Triples, strong_cosine
 from saeaudit.core.cosines.maxima import order_statistic, unique_below
 from saeaudit.core.cosines.pairs import Pairs
-from saeaudit.core.cosines.screen import SLACK_LIMIT
+from saeaudit.core.cosines.screen import SLACK_LIMIT, second_dtype
 from saeaudit.core.exchange import exchange_classes, sign_pattern
 from saeaudit.core.rows import UnitRows, round9
 from saeaudit.dictionary import Dictionary
@@ -46,9 +46,11 @@ from saeaudit.vocabulary import ScreenName
 if TYPE_CHECKING:
     from saeaudit.audit.open import Target
 
+TINY = 1e9
+"""Multiply-adds of all cosines below which rows are swept in float32, whatever else is fast."""
 SMALL = 20e9
-"""Multiply-adds of all cosines below which rows are swept in float32, whatever else is fast here: a
-choice would take as long as it could save."""
+"""Below which no rows are tried: to choose by them would take as long as it could save. They are
+swept in bfloat16 where that is fast."""
 QUANTILES = {
     "min": 0.0, "p05": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99,
     "max": 1.0,
@@ -62,7 +64,11 @@ def choose_screen(options: ScanOptions, decoder: Tensor) -> ScreenName | None:
     if options.screen != "auto":
         return options.screen
     count, width = decoder.shape
-    return "fp32" if count * count * width < SMALL else None
+    products = count * count * width
+    if products >= SMALL:
+        return None
+    likely = TINY <= products and second_dtype(width, torch.device(options.device))
+    return "bf16" if likely == torch.bfloat16 else "fp32"
 
 
 def scan_all(

@@ -26,7 +26,7 @@ FEW = 32
 """Rows that tell whether a kind is hopeless."""
 ON_ACCELERATOR = (4096, 2304)
 """Rows and width on an accelerator."""
-PACK_SECONDS: dict[ScreenName, float] = {"fp32": 2.5e-9, "bf16": 2.6e-9, "int8": 7.3e-9}
+PACK_SECONDS: dict[ScreenName, float] = {"fp32": 2.5e-9, "bf16": 2.6e-9, "int8": 5.5e-9}
 """An entry of a row made ready on one core, reading and writing memory: few rows would not tell."""
 MOST_CORES = 4
 """Cores that make it that many times as fast, at most."""

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from saeaudit.core.cosines.costs import NAMES, Costs
 from saeaudit.core.cosines.maxima import ENTRIES_A_PAIR
+from saeaudit.core.cosines.products import entries_above
 from saeaudit.core.cosines.screen import Screen, estimates, make_screen, second_dtype, second_screen
 from saeaudit.core.cosines.sweep import PANEL
 from saeaudit.core.rows import MARGIN, UnitRows, spans
@@ -27,6 +28,8 @@ SAMPLED = 64
 LISTED = 64
 """Entries listed a row on average: enough to cover the largest cosines of nearly every row, and to
 bound the Babel function closely."""
+LEVELS = 8192
+"""Steps of |cosine| that entries are counted by."""
 BABEL_SIZES = (8, 32)
 """Sizes of sums that the forecast is made for; the row maxima are the sums of one."""
 
@@ -75,8 +78,9 @@ def sample_rows(screen: Screen) -> Sample:
     # Fewer a row in a million rows.
     listed = len(rows) * min(LISTED, units.budget.edges // units.count)
     most = max(1, min(values.numel() - 1, listed))
-    above = torch.histc(values, 8192, 0.0, 1.0).flip(0).cumsum(0)
-    return Sample(rows, values, 1.0 - int((above <= most).sum()) / 8192)
+    level = (values * LEVELS).to(torch.int32).flatten()
+    above = torch.bincount(level, minlength=LEVELS + 1).flip(0).cumsum(0)
+    return Sample(rows, values, 1.0 - (int((above <= most).sum()) - 1) / LEVELS)
 
 
 def listing_floor(sample: Sample, slack: float, edge_floor: float) -> float:
@@ -167,9 +171,11 @@ def _forecast(plan: _Plan, goals: Goals, costs: Costs) -> Forecast:
     whole_seconds = (
         whole * entries * costs.product[second] + sums * count * entries * (costs.product["fp32"])
     )
+    # Of a tile on the diagonal three quarters are multiplied, half are new.
+    swept = (count / 2 + units.budget.tile_side(plan.fine.device) / 4) * entries
     seconds = (
         _packing(plan, name, whole, costs)
-        + count * entries / 2 * costs.product[name]
+        + min(swept, count * entries) * costs.product[name]
         + whole_seconds
         + (pairs * costs.pair + exact * costs.exact) * units.width
         + edges * costs.edge
@@ -195,31 +201,37 @@ def _packing(plan: _Plan, name: ScreenName, whole: float, costs: Costs) -> float
     return entries * sum(times[kind] * costs.pack[kind] for kind in times)
 
 
-def _margins(screen: Screen, start: int, values: Tensor) -> Tensor:
-    """Bounds on the errors of some rows' estimates, as they would be with typical partners."""
-    error = screen.error[start : start + len(values), None]
+def _margins(screen: Screen, error: Tensor, values: Tensor) -> Tensor:
+    """Bounds on the errors of estimates of rows with this `error`, with typical partners."""
     other = float(screen.error.mean())
     return error + other + error * other + (screen.rest + MARGIN) + screen.rounding * values
 
 
 def _rows_work(plan: _Plan, span: tuple[int, int], floor: float, goals: Goals) -> _Work:
     """What the lists, the largest cosines and the triples of some rows take."""
-    quick, values = plan.quick, plan.sample.values[span[0] : span[1]]
+    quick, rows = plan.quick, slice(*span)
     refines = quick.name != "fp32"
-    top = values.amax(1, keepdim=True)
-    margin = _margins(quick, span[0], values)
-    listed = values + (quick.slack if quick.margin is None else margin) >= floor
-    rivals = (listed & (values + margin >= top)).sum(1)
+    error, finer, top = quick.error[rows], plan.second.error[rows], plan.tops[rows, 0]
+    # What lies below does not count for anything.
+    least = (top - 2 * _margins(plan.second, finer, top)).clamp(min=0, max=floor - quick.slack)
+    row, _, value = entries_above(plan.sample.values[rows], least.double())
+    margin = _margins(quick, error[row], value)
+    listed = value + (quick.slack if quick.margin is None else margin) >= floor
+    rivals = _count(row[listed & (value + margin >= top[row])], len(top))
     affordable = max(1, plan.units.count // ENTRIES_A_PAIR[plan.second.dtype])
-    whole = ((top[:, 0] < floor) | (rivals > affordable)) & (top[:, 0] < 1)
-    if bool(whole.any()):
-        second = _margins(plan.second, span[0], values)
-        rivals = torch.where(whole, (values + 2 * second >= top).sum(1), rivals)
-    close = (values >= top - 2 * plan.fine.slack).sum(1)
-    strong = float((values >= goals.strong - quick.slack).sum()) / 2 if refines else 0.0
+    whole = ((top < floor) | (rivals > affordable)) & (top < 1)
+    second = _margins(plan.second, finer[row], value)
+    near = _count(row[value + 2 * second >= top[row]], len(top))
+    rivals = torch.where(whole, near, rivals)
+    close = _count(row[value >= top[row] - 2 * plan.fine.slack], len(top))
+    strong = float((value >= goals.strong - quick.slack).sum()) / 2 if refines else 0.0
     pairs = float(rivals.sum()) + strong if refines else 0.0
     exact = float((1 + torch.minimum(close, rivals)).sum())
     return _Work(float(listed.sum()) / 2, float(whole.sum()), pairs, exact)
+
+
+def _count(rows: Tensor, count: int) -> Tensor:
+    return torch.bincount(rows, minlength=count)
 
 
 def _sums_work(plan: _Plan, floor: float) -> tuple[float, float]:
@@ -230,7 +242,7 @@ def _sums_work(plan: _Plan, floor: float) -> tuple[float, float]:
         if k >= values.shape[1]:
             continue
         top = plan.tops[:, :k]
-        margin = _margins(quick, 0, top)
+        margin = _margins(quick, quick.error[:, None], top)
         sums = top.sum(1)
         largest = _likely_largest(sums, values.shape[1])
         asked = sums + margin.sum(1) > largest
@@ -239,8 +251,9 @@ def _sums_work(plan: _Plan, floor: float) -> tuple[float, float]:
         tight = top.clamp(min=floor).sum(1) + k * fine.slack > largest
         others = asked & (sums < largest)
         if quick.name != "fp32":
-            contenders = (values >= (least.clamp(min=floor) - margin[:, -1])[:, None]).sum(1)
-            close += float((contenders * others).sum()) / len(values)
+            need = least.clamp(min=floor) - margin[:, -1]
+            contenders = entries_above(values[others], need[others].clamp(min=0).double())[0]
+            close += len(contenders) / len(values)
             others &= tight
         whole += float((others & ~covered).sum()) / len(values)
     return close, whole

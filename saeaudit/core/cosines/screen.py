@@ -44,6 +44,8 @@ CLIPS = (4.0, 5.0, 6.0, 8.0, 12.0)
 cut; the best for the rows at hand is taken."""
 PROBED = 256
 """Rows that it is chosen on."""
+FEW = 256
+"""Rows that kinds of product are compared on."""
 SECOND_HANDICAP = 1.3
 """Times as fast as float32 that bfloat16 must be for whole rows: it leaves more to look at."""
 WORTH_A_LOOK = 10
@@ -196,7 +198,7 @@ def second_screen(units: UnitRows, device: torch.device, dtype: torch.dtype) -> 
 @cache
 def bfloat16_pays(width: int) -> bool:
     """Whether this CPU multiplies bfloat16 faster than float32; only speed depends on it."""
-    source = torch.randn(512, width)
+    source = torch.randn(FEW, width, generator=torch.Generator().manual_seed(0))
     return time_product(source.to(torch.bfloat16)) * SECOND_HANDICAP < time_product(source)
 
 
@@ -334,9 +336,14 @@ def products_with_all(screen: Screen, index: Tensor) -> Iterator[tuple[int, Tens
 
 
 def _columns(screen: Screen, rows: int) -> int:
-    """Columns of some whole rows at once: all, for few rows of a screen that is held."""
+    """Columns of some whole rows at once: on a CPU as many as stay in its last cache.
+
+    An accelerator takes all for few rows that it holds.
+    """
     budget = screen.units.budget
     columns = budget.columns.on(screen.device)
+    if screen.device.type == "cpu":
+        return min(columns, budget.tile_side(screen.device))
     if screen.packed is None:
         return columns
     return max(columns, budget.whole_entries // (2 * max(rows, 1)))

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from saeaudit.audit.scan import run as scan_run
 from saeaudit.audit.scan import search as scan_search
 from saeaudit.audit.scan.options import ScanOptions
 from saeaudit.core.cosines import babel, maxima
 from saeaudit.core.cosines.costs import Costs, costs_on
-from saeaudit.core.cosines.forecast import Forecast, Goals, forecasts, sample_rows
+from saeaudit.core.cosines.forecast import SAMPLED, Forecast, Goals, forecasts, sample_rows
 from saeaudit.core.cosines.screen import make_screen
 from saeaudit.core.rows import UnitRows, row_norms
 from saeaudit.vocabulary import ScreenName
@@ -24,6 +26,18 @@ FAST = Costs({"fp32": 8e-12, "bf16": 2e-12, "int8": 1e-12}, PACK, 1e-10, 5e-10, 
 PLAIN = Costs({"fp32": 8e-12, "bf16": 8e-11, "int8": 4e-10}, PACK, 1e-10, 5e-10, edge=1e-8)
 """One that has not."""
 COUNT, WIDTH = 2048, 1024
+
+
+class Looks(TorchDispatchMode):
+    """Counts operations that read or write every entry of the sampled rows."""
+
+    made = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        tensors = [x for x in (*args, out) if isinstance(x, torch.Tensor)]
+        self.made += any(x.shape == (SAMPLED, COUNT) for x in tensors)
+        return out
 
 
 def dictionary(kind: str) -> UnitRows:
@@ -111,3 +125,26 @@ def test_costs_are_measured_once() -> None:
     assert torch.equal(torch.get_rng_state(), state)
     assert {"fp32"} <= set(costs.product) <= set(costs.pack)
     assert all(0 < value < 1e-6 for value in (*costs.product.values(), costs.pair, costs.exact))
+
+
+def test_small_dictionaries_take_bfloat16_where_that_is_fast(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing is measured on their rows: that would take as long as it could save."""
+    shapes = {(1024, 192): "fp32", (4096, 384): "bf16", (4096, 2304): None}
+    for dtype in (torch.bfloat16, torch.float32):
+        monkeypatch.setattr(scan_run, "second_dtype", lambda width, device, dtype=dtype: dtype)
+        for shape, fast in shapes.items():
+            taken = scan_run.choose_screen(ScanOptions(device="cpu"), torch.empty(shape))
+            assert taken == ("fp32" if fast and dtype == torch.float32 else fast)
+
+
+@pytest.mark.parametrize("kind", ["random", "copies"])
+def test_entries_of_sampled_rows_are_looked_at_a_few_times(kind: str) -> None:
+    """By every margin only those that may count."""
+    units = dictionary(kind)
+    fine = make_screen(units, "fp32", CPU)
+    sample = sample_rows(fine)
+    with Looks() as looks:
+        forecasts(fine, sample, Goals(0.25, 0.5), FAST)
+    assert looks.made < 40
