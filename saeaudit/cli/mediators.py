@@ -135,7 +135,7 @@ def mediators(
     labels = AnnotationSources(explanations, neuronpedia=neuronpedia)
     sources = MediatorSources(activations or (), tokens, findings, codes or (), encoders, labels)
     write(
-        run_record("mediators", arguments, chosen.device),
+        run_record("mediators", arguments, chosen.device, activations=activations or ()),
         lambda observer: mediators_all(saes, sources, chosen, observer),
         policy, lambda console, place: MediatorsScreen(
             console, labels.texts, place, details=details

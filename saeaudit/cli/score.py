@@ -153,7 +153,7 @@ def score(
         explanations if explain is not None else NONE, neuronpedia=neuronpedia
     )
     write(
-        run_record("score", arguments, chosen.device),
+        run_record("score", arguments, chosen.device, activations=activations or ()),
         lambda observer: score_all(saes, sources, chosen, observer, check=labels.read),
         policy, lambda console, place: ScoreScreen(console, explain, labels.texts, place),
         Output(places, people, no_progress, exit_zero),

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from saeaudit.formats.output import Destination
     from saeaudit.formats.screen.wording import Place
     from saeaudit.policy.verdict import Policy
-    from saeaudit.records import Record, Run, ScreenCost, Verdict
+    from saeaudit.records import CollectedRecord, Record, Run, ScreenCost, Verdict
     from saeaudit.vocabulary import Format, ScreenName
 
 NOT_TOLD = ("ctx", "debug", "quiet", "yes")
@@ -75,8 +75,9 @@ class Output:
 
 
 def run_record(
-    command: str, arguments: dict[str, Any], device: str, screen: ScreenName | None = None
-) -> Run:
+    command: str, arguments: dict[str, Any], device: str, screen: ScreenName | None = None,
+    activations: Sequence[str] = (),
+) -> Run:  # fmt: skip
     """The first record of a command's output.
 
     Args:
@@ -84,6 +85,10 @@ def run_record(
         arguments: its parameters by name; those of `NOT_TOLD` are left out.
         device: where it computes.
         screen: arithmetic of the screening pass, where there is one.
+        activations: paths of activations, of which those that were collected are described.
+
+    Raises:
+        AuditError: a folder of activations is damaged, or not complete.
     """
     import torch
 
@@ -102,7 +107,27 @@ def run_record(
         screen=screen,
         python=platform.python_version(),
         torch=str(torch.__version__),
+        activations=_collected(activations) or None,
     )
+
+
+def _collected(paths: Sequence[str]) -> tuple[CollectedRecord, ...]:
+    """Folders among these paths that were collected."""
+    from saeaudit.records import CollectedRecord
+    from saeaudit.sources.collected.manifest import read_complete
+    from saeaudit.sources.paths import collected_folders
+
+    records = []
+    for folder in collected_folders(paths):
+        manifest, totals = read_complete(folder)
+        origin = manifest.origin
+        record = CollectedRecord(
+            str(folder), origin.model, origin.revision, origin.place, origin.computed_in,
+            manifest.dtype, origin.texts, origin.texts_identity, totals.rows,
+            totals.documents, totals.dropped,
+        )  # fmt: skip
+        records.append(record)
+    return tuple(records)
 
 
 def write(

@@ -16,6 +16,8 @@ from saeaudit.escape import json_line
 from saeaudit.records.common import (
     SCHEMA,
     BaselineRecord,
+    CollectedRecord,
+    Context,
     DictionaryRecord,
     ErrorRecord,
     FileRecord,
@@ -91,7 +93,9 @@ __all__ = [
     "ClaimRecord",
     "ClosestPair",
     "Code",
+    "CollectedRecord",
     "Compare",
+    "Context",
     "DictionaryRecord",
     "DisagreementSummary",
     "EncoderSummary",

@@ -26,6 +26,18 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class Context:
+    """What stands around a token in its document: a few tokens, as far as they are known."""
+
+    __pydantic_config__ = STRICT
+
+    before: str
+    """Text before it."""
+    after: str
+    """Text behind it."""
+
+
+@dataclass(frozen=True)
 class Predicted:
     """Seconds that a search was expected to take by each kind of product."""
 
@@ -53,6 +65,36 @@ class ScreenCost:
     """What the search took, from the rows to the last figure of the summary."""
     predicted: Predicted | None
     """What it was expected to take; null where the kind was named, or the SAE is small."""
+
+
+@dataclass(frozen=True)
+class CollectedRecord:
+    """A folder of activations that was collected, as its manifest describes it."""
+
+    __pydantic_config__ = STRICT
+
+    folder: str
+    """As it was named."""
+    model: str
+    """The model's id on the hub, or its folder."""
+    revision: str | None
+    """Commit of the model's repository; null of a folder."""
+    place: str
+    """Where in the model: a module's path, and ``:in`` or ``:out``."""
+    computed_in: str
+    """Element type of the model's parameters."""
+    dtype: str
+    """Element type of the activations."""
+    texts: str
+    """Where documents came from."""
+    texts_identity: str
+    """Digest of their file, or the address of a data set with its commit."""
+    rows: int
+    """Activations."""
+    documents: int
+    """Documents that were read."""
+    dropped: dict[str, int]
+    """Positions that were not kept, by reason."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +127,8 @@ class Run:
     """UTC time at which it ended; null in the first record, which is written at the beginning."""
     seconds: float | None = None
     """How long it took; null likewise."""
+    activations: tuple[CollectedRecord, ...] | None = None
+    """Folders of activations that were collected; null where none is read."""
     screens: tuple[ScreenCost, ...] | None = None
     """The screen of each SAE that was scanned; null in the first record."""
     type: Literal["run"] = "run"

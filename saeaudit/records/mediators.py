@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from saeaudit.records.common import STRICT, Interval
+from saeaudit.records.common import STRICT, Context, Interval
 from saeaudit.vocabulary import Control, Mode, Parts, SkipReason
 
 MOVED = (0.01, 0.05, 0.1, 0.2, 0.33)
@@ -87,6 +87,8 @@ class MediatorRecord:
     """Unit examples only: the features of the pair or triple that it comes from; else empty."""
     explanations: Texts | None = None
     """Of the features that are exchanged; null where no explanations are known."""
+    context: Context | None = None
+    """What stands around it, where activations were collected; else null."""
     type: Literal["mediator"] = "mediator"
     """Always "mediator"."""
 
@@ -146,6 +148,8 @@ class TokenRecord:
     log2_size: float
     """Lower bound on log2 of how many different sets of at most `l0` features have codes as
     accurate as the encoder's, its own included. Exchanges that lead to the same code count once."""
+    context: Context | None = None
+    """What stands around it, where activations were collected; else null."""
     type: Literal["token"] = "token"
     """Always "token"."""
 

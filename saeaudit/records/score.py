@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from saeaudit.records.common import STRICT, Interval
+from saeaudit.records.common import STRICT, Context, Interval
 from saeaudit.records.mediators import Code, Skipped, Texts
 from saeaudit.vocabulary import Choice, Control, Parts, WidthBy
 
@@ -147,6 +147,8 @@ class ChoiceRecord:
     """"semantic:<model>", "sentence-transformers:<model>", "export" or "tfidf"."""
     coverage: float | None
     """Share of the features that change which have an explanation."""
+    context: Context | None = None
+    """What stands around it, where activations were collected; else null."""
     type: Literal["choice"] = "choice"
     """Always "choice"."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from saeaudit.escape import NAME, visible
@@ -108,7 +109,7 @@ def _of_choice(audited: Audited, choice: ChoiceRecord, labels: Mapping[int, str]
         facts.append("settled" if choice.resolved else "not settled")
     name = "example" if choice.token is None else f"token {choice.token:,}"
     return Contested(
-        f"{audited.name}, {name}", *_context(audited, choice.token, choice.text),
+        f"{audited.name}, {name}", *_context(audited, choice),
         *_sides(choice, labels), facts, choice.token is not None,
     )  # fmt: skip
 
@@ -118,16 +119,26 @@ def _of_alternative(
 ) -> Contested:
     name = "a finding's exchange" if record.token is None else f"token {record.token:,}"
     return Contested(
-        f"{audited.name}, {name}", *_context(audited, record.token, record.text),
-        *_sides(record, labels), [heading(record, visible)],
+        f"{audited.name}, {name}", *_context(audited, record),
+        *_sides(record, labels), [heading(replace(record, context=None), visible)],
         record.token is not None,
     )  # fmt: skip
 
 
-def _context(audited: Audited, token: int | None, text: str | None) -> tuple[str, str, str]:
-    """Text before a token, its own, and text after it, as far as neighbours are in the records."""
+def _context(audited: Audited, record: ChoiceRecord | MediatorRecord) -> tuple[str, str, str]:
+    """Text before a token, its own, and text after it, as far as the records have neighbours."""
+    token, text = record.token, record.text
     if token is None or text is None:
         return "", "", ""
+    if record.context is not None:
+        before, after = record.context.before, record.context.after
+    else:
+        before, after = _neighbours(audited, token)
+    return visible(before, NAME), visible(text, NAME), visible(after, NAME)
+
+
+def _neighbours(audited: Audited, token: int) -> tuple[str, str]:
+    """Text of the tokens before and after one that are in the records, without a gap."""
     start, end = token, token
     while token - start < BEFORE and start - 1 in audited.tokens:
         start -= 1
@@ -135,7 +146,7 @@ def _context(audited: Audited, token: int | None, text: str | None) -> tuple[str
         end += 1
     before = " ".join(audited.tokens[place] for place in range(start, token))
     after = " ".join(audited.tokens[place] for place in range(token + 1, end + 1))
-    return visible(before, NAME), visible(text, NAME), visible(after, NAME)
+    return before, after
 
 
 def _sides(

@@ -6,6 +6,7 @@ from saeaudit.records import (
     ChoiceRecord,
     Code,
     Compare,
+    Context,
     DisagreementSummary,
     Estimate,
     Pick,
@@ -31,7 +32,7 @@ def choice() -> ChoiceRecord:
         codes=(Code(1, 1.0),), support_codes=(), alternative=(Code(2, 1.0),), margin_bits=1.0,
         wins=1.0, resolved=True, canonical_bits=None, canonical_codes=(), canonical_path=(),
         explanations=Texts((EVIL,), (EVIL,)), disagreement=0.9, percentile=0.9,
-        similarity_method="tfidf", coverage=1.0,
+        similarity_method="tfidf", coverage=1.0, context=Context(EVIL, EVIL),
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from saeaudit.audit.codes import written_codes
 from saeaudit.audit.mediators.batch import MODES, Batch, ModeSwaps
 from saeaudit.audit.mediators.examples import attainable
+from saeaudit.audit.texts import TokenText, token_text
 from saeaudit.core.codes.full import changes
 from saeaudit.core.codes.tolerances import TOLERANCE
 from saeaudit.dictionary import Dictionary
@@ -69,7 +70,7 @@ def batch_records(
     batch: Batch, tokens: Sequence[str] | None, texts_of: TextsOf
 ) -> Iterator[list[TokenRecord | MediatorRecord]]:
     """Each token's record and its alternatives, in the order of the batch."""
-    texts = [tokens[number] if tokens else None for number in batch.numbers.tolist()]
+    texts = [token_text(tokens, number) for number in batch.numbers.tolist()]
     listed: list[list[TokenRecord | MediatorRecord]] = [
         [record] for record in _token_records(batch, texts)
     ]
@@ -84,7 +85,7 @@ def batch_records(
     yield from listed
 
 
-def _token_records(batch: Batch, texts: list[str | None]) -> Iterator[TokenRecord]:
+def _token_records(batch: Batch, texts: list[TokenText]) -> Iterator[TokenRecord]:
     comparison = batch.compare_encoder()
     columns = zip(
         batch.numbers.tolist(), texts, comparison.l0.tolist(), comparison.error.tolist(),
@@ -96,7 +97,8 @@ def _token_records(batch: Batch, texts: list[str | None]) -> Iterator[TokenRecor
         yield TokenRecord(
             sae=batch.coder.dictionary.sae,
             token=token,
-            text=text,
+            text=text.text,
+            context=text.context,
             l0=l0,
             encoder_error=error,
             refit_error=refit,
@@ -187,7 +189,7 @@ def _solve(swaps: ModeSwaps, token: Tensor, place: Tensor, row: Tensor) -> Solve
 
 def _mediator_records(
     batch: Batch, mode: Mode, solved: Solved, codes: list[tuple[Code, ...]],
-    texts: list[str | None],
+    texts: list[TokenText],
 ) -> Iterator[MediatorRecord]:  # fmt: skip
     units, swaps = batch.coder.units, batch.modes[mode]
     removed = units.live[batch.supports.rows[solved.token, solved.place]].tolist()
@@ -202,7 +204,8 @@ def _mediator_records(
         yield MediatorRecord(
             sae=batch.coder.dictionary.sae,
             token=int(batch.numbers[case]),
-            text=texts[case],
+            text=texts[case].text,
+            context=texts[case].context,
             l0=int(batch.l0[case]),
             mode=mode,
             epsilon=epsilons[n],

@@ -13,6 +13,7 @@ from torch import Tensor
 from saeaudit.audit.codes import make_encoder, unit_thresholds, written_codes
 from saeaudit.audit.disagreement import Disagreement
 from saeaudit.audit.score.window import Window
+from saeaudit.audit.texts import TokenText, token_text
 from saeaudit.core.codes.candidates import Candidates
 from saeaudit.core.codes.canonical import CanonicalCodes, canonicalise
 from saeaudit.core.codes.choose import Chooser, Decision, Group, Proof
@@ -65,7 +66,7 @@ class Case(NamedTuple):
 
     token: int | None
     """Its number; None for an example."""
-    text: str | None
+    text: TokenText
     features: tuple[int, ...]
     """Features of the exchange; empty for a token."""
     known: int
@@ -132,9 +133,8 @@ def search_batches(
 
 
 def _token_cases(setting: Setting, tokens: Tensor, counts: Tensor) -> list[Case]:
-    texts = setting.tokens
     return [
-        Case(token, texts[token] if texts else None, (), count, encoder=-1)
+        Case(token, token_text(setting.tokens, token), (), count, encoder=-1)
         for token, count in zip(tokens.tolist(), counts.tolist(), strict=True)
     ]
 

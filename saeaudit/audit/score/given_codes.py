@@ -14,6 +14,7 @@ from saeaudit.audit.score.choose import Batch, Case, Exchanges, Setting
 from saeaudit.audit.score.inputs import CheckedInputs
 from saeaudit.audit.score.options import ScoreOptions
 from saeaudit.audit.score.split import Split
+from saeaudit.audit.texts import TokenText, token_text
 from saeaudit.core.codes.candidates import Candidates
 from saeaudit.core.codes.choose import Group
 from saeaudit.core.codes.fits import Supports
@@ -173,10 +174,11 @@ def listed_batches(listed: ListedCodes, setting: Setting) -> Iterator[Batch]:
 
 
 def _case(setting: Setting, record: MediatorRecord, counts: Mapping[int, int]) -> Case:
-    token, texts = record.token, setting.tokens
+    token, text = record.token, TokenText(record.text, record.context)
     if token is None:
-        return Case(None, record.text, record.features, 0, _encoder_takes(setting, record))
-    text = record.text or (texts[token] if texts else None)
+        return Case(None, text, record.features, 0, _encoder_takes(setting, record))
+    if not record.text:
+        text = token_text(setting.tokens, token)
     return Case(token, text, record.features, counts.get(token, 0), -1)
 
 

@@ -66,7 +66,8 @@ class _Choice:
         return ChoiceRecord(
             sae=setting.dictionary.sae,
             token=case.token,
-            text=case.text,
+            text=case.text.text,
+            context=case.text.context,
             features=case.features,
             l0=len(self._codes),
             alternative_count=case.known if proof else max(case.known, priced),

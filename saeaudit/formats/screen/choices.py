@@ -9,6 +9,7 @@ from saeaudit.formats.screen.codes import code_lines
 from saeaudit.formats.screen.findings import Member
 from saeaudit.formats.screen.layout import aligned, paragraph
 from saeaudit.formats.screen.listing import Entry
+from saeaudit.formats.screen.wording import around
 from saeaudit.records import ChoiceRecord, Pick
 from saeaudit.vocabulary import NEAR
 
@@ -37,7 +38,7 @@ def choice_entry(record: ChoiceRecord) -> Entry:
 def explained(record: ChoiceRecord, texts: Mapping[int, str], width: int) -> list[str]:
     """The reference and the shortest code in full, and how the choice stands."""
     name = "example" if record.token is None else f"token {record.token}"
-    text = f" {escape(repr(record.text), NAME)}" if record.text else ""
+    text = f" {escape(repr(record.text), NAME)}{around(record)}" if record.text else ""
     lines = paragraph(f"{name}{text}: L0 {record.l0}", width)
     if not record.alternative:
         return [*lines, "  no code in which another feature is on is as accurate"]

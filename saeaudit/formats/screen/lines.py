@@ -9,7 +9,7 @@ from saeaudit.formats.items import broken, outcome_line
 from saeaudit.formats.screen.claims import claim_lines
 from saeaudit.formats.screen.findings import Member, said, sentence
 from saeaudit.formats.screen.firing import firing_sentence
-from saeaudit.formats.screen.wording import percent
+from saeaudit.formats.screen.wording import around, percent
 from saeaudit.records import (
     BaselineRecord,
     ChoiceRecord,
@@ -91,15 +91,17 @@ def _shape(record: DictionaryRecord) -> str:
     return text
 
 
-def _named(token: int | None, text: str | None) -> str:
-    name = "an example" if token is None else f"token {token}"
-    return name if text is None else f"{name} {escape(repr(text), NAME)}"
+def _named(record: MediatorRecord | TokenRecord | ChoiceRecord) -> str:
+    name = "an example" if record.token is None else f"token {record.token}"
+    return (
+        name if record.text is None else f"{name} {escape(repr(record.text), NAME)}{around(record)}"
+    )
 
 
 def _mediator(record: MediatorRecord) -> str:
     change = "" if record.change is None else f", change {percent(record.change)}"
     return (
-        f"{_named(record.token, record.text)}: {_features(record.added)} for "
+        f"{_named(record)}: {_features(record.added)} for "
         f"{_features(record.removed)} ({record.mode}, tolerance {record.epsilon:g}){change}"
         f"{_texts(record)}"
     )
@@ -109,7 +111,7 @@ def _token(record: TokenRecord) -> str:
     counts = ", ".join(
         f"{row.count:,} ({row.mode}, tolerance {row.epsilon:g})" for row in record.alternatives
     )
-    return f"{_named(record.token, record.text)}: L0 {record.l0}, other codes {counts}"
+    return f"{_named(record)}: L0 {record.l0}, other codes {counts}"
 
 
 def _choice(record: ChoiceRecord) -> str:
@@ -122,7 +124,7 @@ def _choice(record: ChoiceRecord) -> str:
     said = "" if not wasted else f", {wasted:.1f} bits shorter than the encoder's"
     if record.disagreement is not None:
         said += f", labels differ by {record.disagreement:.2f}"
-    return f"{_named(record.token, record.text)}: {chosen}{said}{_texts(record)}"
+    return f"{_named(record)}: {chosen}{said}{_texts(record)}"
 
 
 def _texts(record: MediatorRecord | ChoiceRecord) -> str:

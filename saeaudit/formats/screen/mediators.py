@@ -16,6 +16,7 @@ from saeaudit.formats.screen.layout import common_folder, comparison, paragraph,
 from saeaudit.formats.screen.listing import Entry, entry_lines
 from saeaudit.formats.screen.wording import (
     Place,
+    around,
     between,
     control_lines,
     counted,
@@ -274,7 +275,7 @@ def heading(record: MediatorRecord, show: Callable[[str, int], str] = escape) ->
         if change:
             of_refit = " from the refit (z is the encoder's code)"
             change += " from z" if record.mode == "reconstruction" else of_refit
-        text = "" if record.text is None else f" {show(record.text, NAME)!r}"
+        text = "" if record.text is None else f" {show(record.text, NAME)!r}{around(record)}"
         return (
             f"token {record.token}{text}: {added} for {removed} ({record.mode}, tolerance "
             f"{record.epsilon:g}){change}"

@@ -15,6 +15,7 @@ from saeaudit.formats.screen.layout import common_folder, comparison, paragraph,
 from saeaudit.formats.screen.listing import entry_lines
 from saeaudit.formats.screen.wording import (
     Place,
+    around,
     between,
     control_lines,
     counted,
@@ -138,7 +139,7 @@ def choice_lines(worst: Sequence[ChoiceRecord], width: int, *, several: bool) ->
     lines = []
     for choice in worst:
         name = "an example" if choice.token is None else f"token {choice.token}"
-        text = "" if choice.text is None else f" {escape(choice.text, NAME)!r}"
+        text = "" if choice.text is None else f" {escape(choice.text, NAME)!r}{around(choice)}"
         sae = f"{escape(choice.sae, NAME)}: " if several else ""
         lines += paragraph(f"{sae}{name}{text}", width, 2)
         lines += entry_lines([choice_entry(choice)], width)

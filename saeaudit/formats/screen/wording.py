@@ -7,11 +7,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from saeaudit.escape import NAME, escape
-from saeaudit.records import DictionaryRecord, Interval, Skipped
+from saeaudit.records import (
+    ChoiceRecord,
+    DictionaryRecord,
+    Interval,
+    MediatorRecord,
+    Skipped,
+    TokenRecord,
+)
 from saeaudit.vocabulary import CONTROLS, FEATURE_URL, SAMPLE
 
+BEFORE, AFTER = 48, 24
+"""Characters shown before and behind a token."""
 LEAST_SHARE = 1e-6
 """A share below it is said to be so: what float32 weights leave of an exact relation is."""
+
+
+def around(record: MediatorRecord | TokenRecord | ChoiceRecord) -> str:
+    """Where a token stands in its document, to be read behind its text; empty if not known.
+
+    Example: `` in 'it slept on the[ mat], and'``.
+    """
+    context = record.context
+    if context is None or record.text is None:
+        return ""
+    before, after = context.before[-BEFORE:], context.after[:AFTER]
+    return f" in {escape(f'{before}[{record.text}]{after}', NAME)!r}"
 
 
 @dataclass(frozen=True)

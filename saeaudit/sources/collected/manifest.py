@@ -123,6 +123,22 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
+def read_complete(folder: Path) -> tuple[Manifest, Totals]:
+    """A complete folder's manifest, and what there is.
+
+    Raises:
+        AuditError: as for `read_manifest`, or the folder is not complete, or without activations.
+    """
+    manifest = read_manifest(folder)
+    if manifest.totals is None:
+        raise AuditError(
+            "is not complete", where=str(folder), hint="saeaudit collect --resume goes on with it"
+        )
+    if not manifest.totals.rows:
+        raise AuditError("holds no activations: 0 rows", where=str(folder))
+    return manifest, manifest.totals
+
+
 def parse_as(kind: type[Parsed], text: str, where: str) -> Parsed:
     """Parse JSON strictly as a dataclass.
 

@@ -13,7 +13,7 @@ from saeaudit.errors import AuditError
 from saeaudit.sources.collected.manifest import (
     VOCABULARY,
     Manifest,
-    read_manifest,
+    read_complete,
     shard_name,
 )
 from saeaudit.sources.collected.shards import read_shard
@@ -48,17 +48,10 @@ def read_collected(folder: Path) -> Collected:
     Raises:
         AuditError: it is not complete, or a file is missing, damaged or not as the manifest says.
     """
-    manifest = read_manifest(folder)
-    if manifest.totals is None:
-        raise AuditError(
-            "is not complete", where=str(folder), hint="saeaudit collect --resume goes on with it"
-        )
-    rows = manifest.totals.rows
-    if not rows:
-        raise AuditError("holds no activations: 0 rows", where=str(folder))
+    manifest, totals = read_complete(folder)
     shards = []
-    for number, start in enumerate(range(0, rows, manifest.shard_rows)):
-        count = min(manifest.shard_rows, rows - start)
+    for number, start in enumerate(range(0, totals.rows, manifest.shard_rows)):
+        count = min(manifest.shard_rows, totals.rows - start)
         shards.append(read_shard(folder / shard_name(number), manifest, count))
     return Collected(manifest, tuple(shards), _read_vocabulary(folder / VOCABULARY), folder)
 
