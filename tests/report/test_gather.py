@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from saeaudit import AuditError
-from saeaudit.records import DictionaryRecord, Finding
+from saeaudit.records import Context, DictionaryRecord, Finding
 from saeaudit.report.contested import contested
 from tests.support.records import RUN, choice, score
 from tests.support.reports import gathered, golden, scan_of
@@ -65,7 +65,7 @@ def test_thresholds_are_those_of_the_run() -> None:
 
 def test_the_most_contested_token_comes_first_with_its_context() -> None:
     dictionary = next(r for r in golden("sample") if isinstance(r, DictionaryRecord))
-    made = replace(choice(), sae="sample")
+    made = replace(choice(), sae="sample", context=None)
     mild = replace(made, token=7, text="mild", disagreement=0.1)
     wild = replace(made, token=8, text="wild", disagreement=0.9)
     after = replace(made, token=9, text="after", disagreement=0.0)
@@ -75,3 +75,6 @@ def test_the_most_contested_token_comes_first_with_its_context() -> None:
     assert [entry.text for entry in entries] == ["wild", "mild", "after"]
     assert [side.feature for side in first.removed] == [1]
     assert [side.feature for side in first.added] == [2]
+    said = replace(wild, context=Context("it was a ", " horse"))  # no neighbours, but the text
+    first = contested(gathered([dictionary, mild, said, after]))[0]
+    assert (first.before, first.text, first.after) == ("it was a ", "wild", " horse")
