@@ -81,8 +81,12 @@ class AnnotationSources:
     texts: dict[str, Mapping[int, str]] = field(default_factory=dict)
     """SAE → feature → label, for the SAEs read so far: what tables show beside codes."""
 
-    def read(self, sae: Described) -> Annotations:
+    def read(self, sae: Described, *, embeddings: bool = False) -> Annotations:
         """Read those of one SAE.
+
+        Args:
+            sae: whose they are.
+            embeddings: whether texts are to be compared, by the embeddings of an export.
 
         Raises:
             AuditError: a file that is named is not there, damaged, or of another SAE.
@@ -90,7 +94,7 @@ class AnnotationSources:
         labels = rates = explanations = None
         place = place_of_explanations(self.explanations, sae.sae, self.neuronpedia)
         if place is not None:
-            explanations = load_explanations(place, sae.d_sae)
+            explanations = load_explanations(place, sae.d_sae, embeddings=embeddings)
             labels = {f: label.description for f, label in explanations.labels.items()}
             self.texts[sae.sae] = labels
         if self.features is not None:

@@ -118,18 +118,19 @@ def _fetched(target: str, kind: Kind, source: str | None) -> Path | None:
     return folder if (folder / COMPLETE).exists() else None
 
 
-def load_explanations(path: Path, features: int) -> Explanations:
+def load_explanations(path: Path, features: int, *, embeddings: bool = True) -> Explanations:
     """Read and clean explanations.
 
     Args:
         path: an export's folder (or the one above its ``explanations``), a ``.jsonl`` with index
             and description in each row, or a ``.csv`` with these two columns.
         features: how many features the SAE has.
+        embeddings: whether those of an export are read, for texts to be compared by.
 
     Raises:
         AuditError: unreadable, no explanation in it, or one of a feature that the SAE has not.
     """
-    explained = _read(path)
+    explained = _read(path, embeddings)
     where = str(path)
     if not explained:
         raise AuditError("no explanation in it", where=where, hint="rows of index and description")
@@ -161,10 +162,10 @@ def usable(text: str) -> bool:
     return len(text) <= LONGEST and NEGATIVE not in text and not LEAKED.match(text)
 
 
-def _read(path: Path) -> dict[int, list[Explanation]]:
+def _read(path: Path, embeddings: bool) -> dict[int, list[Explanation]]:
     if path.is_dir():
         below = path / "explanations"
-        return read_explanations(below if below.is_dir() else path)
+        return read_explanations(below if below.is_dir() else path, embeddings=embeddings)
     if not path.is_file():
         raise AuditError("no such file", where=str(path))
     where = str(path)

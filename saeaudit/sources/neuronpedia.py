@@ -135,8 +135,12 @@ def export_folder(source: str) -> Path:
     return cache_folder() / "neuronpedia" / "v1" / check_name(source, "Neuronpedia")
 
 
-def read_explanations(folder: Path) -> dict[int, list[Explanation]]:
+def read_explanations(folder: Path, *, embeddings: bool = True) -> dict[int, list[Explanation]]:
     """Explanations by feature; features without any are absent, repeated rows count once.
+
+    Args:
+        folder: of batches.
+        embeddings: whether to read them, which takes most of the time.
 
     Raises:
         AuditError: no batches, a damaged one, or more than fits within the limits of `batches`.
@@ -145,7 +149,9 @@ def read_explanations(folder: Path) -> dict[int, list[Explanation]]:
     allowance = Allowance.of(batches)
     explanations: dict[int, list[Explanation]] = {}
     seen: set[object] = set()
-    for row in read_rows(batches, allowance):
+    for row in read_rows(batches, allowance, without=None if embeddings else "embedding"):
+        if not embeddings:
+            row.pop("embedding", None)
         index, explanation = explanation_of(row)
         if index is None or explanation is None:
             continue

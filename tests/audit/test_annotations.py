@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,15 @@ import torch
 
 import saeaudit
 from saeaudit.audit.annotations import Annotations, AnnotationSources
+from saeaudit.audit.scan.options import ScanOptions
+from saeaudit.audit.scan.run import scan_all
 from saeaudit.errors import AuditError
 from saeaudit.formats import github, junit, sarif
 from saeaudit.formats.screen.findings import sentence
 from saeaudit.policy.baseline import make_baseline
-from saeaudit.records import GroupRecord, PairRecord, ScanSummary, Verdict
+from saeaudit.records import ClaimRecord, GroupRecord, PairRecord, ScanSummary, Verdict
+from saeaudit.sources import batches
+from saeaudit.sources.target import resolve
 from tests.conftest import Cli
 from tests.support.oracle import gram, usable
 from tests.support.records import EVIL, RUN
@@ -130,6 +135,26 @@ def test_labels_are_read_once_and_kept_for_tables() -> None:
     assert labels is not None and sources.texts == {"sample/stitched": labels}
     with pytest.raises(AuditError, match="no feature statistics were fetched"):
         AnnotationSources(features="fetched").read(saeaudit.open("sample/stitched"))
+
+
+def test_embeddings_are_read_where_texts_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def loads(line: bytes) -> object:
+        sizes.append(len(line))
+        return json.loads(line)
+
+    monkeypatch.setattr(batches, "json", SimpleNamespace(loads=loads))
+    read = {}
+    for pairs in ((), ((3, 5),)):
+        options, sources = ScanOptions(pairs=pairs), AnnotationSources()
+        made = list(scan_all(resolve("sample"), options, "fp32", annotated=sources))
+        methods = [r.similarity_method for r in made if isinstance(r, ClaimRecord)]
+        read[pairs] = sum(sizes), methods, sources.texts
+        sizes.clear()
+    (little, none, labels), (much, methods, same) = read.values()
+    assert 4 * little < much and labels == same
+    assert (none, methods) == ([], ["export"])
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,21 @@ def test_indices_come_from_the_rows(exported: Hub) -> None:
         10: ["ten"], 2: ["two", "two again"],
     }  # fmt: skip
     assert list(found[10][0].embedding or ()) == [0.5, 0.25] and found[2][1].embedding is None
+
+
+def test_embeddings_are_left_out_and_nothing_else(tmp_path: Path) -> None:
+    rows = [
+        {"index": "0", "description": 'of "embedding": [1]', "embedding": [0.5, -2e-3], "id": "a"},
+        {"embedding": "[1, 2]", "index": "1", "description": "[1, 2]\\", "typeName": "embedding"},
+        {"index": "2", "description": "embedding", "embedding": []},
+        {"index": "3", "description": "two", "embedding": [1, "x", [2]]},
+        {"index": "4", "description": "none", "embeddings": [1], "embedding": None},
+    ]
+    lines = [json.dumps(rows[n], separators=(",", ":") if n % 2 else None) for n in range(5)]
+    (tmp_path / "batch-0.jsonl").write_text("\n".join(lines))
+    whole, texts = read_explanations(tmp_path), read_explanations(tmp_path, embeddings=False)
+    assert [bool(whole[n][0].embedding) for n in range(5)] == [True, True, False, False, False]
+    assert texts == {n: [replace(whole[n][0], embedding=None)] for n in range(5)}
 
 
 def test_faults(exported: Hub, quick: list[float]) -> None:

@@ -89,7 +89,7 @@ def scan_all(
     """
 
     def audit(dictionary: Dictionary) -> Iterator[ScanRecord]:
-        known = annotated.read(dictionary) if annotated else None
+        known = annotated.read(dictionary, embeddings=bool(options.claims)) if annotated else None
         return scan(dictionary, options, screen=screen, observer=observer, annotations=known)
 
     return audit_all(saes, audit, check, observer)
