@@ -84,8 +84,34 @@ def test_documented_commands_run(
 @pytest.mark.parametrize(
     "code", [block for page in ALONE for block in blocks(page, "python")], ids=lambda c: c[:20]
 )
-def test_documented_python_runs(code: str) -> None:
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+def test_documented_python_runs_and_prints_what_is_shown(code: str) -> None:
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert set(re.findall(r"print\(.*\)  # (<.*>)$", code, re.M)) <= set(done.stdout.splitlines())
+
+
+TYPED = ("saeaudit ", "set -o pipefail; saeaudit ", "make ", "pip install ", "python ",
+         "compute-sanitizer ", ".venv/bin/")  # fmt: skip
+"""How lines begin that are typed, and not shown by anything."""
+SHOWN = re.compile(r"<!-- figures: .*?<!-- end of figures -->", re.S)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_commands_show_is_generated(page: Path) -> None:
+    """Blocks outside of the marks of docs/generate_figures.py hold what is typed, or code."""
+    written = SHOWN.sub("", page.read_text())
+    opened = re.findall(r"^```(.*)\n((?:.*\n)*?)```$", written, re.M)
+    assert written.count("```") == 2 * len(opened)
+    assert {language for language, _ in opened} <= {"", "python", "yaml"}
+    lines = [line for language, block in opened if not language for line in block.splitlines()]
+    assert [line for line in lines if not line.startswith(TYPED)] == []
+
+
+def test_a_rule_reads_as_the_page_of_ci_says() -> None:
+    from saeaudit.formats.items import broken
+    from saeaudit.records import RuleResult
+
+    (said,) = re.findall(r'sentences \("(.*?)"\)', (ROOT / "docs" / "ci.md").read_text())
+    assert said == broken(RuleResult("new_findings>0", 0.0, 20.0, "sae", False))
 
 
 def test_the_records_page_names_every_field() -> None:

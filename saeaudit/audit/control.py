@@ -47,6 +47,19 @@ class Steps(Observer):
         self._observer.step(name, share, tokens)
 
 
+def check_type(inputs: object, wanted: type[MediatorInputs] | type[ScoreInputs]) -> None:
+    """Refuse what are no inputs, such as the activations themselves.
+
+    Raises:
+        AuditError: they are of another type.
+    """
+    if not isinstance(inputs, wanted):
+        raise AuditError(
+            f"an object of type {type(inputs).__name__}", where="inputs",
+            hint=f"{wanted.__name__}(activations)",
+        )  # fmt: skip
+
+
 def trials(
     dictionary: Dictionary, inputs: Inputs, control: Control | None, options: TokenOptions,
     device: str,

@@ -112,7 +112,7 @@ def from_saelens(sae: Any, *, name: str = "sae") -> Dictionary:
     """
     if not _is_saelens(sae):
         raise WeightsError(
-            f"a {type(sae).__name__} without cfg.to_dict() and state_dict()",
+            f"an object of type {type(sae).__name__} without cfg.to_dict() and state_dict()",
             where=name,
             hint="saeaudit.from_tensors takes any SAE's tensors",
         )
@@ -160,7 +160,7 @@ def _opened(target: object, name: str) -> Dictionary:
     if isinstance(target, list) or hasattr(target, "__array__"):
         return Dictionary.from_rows(target, name)
     raise TargetError(
-        f"a {type(target).__name__} cannot be opened",
+        f"an object of type {type(target).__name__} cannot be opened",
         hint="a path or another target, a tensor [F, d], a module or its state_dict()",
     )
 

@@ -74,7 +74,8 @@ def parse_target(typed: str) -> Target:
         TargetError: it names nothing.
         AuditError: SAELens's registry cannot be read.
     """
-    whole, layer = _part_layer(typed)
+    # What is pasted has blanks and line ends about it; names of files may have some too.
+    whole, layer = _part_layer(typed if _exists(typed) else typed.strip() or typed)
     if whole in SAMPLES:
         return Target(whole, layer, "sample")
     if whole.startswith("hf://"):

@@ -182,7 +182,8 @@ def test_features_that_cannot_be_asked_about() -> None:
         ((0, 1, 20), "--triple 0,1,20: there is no feature 20 (rows has features 0 to 19)"),
         ((0, -1), "--pair 0,-1: there is no feature -1"),
         ((5, 1), "--pair 5,1: the row of feature 5 is zero: it has no direction"),
-        ((0, 6, 1), "--triple 0,6,1: the row of feature 6 is not finite: it has no direction"),
+        ((0, 6, 1), "--triple 0,6,1: the row of feature 6 is not finite: it has no direction "
+                    "(--pair 0,1 asks about the other two)"),
         ((7, 1), "--pair 7,1: the row of feature 7 is collapsed, so the feature is dead "
                  "(--include-collapsed takes such rows as they are)"),
     ):  # fmt: skip

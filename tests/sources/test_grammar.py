@@ -57,6 +57,7 @@ def test_what_is_pasted_is_an_address_on_the_hub(typed: str, uri: str) -> None:
     target = parse_target(typed)
     assert (target.kind, target.uri, target.layer) == ("hub", uri, None)
     assert parse_target(f"{typed}#3").layer == 3
+    assert parse_target(f" {typed}\r\n").uri == uri
 
 
 def test_the_note_says_which_sae_a_name_stands_for() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from saeaudit.audit.checks import check_findings
 from saeaudit.audit.codes import WINDOW, Coder, tell_better_reading
-from saeaudit.audit.control import Steps, trials
+from saeaudit.audit.control import Steps, check_type, trials
 from saeaudit.audit.describe import describe_dictionary
 from saeaudit.audit.firing import FiringTally, watched_sets
 from saeaudit.audit.many import audit_all
@@ -98,10 +98,11 @@ def mediators(
         of these of its yardstick, and again of it.
 
     Raises:
-        AuditError: no encoder, a transcoder, activations that are not finite or all outliers or
-            too dense, codes that are negative or not finite, findings of another SAE, or a control
-            with findings or files of codes.
+        AuditError: inputs of another type, no encoder, a transcoder, activations that are not
+            finite or all outliers or too dense, codes that are negative or not finite, findings of
+            another SAE, or a control with findings or files of codes.
     """
+    check_type(inputs, MediatorInputs)
     dictionary = open_target(dictionary)
     options = options or MediatorOptions()
     control = options.control

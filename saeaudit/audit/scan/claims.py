@@ -122,7 +122,13 @@ def _not_live(dictionary: Dictionary, feature: int, claim: Features) -> AuditErr
             hint="--include-collapsed takes such rows as they are",
         )
     kind = "zero" if feature in dictionary.zero_rows.tolist() else "not finite"
-    return AuditError(f"the row of feature {feature} is {kind}: it has no direction", where=where)
+    hint = ""
+    if len(claim) == 3:
+        others = ",".join(str(other) for other in claim if other != feature)
+        hint = f"--pair {others} asks about the other two"
+    return AuditError(
+        f"the row of feature {feature} is {kind}: it has no direction", where=where, hint=hint
+    )
 
 
 def _encoder_cosines(dictionary: Dictionary, features: Features) -> tuple[float | None, ...]:

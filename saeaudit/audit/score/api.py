@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from saeaudit.audit.control import Steps, trials
+from saeaudit.audit.control import Steps, check_type, trials
 from saeaudit.audit.describe import describe_dictionary
 from saeaudit.audit.many import audit_all
 from saeaudit.audit.observer import SILENT, Observer
@@ -76,10 +76,11 @@ def score(
         of these of its yardstick, where it has one, and of it.
 
     Raises:
-        AuditError: neither activations nor features, too few tokens, no encoder, input
-            that is not finite or of another SAE, or a control with alternatives or features of
-            the SAE, or without labels to shuffle.
+        AuditError: inputs of another type, neither activations nor features, too few tokens, no
+            encoder, input that is not finite or of another SAE, or a control with alternatives or
+            features of the SAE, or without labels to shuffle.
     """
+    check_type(inputs, ScoreInputs)
     dictionary = open_target(dictionary)
     options = options or ScoreOptions()
     control = options.control
