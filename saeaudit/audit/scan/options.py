@@ -53,9 +53,9 @@ class ScanOptions:
                     f"{value} is out of range", where=name, hint=f"allowed: {threshold.allowed}"
                 )
         for name, claims, size in (("--triple", self.triples, 3), ("--pair", self.pairs, 2)):
-            for claim in claims:
-                if len(claim) != size:
-                    raise AuditError(f"{claim!r} is not {size} feature numbers", where=name)
+            for named in claims:
+                if len(named) != size:
+                    raise AuditError(f"{named!r} is not {size} feature numbers", where=name)
         for claim in self.claims:
             if len(set(claim)) < len(claim):
                 raise AuditError("each feature must be another", where=claim_option(claim))
