@@ -25,7 +25,16 @@ from saeaudit.core.codes.bars import Bars
 from saeaudit.core.codes.estimates import APART, Bounded, Estimates, Estimator
 from saeaudit.core.codes.fits import Fit
 from saeaudit.core.codes.settled import Settler
-from saeaudit.core.codes.signed import LeastSquares, Signed, Tests, least_root, make_tests, step
+from saeaudit.core.codes.signed import (
+    LeastSquares,
+    Signed,
+    Tests,
+    Undecided,
+    exact_products,
+    least_root,
+    make_tests,
+    step,
+)
 from saeaudit.core.codes.tolerances import STEPS, ULP
 from saeaudit.core.rows import spans
 
@@ -143,9 +152,8 @@ class Screened:
         """Take some rows that may enter; returns what least squares make of their swaps."""
         self.allowed = (~(rows.barred | rows.unclear)).to(torch.float32)
         signed = self.squares.of(rows)
-        counted, _, (b, _, _, c) = self._reach(self.squares.tests, rows, signed.value, signed.value)
-        is_open = torch.zeros_like(rows.barred)
-        is_open[b, c] = True
+        counted, _, undecided = self._reach(self.squares.tests, rows, signed.value, signed.value)
+        is_open = self.squares.decide(rows, counted, undecided)
         by_row, unsure = self._count_nonnegative(rows)
         as_now, unknown = self._stay(rows, by_row)
         unclear = rows.unclear | ~(rows.barred | self.usable[:, None])
@@ -167,7 +175,7 @@ class Screened:
 
     def _reach(
         self, tests: Tests, rows: Estimates, sure: Tensor, possible: Tensor
-    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
+    ) -> tuple[Tensor, Tensor, Undecided]:
         """Values that pass tests.
 
         Args:
@@ -177,7 +185,7 @@ class Screened:
 
         Returns:
             Counts ``[B, T, c]`` float32 of those that surely do, the features ``[B, T, k]`` bool
-            that some pass for, and others that may: token, limit, place and column ``[m]`` each.
+            that some pass for, and others that may.
         """
         batch, limits = tests.wanted.shape[:2]
         columns = sure.shape[2]
@@ -212,9 +220,8 @@ class Screened:
         return counts, between | unsure
 
     def _settle(
-        self, rows: Estimates, counts: Tensor, passing: Tensor,
-        undecided: tuple[Tensor, Tensor, Tensor, Tensor],
-    ) -> Tensor:  # fmt: skip
+        self, rows: Estimates, counts: Tensor, passing: Tensor, undecided: Undecided
+    ) -> Tensor:
         """Count swaps that have a closed form; bool ``[B, c]``: rows of which others are open."""
         between = torch.zeros_like(rows.barred)
         for first, last in spans(len(undecided[0]), self._fit.supports.swaps_at_once):
@@ -239,23 +246,12 @@ class Screened:
         b, c = near.nonzero().unbind(1)
         r, i = (slope[b, :, c].abs() <= self._unsigned_off[b]).nonzero().unbind(1)
         b, c = b[r], c[r]
-        exact = self._exact_slopes(b, i, c + rows.start)
+        exact = exact_products(self._fit.supports.units, self._residuals, (b, i), c + rows.start)
         signs[b, i, c] = (exact > self._floor[b]).to(torch.float32)
         unsure = torch.zeros_like(near)
         between = (exact > 0) & (exact <= self._floor[b] / APART)
         unsure[b[between], c[between]] = True
         return signs, unsure
-
-    def _exact_slopes(self, b: Tensor, i: Tensor, row: Tensor) -> Tensor:
-        """Inner products ``[m]`` of rows with the residuals of codes >= 0 without a feature."""
-        fit = self._fit
-        units = fit.supports.units
-        out = fit.size.new_empty(len(b))
-        for first, last in spans(len(b), units.budget.exact_rows(units.width, units.device)):
-            part = slice(first, last)
-            residuals, raw = self._residuals[b[part], i[part]], units.raw(row[part])
-            out[part] = (residuals[:, None, :] @ raw[:, :, None]).view(-1)
-        return out / units.norms[row]
 
     @cached_property
     def _residuals(self) -> Tensor:

@@ -5,6 +5,7 @@ See `saeaudit.core.codes.screening` for what the tests are.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -13,9 +14,12 @@ from torch import Tensor
 from saeaudit.core.codes.estimates import Estimates, Estimator
 from saeaudit.core.codes.fits import Fit
 from saeaudit.core.codes.tolerances import STEPS, ULP
+from saeaudit.core.rows import UnitRows, spans
 
 STEEP = 1e30
 """Factor that makes zero or one of a float32 value by its sign, when clamped between these."""
+FEW = 4
+"""Tests of one row that are decided by an inner product each: with more, the whole row is."""
 
 
 class Signed(NamedTuple):
@@ -62,6 +66,10 @@ class Tests(NamedTuple):
         return b, t, i
 
 
+Undecided = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Tests that may be passed, ``[m]`` int64 each: token in ascending order, limit, place, column."""
+
+
 class LeastSquares:
     """Swaps of one target with codes of either sign, by estimates."""
 
@@ -74,8 +82,9 @@ class LeastSquares:
             estimator: of the supports; its further direction ``first`` is the fit's residual.
             first: which of them.
         """
+        self._fit = fit
         usable = estimator.sound & (fit.size > 0)
-        scale = torch.where(usable, fit.size, 1.0).rsqrt()[:, None]
+        self._scale = scale = torch.where(usable, fit.size, 1.0).rsqrt()[:, None]
         active = fit.supports.active
         removed = fit.codes / estimator.root * scale
         length = fit.residual.norm(dim=1, keepdim=True) * scale
@@ -98,6 +107,43 @@ class LeastSquares:
         value *= rows.nearness
         return Signed(value * rows.nearness, value.abs_())
 
+    def decide(self, rows: Estimates, counts: Tensor, undecided: Undecided) -> Tensor:
+        """Count those undecided that pass once their inner products are exact.
+
+        What is left to be off is their rows' distances, the least part.
+
+        Args:
+            rows: that may enter.
+            counts: ``[B, T, c]`` float32, added to.
+            undecided: of `tests`; of rows with more than `FEW` of them none is looked at.
+
+        Returns:
+            Bool ``[B, c]``: rows of which some stay undecided.
+        """
+        b, t, i, c = undecided
+        many = torch.zeros(rows.apart.shape, device=b.device)
+        many.index_put_((b, c), many.new_ones(len(b)), accumulate=True)
+        is_open = many > FEW
+        looked_at = ~is_open[b, c]
+        b, t, i, c = (index[looked_at] for index in undecided)
+        units = self._fit.supports.units
+        exact = exact_products(units, self._residuals, (b, i), c + rows.start) * self._scale[b, 0]
+        value, root = exact.abs() * rows.nearness[b, i, c], self.tests.root[b, t, i].double()
+        off = rows.share_off[b, c]
+        passes = value >= root * (1 + off)
+        counts.index_put_((b, t, c), passes.to(counts.dtype), accumulate=True)
+        between = ~passes & (value >= root * (1 - off))
+        is_open[b[between], c[between]] = True
+        return is_open
+
+    @cached_property
+    def _residuals(self) -> Tensor:
+        """``[B, k, d]`` float64: what least squares without each feature leave."""
+        fit, inverse = self._fit, self._fit.supports.inverse
+        ratio = fit.codes / fit.diagonal
+        codes = fit.codes[:, None, :] - ratio[:, :, None] * inverse
+        return fit.target[:, None] - codes @ fit.supports.vectors
+
     def none_within(self, rows: Estimates) -> Tensor:
         """``[B, c]`` bool: rows, of those that are clear, that no swap brings within any limit."""
         value = self.of(rows).value
@@ -105,6 +151,22 @@ class LeastSquares:
         may = value[b, i] >= self.tests.possible(b, t, i, rows.steep[b], rows.share_off[b])
         passes = value.new_zeros(rows.apart.shape).index_add_(0, b, may.to(value.dtype))
         return (passes == 0) & (self.always == 0).all(1, keepdim=True)
+
+
+def exact_products(
+    units: UnitRows, vectors: Tensor, index: tuple[Tensor, Tensor], row: Tensor
+) -> Tensor:
+    """Inner products ``[m]`` in float64 of unit rows ``row [m]`` with ``vectors [B, k, d]``.
+
+    ``index`` is the token and the place of the vector of each, ``[m]`` int64.
+    """
+    out = vectors.new_empty(len(row))
+    for first, last in spans(len(row), units.budget.exact_rows(units.width, units.device)):
+        part = slice(first, last)
+        raw = units.raw(row[part])
+        chosen = vectors[index[0][part], index[1][part]]
+        out[part] = (chosen[:, None, :] @ raw[:, :, None]).view(-1)
+    return out / units.norms[row]
 
 
 def step(values: Tensor) -> Tensor:

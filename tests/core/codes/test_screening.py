@@ -185,6 +185,35 @@ def test_settled_exchanges_enclose_the_error(seed: int, kind: str, wider: float)
         assert bool(known[(plain & positive[token]).all(1)].all())
 
 
+def test_a_swap_near_a_limit_is_decided_by_one_inner_product(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of codes of either sign: too near for float32, and no row is computed whole for it."""
+    rng = np.random.default_rng(4)
+    units = units_of(rng.normal(size=(300, 600)))
+    fitted = Supports(units, torch.from_numpy(np.stack([rng.permutation(300)[:8] for _ in "12"])))
+    decoded = (torch.from_numpy(1 + rng.exponential(size=(2, 1, 8))) @ fitted.vectors).squeeze(1)
+    noise = torch.from_numpy(rng.normal(size=decoded.shape)) / 600**0.5
+    fit = Fit(fitted, decoded + 0.3 * noise * decoded.norm(dim=1, keepdim=True))
+    enter = torch.ones(300, dtype=torch.bool)
+    every = least_squares(fit, enter_rows(fitted, enter, 0, 300))
+    negative = torch.where(every.along < 0, every.error, torch.inf)
+    error, at = negative.flatten(1).min(1)
+    limit = error + 6e-8 * fit.size
+    marks: list[torch.Tensor] = []
+    measure = swaps.marked_rows
+
+    def marked_rows(supports: Supports, marked: torch.Tensor):
+        marks.append(marked)
+        return measure(supports, marked)
+
+    monkeypatch.setattr(swaps, "marked_rows", marked_rows)
+    (counted,) = one_swaps([fit], [limit[:, None]], enter)
+    within = every.error <= limit[:, None, None]
+    assert torch.equal(counted.unsigned[:, 0], within.flatten(1).sum(1))
+    assert not bool(marks[0].gather(1, (at % 300)[:, None]).any())
+
+
 def test_few_rows_are_looked_at_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of rows in 600 dimensions, where most features can go, and of those where none can."""
     rng = np.random.default_rng(3)
