@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tests.fuzz.engine import Target
-from tests.fuzz.targets import commands, exports, hubs, outputs, tables, texts, weights
+from tests.fuzz.targets import collected, commands, exports, hubs, outputs, tables, texts, weights
 
-MODULES = (weights, tables, texts, commands, hubs, exports, outputs)
+MODULES = (weights, tables, collected, texts, commands, hubs, exports, outputs)
 TARGETS: dict[str, Target] = {
     target.name: target for module in MODULES for target in module.TARGETS
 }
@@ -23,7 +23,18 @@ KINDS: dict[str, tuple[str, ...]] = {
         "score",
         "shown",
     ),
-    "texts": ("activations", "codes", "tokens", "explanations", "batches", "statistics", "labels"),
+    "texts": (
+        "activations",
+        "collected",
+        "resumed",
+        "caches",
+        "codes",
+        "tokens",
+        "explanations",
+        "batches",
+        "statistics",
+        "labels",
+    ),
     "yaml": ("yaml",),
     "targets": ("targets", "escape"),
     "hubs": ("hub", "partial", "neuronpedia"),
