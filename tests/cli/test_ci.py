@@ -296,7 +296,7 @@ def test_hooks_judge_what_a_commit_changes(job: Job) -> None:
     done = hook("saeaudit-config")
     assert done.returncode == 2 and "min_cosin" in done.stderr
     done = hook("saeaudit-scan", ["--fail-on", "pairs>19"])
-    assert done.returncode == 1 and "20 pairs" in done.stdout
+    assert done.returncode == 1 and "20 duplicate pairs" in done.stdout
 
 
 @pytest.mark.skipif(JQ is None, reason="needs jq")
