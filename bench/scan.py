@@ -9,7 +9,7 @@ For each dictionary (see bench/dictionaries.py) and size, for each kind of produ
 of the floor (half of F^2 d multiply-adds at the peak of this kind measured in this run), and for
 `auto` its regret, the time over the best kind's. Then how times grow with F. Peers find pairs only;
 saeaudit's time includes the triples and the geometry. Lines are appended to
-bench/results/KIND.jsonl, a file for each kind of machine; docs/generate_performance.py takes the
+bench/results/KIND.jsonl, a file for each kind of machine; docs/generate_figures.py takes the
 figures of docs/performance.md from there.
 """
 

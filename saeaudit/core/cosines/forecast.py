@@ -222,11 +222,11 @@ def _rows_work(plan: _Plan, span: tuple[int, int], floor: float, goals: Goals) -
     whole = ((top < floor) | (rivals > affordable)) & (top < 1)
     second = _margins(plan.second, finer[row], value)
     near = _count(row[value + 2 * second >= top[row]], len(top))
-    rivals = torch.where(whole, near, rivals)
+    rivals = torch.where(whole, near, (rivals - 1).clamp(min=0))  # the first is known exactly
     close = _count(row[value >= top[row] - 2 * plan.fine.slack], len(top))
     strong = float((value >= goals.strong - quick.slack).sum()) / 2 if refines else 0.0
     pairs = float(rivals.sum()) + strong if refines else 0.0
-    exact = float((1 + torch.minimum(close, rivals)).sum())
+    exact = float(torch.minimum(close, 1 + rivals).sum())
     return _Work(float(listed.sum()) / 2, float(whole.sum()), pairs, exact)
 
 

@@ -44,15 +44,17 @@ def row_maxima(screens: Screens, edges: Edges, ranked: Ranked, estimate: Tensor)
     """
     units = screens.units
     best = torch.zeros(units.count, dtype=torch.float64, device=units.device)
-    top = ranked.rank == 0
-    _raise_to_cosines(units, best, ranked.row[top].long(), ranked.partner[top].long())
+    first = ranked.rank == 0
+    row, partner = ranked.row[first].long(), ranked.partner[first].long()
+    _raise_to_cosines(units, best, row, partner)
+    top = torch.full((units.count,), -1, device=units.device).index_put_((row,), partner)
     unsettled = (best < edges.floor) | edges.crowded
     numbers = torch.zeros(units.count, dtype=torch.int64, device=units.device)
-    for row, _ in _listed_rivals(screens, edges, best):
+    for row, _ in _listed_rivals(screens, edges, best, top):
         numbers += torch.bincount(row, minlength=units.count)
     # A cosine of 1 cannot be beaten: copies need no further look.
     whole = (unsettled | (numbers > _affordable(screens))) & (best < 1.0)
-    for row, partner in _listed_rivals(screens, edges, best):
+    for row, partner in _listed_rivals(screens, edges, best, top):
         few = ~whole[row]
         _raise_to_rivals(screens, best, row[few], partner[few])
     rows = whole.nonzero().squeeze(1)
@@ -67,13 +69,20 @@ def _affordable(screens: Screens) -> int:
     return max(1, screens.units.count // ENTRIES_A_PAIR[screens.second.dtype])
 
 
-def _listed_rivals(screens: Screens, edges: Edges, best: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Listed entries that may exceed a row's `best`: int64 rows and partners, some at a time."""
+def _listed_rivals(
+    screens: Screens, edges: Edges, best: Tensor, top: Tensor
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Listed entries that may exceed a row's `best`: int64 rows and partners, some at a time.
+
+    Pairs of a row and its `top` are known exactly, and passed over.
+    """
     for start, stop in spans(len(edges.i), screens.units.budget.entries):
         i, j, cosine = edges.i[start:stop], edges.j[start:stop], edges.cosine[start:stop]
         most = cosine.abs() + (screens.quick.slack + MARGIN)
         near = most >= torch.minimum(best[i], best[j])
         i, j, cosine = i[near].long(), j[near].long(), cosine[near]
+        fresh = (top[i] != j) & (top[j] != i)
+        i, j, cosine = i[fresh], j[fresh], cosine[fresh]
         most = cosine.abs() + screens.quick.off_by(i, j, cosine)
         ends = []
         for row, partner in ((i, j), (j, i)):

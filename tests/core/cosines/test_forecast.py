@@ -103,7 +103,8 @@ def test_forecasts_count_what_is_done(
     scan_search.search("rows", units, ScanOptions(), screen)
     whole, pairs = done["whole_rivals"] - 1, done["pair_estimates"]  # one for the closest pair
     assert expected.whole / 3 - COUNT / 20 <= whole <= 3 * expected.whole + COUNT / 20
-    assert expected.pairs / 4 - COUNT <= pairs <= 4 * expected.pairs + COUNT
+    # One sampled row whose sums may be the largest stands for a thousand pairs.
+    assert expected.pairs / 4 - 2 * COUNT <= pairs <= 4 * expected.pairs + COUNT
 
 
 def test_a_scan_takes_the_screen_that_is_forecast(monkeypatch: pytest.MonkeyPatch) -> None:

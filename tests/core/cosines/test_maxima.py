@@ -122,3 +122,14 @@ def test_second_screen_is_the_first_where_that_is_as_fine() -> None:
     for name in ("bf16", "fp32"):
         ready = make_screens(made, name, CPU)
         assert ready.second is ready.quick
+
+
+def test_the_first_of_a_list_is_computed_once(screen: str) -> None:
+    """What is known exactly is no rival of itself."""
+    rows = dictionary("random", 512, 768)
+    rows[1::2] = rows[::2] + 0.5 * rows[1::2]
+    ready = screens(units(rows), screen, torch.float32)
+    prepared = swept(ready.quick, 0.5)
+    with Work(768) as work:
+        row_maxima(ready, *prepared)
+    assert work.pairs == 0 and work.exact <= 2 * 256 + 8
