@@ -125,6 +125,8 @@ def score(
         control=control, device=check_device(device),
     )  # fmt: skip
     alternatives = None
+    if scan == "-" == mediators:
+        raise AuditError("standard input is read once", where="--scan -", hint="--scan FILE")
     if mediators is not None:
         if canonicalise:
             raise AuditError("--mediators and --canonicalise exclude each other")

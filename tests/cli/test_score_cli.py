@@ -125,6 +125,7 @@ ERRORS = [
     (["params.npz", "--features", "nothing"], "no batch"),
     (["params.npz", "--features", "fetched"], "no feature statistics were fetched"),
     (["params.npz", "--activations", "x.npy", "--mediators", "some.csv"], "line 1 is not a record"),
+    (["params.npz", "--scan", "-", "--mediators", "-"], "standard input is read once"),
 ]
 
 
