@@ -18,7 +18,7 @@ from saeaudit.core import calibration, similarity
 from saeaudit.core.codes import cheapest, choose, codelength, resamples, tolerances
 from saeaudit.formats import interface
 from saeaudit.records import CHANGED, MOVED
-from saeaudit.sources import explanations
+from saeaudit.sources import arrow, explanations
 from saeaudit.sources.collected import manifest
 from saeaudit.vocabulary import (
     BEAM,
@@ -136,7 +136,8 @@ MEDIATORS = (
     "is 1 on the features", "z = (1, 1, 0)", "z' = (1 + α, 0, 1)", "f1 from 1 to 1 + α",
     "has a change of 2", "At ε = 0", "exit status 2", "0 for all",
     # Constants.
-    f"in {MAGNITUDE_BINS} bins",
+    f"in {MAGNITUDE_BINS} bins", f"at most {arrow.UNPACKED >> 30} GiB a file",
+    f"million activations of width 2,304 in float16 are {1e6 * 2304 * 2 / 1e9:.1f} GB",
     f"{MAX_TOKENS} of them are looked at", f"more than {_exponent(tolerances.ENTERS)}",
     f"up to {_exponent(tolerances.TOLERANCE)} of ‖x‖²",
     f"at least 0 (any), {_listed(CHANGED[1:], 'and')}",
