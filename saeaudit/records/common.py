@@ -77,8 +77,8 @@ class CollectedRecord:
     """As it was named."""
     model: str
     """The model's id on the hub, or its folder."""
-    revision: str | None
-    """Commit of the model's repository; null of a folder."""
+    revision: str
+    """Commit of the model's repository; ``sha256:…`` of a folder's files."""
     place: str
     """Where in the model: a module's path, and ``:in`` or ``:out``."""
     computed_in: str

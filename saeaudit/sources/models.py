@@ -6,12 +6,14 @@ reads a folder, and asks nobody.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from saeaudit.errors import AuditError, TargetError
+from saeaudit.sources.digests import sha256_of
 from saeaudit.sources.download import Bytes
 from saeaudit.sources.grammar import URI
 from saeaudit.sources.http import Note
@@ -37,8 +39,8 @@ class ModelFiles(NamedTuple):
     name: str
     """As the user named it."""
     folder: Path
-    revision: str | None
-    """Commit, of a hub repository."""
+    revision: str
+    """Commit of a hub repository; ``sha256:…`` of a folder's files."""
 
 
 def find_model(
@@ -61,8 +63,8 @@ def find_model(
     folder = Path(model).expanduser()
     present = _entries(folder, f"--model {model}")
     if present is not None:
-        _needed(present, lambda name: folder / name, f"--model {model}")
-        return ModelFiles(model, folder, None)
+        needed = _needed(present, lambda name: folder / name, f"--model {model}")
+        return ModelFiles(model, folder, _identity(folder, needed, f"--model {model}"))
     match = URI.fullmatch(model if model.startswith("hf://") else f"hf://{model}")
     if match is None or match["path"] or model.startswith((".", "/", "~")):
         raise TargetError(
@@ -93,6 +95,21 @@ def _entries(folder: Path, where: str) -> set[str] | None:
         return {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
     except OSError as error:
         raise TargetError(f"cannot be read: {error.strerror}", where=where[:200]) from error
+
+
+def _identity(folder: Path, names: Iterable[str], where: str) -> str:
+    """What tells the files of these names from all others: a folder may be written to again.
+
+    Raises:
+        AuditError: one cannot be read.
+    """
+    whole = hashlib.sha256()
+    for name in sorted(names):
+        try:
+            whole.update(f"{sha256_of(folder / name)}  {name}\n".encode())
+        except OSError as error:
+            raise AuditError(f"{name} cannot be read: {error.strerror}", where=where) from error
+    return f"sha256:{whole.hexdigest()}"
 
 
 def _needed(names: Iterable[str], bring: Callable[[str], Path], where: str) -> set[str]:

@@ -33,8 +33,8 @@ class Origin:
 
     model: str
     """An id on the hub, or a folder, as it was named."""
-    revision: str | None
-    """Commit of the model's repository; None of a folder."""
+    revision: str
+    """Commit of the model's repository; ``sha256:…`` of a folder's files."""
     tokenizer: str
     """Its class."""
     place: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -60,7 +61,10 @@ def test_what_is_known_of_a_model(folder: Path, capfd: pytest.CaptureFixture[str
     assert (model.kind, model.dtype, model.attention, model.device, model.longest) == (
         "llama", "float32", "sdpa", "cpu", 64,
     )  # fmt: skip
-    assert model.files == (str(folder), folder, None) and not model.decoder.training
+    assert model.files[:2] == (str(folder), folder) and not model.decoder.training
+    assert re.fullmatch("sha256:[0-9a-f]{64}", model.files.revision)
+    (folder / "notes.md").write_text("not of the model")
+    assert find_model(str(folder)) == model.files
     assert model.tokenizer.bos_token_id == 1 and model.tokenizer("5 7")["input_ids"] == [5, 7]
     half = load_model(find_model(str(folder)), dtype="bfloat16", device="cpu")
     assert half.dtype == "bfloat16" and next(half.decoder.parameters()).dtype == torch.bfloat16

@@ -193,6 +193,18 @@ def test_arguments_that_changed_are_refused(folder: Path, tmp_path: Path) -> Non
     assert "is no folder" in said(folder, folder / "texts.txt")
 
 
+def test_another_model_in_the_same_folder_does_not_go_on(folder: Path, tmp_path: Path) -> None:
+    place, model = tmp_path / "acts", folder / "retrained"
+    shutil.copytree(folder / "llama", model)
+    options = replace(OPTIONS, tokens=50, model="retrained")
+    collected(folder, place, options)
+    collected(folder, place, options, resume=True)
+    weights = load_file(model / "model.safetensors")
+    weights["norm.weight"] *= 2
+    save_file(weights, model / "model.safetensors", {"format": "pt"})
+    assert "was begun with revision sha256:" in said(folder, place, options, resume=True)
+
+
 def test_the_usual_mistakes_are_a_line_each(folder: Path, tmp_path: Path) -> None:
     place = tmp_path / "acts"
     (folder / "double.txt").write_text("3 4\n<s> 5 6\n")
