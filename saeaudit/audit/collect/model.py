@@ -49,7 +49,12 @@ class Model:
     def longest(self) -> int | None:
         """Most tokens of a text that it takes; None where it does not say."""
         limit = getattr(self.decoder.config, "max_position_embeddings", None)
-        return int(limit) if isinstance(limit, int) and limit > 0 else None
+        if not isinstance(limit, int) or limit <= 0:
+            return None
+        embeddings = getattr(self.decoder, "embeddings", None)
+        padding = getattr(getattr(embeddings, "position_embeddings", None), "padding_idx", None)
+        # RoBERTa's first position is the one behind that of padding.
+        return limit if padding is None else limit - padding - 1
 
 
 def load_model(files: ModelFiles, *, dtype: ModelDtype = "auto", device: str = "auto") -> Model:

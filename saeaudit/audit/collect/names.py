@@ -71,7 +71,7 @@ GPT2 = Family(
         "attn.hook_z": "attn.c_proj:in", "mlp.hook_pre": "mlp.c_fc:out",
         "mlp.hook_post": "mlp.c_proj:in",
     },
-    {"hook_embed": "wte:out", "hook_pos_embed": "wpe:out"},
+    {"hook_embed": "wte:out"},
     centred=True,
 )  # fmt: skip
 _PARALLEL = _STREAM | {
@@ -96,7 +96,7 @@ BERT = Family(
 """Norms follow what is added: whether `hook_resid_post` is before or after them is not agreed."""
 
 WRITTEN = re.compile(
-    r"(blocks\.[0-9]+\.)?(hook_(resid_\w+|attn_out|mlp_out|in|out|embed|pos_embed)|mlp\.hook_out)"
+    r"(blocks\.[0-9]+\.)?(hook_(resid_\w+|attn_out|mlp_out|in|out|embed)|mlp\.hook_out)"
 )
 """Hooks of the residual stream and of what is written to it."""
 

@@ -141,7 +141,7 @@ def rotary_model(w: Weights, ids: Tensor, f: Rotary) -> tuple[Hooks, Tensor]:
 
 def gpt2(w: Weights, ids: Tensor, config: Any) -> tuple[Hooks, Tensor]:
     embedded, positions = w["wte.weight"][ids], w["wpe.weight"][: len(ids)]
-    hooks: Hooks = {"hook_embed": embedded, "hook_pos_embed": positions}
+    hooks: Hooks = {"hook_embed": embedded}
     x, eps = embedded + positions, config.layer_norm_epsilon
 
     def conv(x: Tensor, name: str) -> Tensor:

@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import RobertaConfig, RobertaModel
 
 from saeaudit import AuditError
 from saeaudit.audit.collect.model import Model, load_model
 from saeaudit.sources.models import find_model
 from tests.support.hub import Hub, Running
-from tests.support.models import write_model
+from tests.support.models import CONFIGS, write_model, write_tokenizer
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -69,6 +70,17 @@ def test_what_is_known_of_a_model(folder: Path, capfd: pytest.CaptureFixture[str
     half = load_model(find_model(str(folder)), dtype="bfloat16", device="cpu")
     assert half.dtype == "bfloat16" and next(half.decoder.parameters()).dtype == torch.bfloat16
     assert capfd.readouterr() == ("", "")
+
+
+def test_positions_behind_that_of_padding_are_counted(tmp_path: Path) -> None:
+    sizes = CONFIGS["bert"] | {"max_position_embeddings": 66, "pad_token_id": 1}
+    RobertaModel(RobertaConfig(**sizes)).save_pretrained(tmp_path)
+    write_tokenizer(tmp_path)
+    model = load(tmp_path)
+    assert model.longest == 64
+    model.decoder(input_ids=torch.full((1, 64), 3))
+    with pytest.raises((IndexError, RuntimeError)):
+        model.decoder(input_ids=torch.full((1, 65), 3))
 
 
 def test_capped_scores_are_computed_plainly(model_of: Callable[[str], Model]) -> None:
