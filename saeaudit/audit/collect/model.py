@@ -75,7 +75,7 @@ def load_model(files: ModelFiles, *, dtype: ModelDtype = "auto", device: str = "
     if dtype not in DTYPES:
         raise AuditError(f"{dtype[:40]!r} is no dtype", where="--dtype", hint=", ".join(DTYPES))
     place = pick_device(device)
-    library = _transformers()
+    library = import_transformers()
     with quiet(library):
         config = _tried(files, library.AutoConfig.from_pretrained, files.folder)
         _check_kind(files, config)
@@ -96,7 +96,12 @@ def load_model(files: ModelFiles, *, dtype: ModelDtype = "auto", device: str = "
     )  # fmt: skip
 
 
-def _transformers() -> Any:
+def import_transformers() -> Any:
+    """The library.
+
+    Raises:
+        AuditError: it is not installed.
+    """
     try:
         import transformers
     except ImportError as error:

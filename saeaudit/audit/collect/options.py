@@ -66,6 +66,9 @@ class CollectOptions:
                 f"{limit:g} times the median norm would drop the usual ones, too",
                 where="--drop-norm-above", hint="more than 1; 10 for attention sinks",
             )  # fmt: skip
+        for name, text in (("--model", self.model), ("--hook", self.hook)):
+            if text is not None and not text.strip():
+                raise AuditError("is empty", where=name)
         for name, word, known in (
             ("--bos", self.bos, get_args(Bos)), ("--dtype", self.dtype, get_args(ModelDtype)),
         ):  # fmt: skip

@@ -12,9 +12,9 @@ import torch
 from saeaudit import __version__
 from saeaudit.audit.collect.default import site_of
 from saeaudit.audit.collect.gate import Fit, check_first
-from saeaudit.audit.collect.model import Model, load_model
+from saeaudit.audit.collect.model import Model, import_transformers, load_model
 from saeaudit.audit.collect.options import CONTEXT, CollectOptions
-from saeaudit.audit.collect.places import find_place
+from saeaudit.audit.collect.places import Place, find_place
 from saeaudit.audit.collect.reader import Reader, norms
 from saeaudit.audit.collect.tokens import Tokeniser, beginning, token_text
 from saeaudit.audit.misfit import TRIED
@@ -70,6 +70,8 @@ def collect(
             cannot be written.
     """
     check_folder(folder, resume=resume)
+    import_transformers()
+    _check_texts(texts)
     observer.step("reading the SAE", 0)
     dictionary = open_sae(sae)
     site = site_of(sae, dictionary.weights)
@@ -88,6 +90,16 @@ def collect(
         if not writer.manifest.totals:
             _fill(writer, reader, options.tokens, observer)
         return Collected(writer.manifest, fit)
+
+
+def _check_texts(texts: Texts) -> None:
+    """Read the first text, before gigabytes are fetched and loaded for it.
+
+    Raises:
+        AuditError: there is none, or it cannot be read.
+    """
+    if next(texts.documents(), None) is None:
+        raise AuditError("holds no text to read", where=texts.name)
 
 
 def open_reader(
@@ -112,6 +124,8 @@ def open_reader(
     files = find_model(name, offline=options.offline, note=observer.note)
     model = load_model(files, dtype=options.dtype, device=options.device)
     place = find_place(model.decoder, hook, centred=bool(site.centred))
+    if options.hook and site.hook:
+        _tell_another_place(place, model, dictionary.sae, site, observer)
     bos = options.bos or site.bos or ("drop" if beginning(model.tokenizer) else "none")
     if bos != "none" and beginning(model.tokenizer) is None:
         raise AuditError(
@@ -122,6 +136,18 @@ def open_reader(
     tokeniser = Tokeniser(model.tokenizer, bos, context, options.per_document, options.seed)
     options = replace(options, bos=bos, context=context)
     return Reader(model, place, tokeniser, texts, options.batch), options
+
+
+def _tell_another_place(
+    place: Place, model: Model, sae: str, site: Site, observer: Observer
+) -> None:
+    """Say that a place is not the publisher's: an SAE explains the layers beside its own, too."""
+    try:
+        published = find_place(model.decoder, str(site.hook), centred=bool(site.centred))
+    except AuditError:  # of another kind of model
+        published = None
+    if place != published:
+        observer.note(f"{sae}: its publisher says that it reads {site.hook}, not {place}")
 
 
 def _told(value: str | None, sae: str, what: str, option: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -205,6 +206,36 @@ def test_another_model_in_the_same_folder_does_not_go_on(folder: Path, tmp_path:
     assert "was begun with revision sha256:" in said(folder, place, options, resume=True)
 
 
+def test_no_model_is_looked_for_before_a_text_is_read(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, nowhere = tmp_path / "acts", replace(OPTIONS, model="nowhere")
+    (folder / "rows.jsonl").write_text('{"content": "3 4"}\n')
+    assert "--field takes one of: content" in said(folder, place, nowhere, texts="rows.jsonl")
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    assert "saeaudit[collect]" in said(folder, place, nowhere)
+
+
+def test_a_place_that_is_not_the_publishers_is_said(folder: Path, tmp_path: Path) -> None:
+    published = tmp_path / "published"
+    published.mkdir()
+    shutil.copy(folder / "sae.safetensors", published / "sae_weights.safetensors")
+    configuration = {"architecture": "standard", "d_in": WIDTH, "d_sae": 2 * WIDTH}
+    told = json.dumps(configuration | {"hook_point": "blocks.1.hook_resid_post"})
+    (published / "cfg.json").write_text(told)
+    (sae,) = resolve(str(published))
+    texts, model = open_texts(str(folder / "texts.txt")), str(folder / "llama")
+    for hook, lines in (
+        ("model.layers.1.output", []),
+        ("blocks.1.hook_resid_pre", [f"{published}: its publisher says that it reads "
+                                     "blocks.1.hook_resid_post, not layers.1:in"]),
+    ):  # fmt: skip
+        notes = Notes()
+        options = replace(OPTIONS, hook=hook, model=model, tokens=20)
+        collect(sae, texts, tmp_path / hook, options, observer=notes)
+        assert notes.lines == lines
+
+
 def test_the_usual_mistakes_are_a_line_each(folder: Path, tmp_path: Path) -> None:
     place = tmp_path / "acts"
     (folder / "double.txt").write_text("3 4\n<s> 5 6\n")
@@ -254,6 +285,8 @@ def test_a_full_disk_is_one_line_and_can_be_gone_on_with(folder: Path, tmp_path:
         ({"batch": 0}, "--batch: 0 is not 1 or more"),
         ({"drop_norm_above": 0.5}, "--drop-norm-above: 0.5 times the median norm"),
         ({"drop_norm_above": float("nan")}, "--drop-norm-above: nan"),
+        ({"model": ""}, "--model: is empty"),
+        ({"hook": " "}, "--hook: is empty"),
         ({"bos": "no"}, "--bos: 'no' is none of keep, drop, none"),
         ({"dtype": "int8"}, "--dtype: 'int8' is none of auto, float32"),
     ],
