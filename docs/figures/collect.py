@@ -48,7 +48,7 @@ def answer(command: str) -> list[str]:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            app(command.split()[1:])
+            app([*command.split()[1:], "--no-progress"])  # a line that says seconds
     except SystemExit as end:
         if end.code:
             raise ValueError(f"{command}: {said.getvalue()}") from end

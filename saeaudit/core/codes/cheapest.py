@@ -285,9 +285,22 @@ class Search:
         error = swaps.error.masked_fill_(~self.fit.supports.active[:, :, None], torch.inf)
         # In the place of one feature of an exact triple a row has a code > 0, of another < 0.
         upward, place = torch.where(swaps.along > 0, error, torch.inf).min(1)
-        error, any_place = error.min(1)
+        least, any_place = error.min(1)
         place = torch.where(upward.isfinite(), place, any_place)
-        return torch.where(error <= self.limit[:, None], bound, torch.inf), place
+        within = error <= self.limit[:, None, None]
+        used_up, first = self._used_up(entering.weight, within).min(1)
+        place = torch.where(~apart & used_up.isfinite(), first, place)
+        return torch.where(least <= self.limit[:, None], bound, torch.inf), place
+
+    def _used_up(self, weight: Tensor, within: Tensor) -> Tensor:
+        """Codes of rows in the span of the support, ``[B, k, c]``, at which each of its features is
+        used up; infinite where one never is.
+
+        In the place of any of them the error is one, up to rounding. Only in that of the first that
+        is used up do all codes stay >= 0.
+        """
+        codes = self.fit.codes.clamp(min=0)[:, :, None]
+        return (codes / weight).masked_fill(~within | (weight <= 0), torch.inf)
 
     def _trivial(self, rows: Tensor) -> Tensor:
         """Bounds ``[B, c]``: whatever the error, no feature of the support need be on, and the row

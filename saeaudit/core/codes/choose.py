@@ -17,7 +17,7 @@ from saeaudit.core.codes.candidates import (
     closest_codes,
     measures,
 )
-from saeaudit.core.codes.cheapest import GAIN, LISTED, Measure, Search
+from saeaudit.core.codes.cheapest import GAIN, LISTED, SOLVED, Measure, Search
 from saeaudit.core.codes.codelength import Prices
 from saeaudit.core.codes.fits import Fit
 from saeaudit.core.codes.lengths import Lengths
@@ -173,9 +173,10 @@ class Chooser:
             wanted += [Norms(self.lengths.floor, cost) for cost in (Sums, Squares)]
         searches = [Search(fit, reference, measure) for measure in wanted]
         (swaps,) = one_swaps([fit], [group.error[:, None]], enter, searches=searches)
-        shortest = searches[0].result(window=self.window)
+        shortest = searches[0].result(window=self.window, most=SOLVED)
         parts = [cheapest_codes(shortest, LISTED, priced=True), closest_codes(fit, swaps)]
-        parts += [cheapest_codes(search.result(), 1, priced=False) for search in searches[1:]]
+        norms_least = (search.result(most=SOLVED) for search in searches[1:])
+        parts += [cheapest_codes(least, 1, priced=False) for least in norms_least]
         return Alternatives(
             swaps.count[:, 0],
             torch.where(swaps.passing[:, 0], swaps.feature, -1),

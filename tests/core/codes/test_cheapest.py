@@ -239,3 +239,19 @@ def test_the_other_code_of_an_exact_triple_is_solved_for() -> None:
     codes = dict(zip(result.rows[0, 0].tolist(), result.codes[0, 0].tolist(), strict=True))
     assert codes == {0: pytest.approx(2), 1: 0, 2: pytest.approx(math.sqrt(2))}
     assert float(result.cost[0, 0]) < float(result.support) - 3
+
+
+def test_in_an_exact_triple_the_row_takes_the_place_that_keeps_codes_positive() -> None:
+    """f2 can take the place of f1 or of f3 = f2 - a f1 at the same error, and one leaves a code
+    below 0: which of the two errors is rounded down must not decide."""
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        rows = rng.normal(size=(12, 16))
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        rows[2] = rows[1] - rng.uniform(0.2, 0.8) * rows[0]
+        rows[2] /= np.linalg.norm(rows[2])
+        codes = rng.uniform(0.5, 2, 3)
+        target = torch.from_numpy(codes @ rows[[0, 2, 5]])[None]
+        fit = Fit(Supports(units_of(rows), torch.tensor([[0, 2, 5]])), target)
+        result = searched(fit, codes, Lengths(priced(rng, 12, 0.25, 0.0)), window=math.inf)
+        assert 1 in result.row[0][result.cost[0].isfinite()].tolist()
