@@ -177,7 +177,9 @@ class Sieve:
         Raises:
             AuditError: an activation is not finite, or none is left.
         """
-        kept = [order[:0]]
+        # One tensor, and none for each window: small ones that stay would lie in the room of the
+        # window's large ones, and the next window's would need other room.
+        kept = torch.zeros(len(order), dtype=torch.bool)
         count = 0
         for start, stop in spans(len(order), WINDOW):
             part = order[start:stop]
@@ -190,8 +192,8 @@ class Sieve:
             outlying = self._outlying(left_out)
             self._reasons["norm"][left_out[outlying]] = True
             self._reasons["l0"][left_out[~outlying]] = True
-            kept.append(part[usable])
-            count += len(kept[-1])
+            kept[start : start + len(part)] = usable
+            count += int(usable.sum())
             wanted = min(most or len(order), len(order))
             self._observer.step("surveying", max(count / wanted, stop / len(order)), wanted)
             if count == most:
@@ -203,7 +205,7 @@ class Sieve:
                 where=self._coder.dictionary.sae,
                 hint="are they of another layer, hook or model, or scaled?",
             )
-        return torch.cat(kept)
+        return order[kept]
 
     def without_outliers(self, order: Tensor) -> Tensor:
         """Those activations of an order ``[m]`` that are no outliers, however dense.

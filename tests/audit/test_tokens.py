@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from pathlib import Path
 
@@ -12,14 +13,17 @@ from safetensors.torch import save_file
 
 from saeaudit import AuditError
 from saeaudit import open as open_sae
+from saeaudit.audit.codes import WINDOW, Coder
 from saeaudit.audit.mediators.inputs import MediatorInputs
 from saeaudit.audit.mediators.options import MediatorOptions
 from saeaudit.audit.mediators.run import mediators
+from saeaudit.audit.observer import Observer
 from saeaudit.audit.score.api import score
 from saeaudit.audit.score.inputs import ScoreInputs
 from saeaudit.audit.score.options import ScoreOptions
 from saeaudit.audit.spread import Spread
-from saeaudit.audit.tokens import BLOCK, MOST_WORK, draw_tokens, most_active
+from saeaudit.audit.token_options import TokenOptions
+from saeaudit.audit.tokens import BLOCK, MOST_WORK, Sieve, draw_tokens, most_active
 from saeaudit.records import MediatorsSummary, TokenRecord, dump
 from saeaudit.sources.activations import (
     parted_by,
@@ -170,6 +174,22 @@ def test_errors_are_shares_of_the_squared_distances_from_the_mean(size: int) -> 
 def test_a_fit_is_not_spoken_of() -> None:
     _, _, notes = looked(SAMPLE[:600], max_tokens=1)
     assert not any("variance" in line for line in notes.lines)
+
+
+def test_no_window_leaves_a_tensor_behind() -> None:
+    """Such small ones lay in the room of large ones, and a million activations took 2.5 GB."""
+    rows = np.random.default_rng(0).normal(size=(6, 8))
+    x = torch.from_numpy(np.random.default_rng(1).random((4 * WINDOW, 6)) @ rows)
+    alive = []
+
+    class Counting(Observer):
+        def step(self, name: str, share: float, tokens: int | None = None) -> None:
+            alive.append(sum(type(each) is torch.Tensor for each in gc.get_objects()))
+
+    draw = draw_tokens(len(x), None, 0)
+    sieve = Sieve(Coder(sae(rows), "cpu"), x, draw, TokenOptions(), Counting())
+    assert sieve.take(draw.order).tolist() == draw.order.tolist()
+    assert len(alive) == 4 and len(set(alive[1:])) == 1
 
 
 # --- the draw ------------------------------------------------------------------------------------
