@@ -16,8 +16,9 @@ from safetensors.torch import save_file
 from saeaudit.errors import AuditError
 from saeaudit.sources.activations import read_activations
 from saeaudit.sources.collected.reader import CollectedTexts
+from saeaudit.sources.collected.writer import Document, Writer
 from saeaudit.sources.paths import activation_files, collected_folders
-from tests.support.collecting import WIDTH, collect, documents, text_of
+from tests.support.collecting import MANIFEST, WIDTH, collect, documents, text_of
 
 
 def rows(count: int, seed: int = 0, width: int = WIDTH) -> torch.Tensor:
@@ -65,6 +66,21 @@ def test_a_collected_folder(folder: Path) -> None:
         before = "".join(texts[max(position - 8, 0) : position])
         assert tokens.around(row) == (before, "".join(texts[position + 1 : position + 5]))
     assert tokens[48:52] == [tokens[row] for row in (48, 49, 50, 51)]
+
+
+def test_words_in_pieces_stand_apart_around_a_token(tmp_path: Path) -> None:
+    texts = ["[CLS]", "put", "##out", "##s", "set", "."]
+    x = torch.ones(len(texts), WIDTH)
+    with Writer(tmp_path / "acts", MANIFEST) as writer:
+        writer.append(Document(0, torch.arange(len(texts)), torch.arange(len(texts)), x, {}))
+        writer.finish(texts.__getitem__)
+    tokens = read_activations([tmp_path / "acts"], WIDTH).tokens
+    assert isinstance(tokens, CollectedTexts)
+    around = [tokens.around(row) for row in range(len(texts))]
+    assert [f"{a}<{text}>{b}" for (a, b), text in zip(around, tokens, strict=True)] == [
+        "<[CLS]> putouts set", "[CLS] <put>outs set .", "[CLS] put<##out>s set .",
+        "[CLS] putout<##s> set .", "[CLS] putouts <set> .", "[CLS] putouts set <.>",
+    ]  # fmt: skip
 
 
 def test_documents_of_two_collected_folders_are_told_apart(folder: Path) -> None:

@@ -24,6 +24,8 @@ VOCABULARY_BYTES = 256 << 20
 """Of a file of token texts."""
 MOST_TEXTS = 10_000_000
 """Token texts in it."""
+PIECE = "##"
+"""How WordPiece, BERT's tokeniser, begins what goes on with a word."""
 
 
 class Collected(NamedTuple):
@@ -40,6 +42,12 @@ class Collected(NamedTuple):
     def documents(self) -> Tensor:
         """``[N]`` int64: the document of each activation."""
         return torch.cat([shard.tensors["document"].load() for shard in self.shards])
+
+    @property
+    def in_pieces(self) -> bool:
+        """Whether token texts are WordPiece's, which have no spaces, and say what goes on."""
+        texts = self.vocabulary.values()
+        return any(text.startswith(PIECE) for text in texts) and not any(" " in t for t in texts)
 
 
 def read_collected(folder: Path) -> Collected:
@@ -71,6 +79,7 @@ class CollectedTexts(Sequence[str]):
 
     def __init__(self, folders: Sequence[Collected]) -> None:
         self._shards = [(shard, folder) for folder in folders for shard in folder.shards]
+        self._in_pieces = [pieces for f in folders for pieces in [f.in_pieces] * len(f.shards)]
         self._ids = [shard.tensors["tokens"].load().clone() for shard, _ in self._shards]
         self._ends = torch.tensor([len(ids) for ids in self._ids]).cumsum(0)
 
@@ -92,16 +101,21 @@ class CollectedTexts(Sequence[str]):
     def around(self, number: int) -> tuple[str, str]:
         """Texts of a few tokens before an activation's in its document, and of a few behind it.
 
+        Each ends and begins with a space where one lies between it and the token.
+
         Raises:
             AuditError: the folder has no text of one.
         """
         shard, row = self._place(number)
         tensors = self._shards[shard][0].tensors
         before, after = (
-            "".join(self._text(shard, token) for token in tensors[side].load()[row] if token >= 0)
+            [self._text(shard, token) for token in tensors[side].load()[row] if token >= 0]
             for side in ("before", "after")
         )
-        return before, after
+        if not self._in_pieces[shard]:
+            return "".join(before), "".join(after)
+        goes_on = not before or self[number].startswith(PIECE)
+        return _spaced(before).strip() + ("" if goes_on else " "), _spaced(after)
 
     def _place(self, number: int) -> tuple[int, int]:
         """Shard of an activation, and its row there."""
@@ -118,3 +132,14 @@ class CollectedTexts(Sequence[str]):
                 f"has no text of token {int(token)}", where=str(folder.folder / VOCABULARY)
             )
         return text
+
+
+def _spaced(pieces: Sequence[str]) -> str:
+    """What WordPiece's tokens spell.
+
+    >>> _spaced(["put", "##out", "##s", "set"])
+    ' putouts set'
+    """
+    return "".join(
+        piece.removeprefix(PIECE) if piece.startswith(PIECE) else f" {piece}" for piece in pieces
+    )
