@@ -122,7 +122,8 @@ def _needed(names: Iterable[str], bring: Callable[[str], Path], where: str) -> s
 
     Raises:
         TargetError: it holds no model.
-        AuditError: weights that are not in safetensors, or only in part there; an adapter.
+        AuditError: weights that are not in safetensors, or only in part there; no tokeniser; an
+            adapter.
     """
     present = set(names)
     if CONFIG not in present:
@@ -132,6 +133,11 @@ def _needed(names: Iterable[str], bring: Callable[[str], Path], where: str) -> s
             "an adapter lies beside the model, and is not put into it", where=where,
             hint="merge it into a model, or remove it",
         )  # fmt: skip
+    tokenizer = {name for name in present if TOKENIZER.fullmatch(name)}
+    if not tokenizer:
+        raise AuditError(
+            "no tokeniser lies beside the model", where=where, hint="save the model's there, too"
+        )
     if WEIGHTS in present:
         weights = {WEIGHTS}
     elif INDEX in present:
@@ -144,7 +150,7 @@ def _needed(names: Iterable[str], bring: Callable[[str], Path], where: str) -> s
     missing = sorted(weights - present)
     if missing:
         raise AuditError(f"{missing[0]} is missing", where=where)
-    return {CONFIG, *weights, *(name for name in present if TOKENIZER.fullmatch(name))}
+    return {CONFIG, *weights, *tokenizer}
 
 
 def _shards(index: Path) -> set[str]:

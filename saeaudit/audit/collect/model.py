@@ -138,6 +138,8 @@ def _tried(files: ModelFiles, load: Any, *arguments: Any, **options: Any) -> Any
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         if "trust_remote_code" in str(error):
             reason = "its own code would have to run, which is never done"
+        if "ignore_mismatched_sizes" in str(error):
+            reason = "weights are not of the shapes that its config.json says"
         raise AuditError(
             f"transformers cannot load it: {reason}", where=f"--model {files.name}"
         ) from error

@@ -207,6 +207,11 @@ def _other_shape(folder: Path) -> None:
     save_file(tensors, folder / WEIGHTS, {"format": "pt"})
 
 
+def _no_tokenizer(folder: Path) -> None:
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+
+
 def _pickled(folder: Path) -> None:
     (folder / WEIGHTS).rename(folder / "pytorch_model.bin")
 
@@ -224,10 +229,11 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "a number": (lambda f: edit(f / "config.json", hidden_size="x"), "cannot load it"),
     "no json": (lambda f: (f / "config.json").write_text("{"), "cannot load it"),
     "lacks": (_lacks, "its weights lack layers.1.mlp.up_proj.weight: is it the whole model"),
-    "shape": (_other_shape, "cannot load it"),
+    "shape": (_other_shape, "it: weights are not of the shapes that its config.json says"),
     "cut": (lambda f: (f / WEIGHTS).write_bytes(b"1234"), "cannot load it"),
     "adapter": (lambda f: (f / "adapter_config.json").write_text("{}"), "an adapter lies beside"),
     "encoder": (lambda f: edit(f / "config.json", model_type="t5"), "an encoder and a decoder"),
+    "no tokens": (_no_tokenizer, "no tokeniser lies beside the model"),
     "tokens": (lambda f: (f / "tokenizer.json").write_text("[]"), "cannot load it"),
 }
 
