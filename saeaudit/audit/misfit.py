@@ -91,8 +91,8 @@ def what_it_looks_like(coder: Coder, x: Tensor) -> str:
     centred = error_share(coder, x - x.mean(1, keepdim=True))
     if centred <= min(POOR, HALF * errors[1.0]):
         return (
-            f"less their means over the width it would be {centred:.2g}: it was made with "
-            "TransformerLens's center_writing_weights"
+            f"less their means over the width it would be {centred:.2g}: probably "
+            "made with TransformerLens's center_writing_weights"
         )
     return "they are probably of another layer, hook or model"
 

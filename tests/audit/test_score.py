@@ -427,7 +427,7 @@ def test_refused() -> None:
         scored(dictionary, x[:9])
     with pytest.raises(AuditError, match="too few tokens"):
         scored(sae(rows, -10 + 0 * np.linalg.pinv(rows)), x[:8], bin_width=0.1)
-    _, _, notes = scored(dictionary, x + 100, bin_width=1.0)
+    _, _, notes = scored(dictionary, x + 100 * np.arange(8), bin_width=1.0)
     assert any("probably of another layer" in note for note in notes)
     bad = x.copy()
     bad[35, 0] = np.nan

@@ -114,7 +114,7 @@ def test_errors_are_one_line(cli: Cli, tmp_path: Path) -> None:
 
 def test_activations_of_another_hook_are_noticed(cli: Cli, tmp_path: Path) -> None:
     file = sae(tmp_path, np.eye(4))
-    x = save(tmp_path, "x.npy", RNG.normal(size=(20, 4)) - 5)
+    x = save(tmp_path, "x.npy", RNG.normal(size=(20, 4)) - [2, 8, 2, 8])
     done = cli("mediators", file, "--activations", x)
     assert done.returncode == 0
     (line,) = (line for line in done.stderr.decode().splitlines() if "the variance" in line)
