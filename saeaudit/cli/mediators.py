@@ -99,7 +99,9 @@ def mediators(
     arguments = dict(locals())
     settings = read_config(config)
     check_targets(targets)
-    from saeaudit.audit.annotations import AnnotationSources
+    places = outlets(form, output)
+    policy = make_policy("mediators", settings, fail_on, control=control)
+    from saeaudit.audit.annotations import AnnotationSources  # with NumPy: rules are checked
     from saeaudit.audit.device import check_device, pick_device
     from saeaudit.audit.mediators.options import MediatorOptions
     from saeaudit.audit.open import input_files
@@ -109,8 +111,6 @@ def mediators(
     from saeaudit.sources.neuronpedia import give_source
     from saeaudit.sources.paths import activation_files
 
-    places = outlets(form, output)
-    policy = make_policy("mediators", settings, fail_on, control=control)
     chosen = MediatorOptions(
         epsilons=tuple(epsilon or EPSILONS), min_change=min_change, swaps=swaps, beam=beam,
         max_alternatives=max_alternatives, max_tokens=max_tokens, seed=seed,

@@ -102,7 +102,10 @@ def scan(
     arguments = dict(locals())
     settings = read_config(config)
     check_targets(targets)
-    from saeaudit.audit.annotations import AnnotationSources
+    places = outlets(form, output)
+    policy = make_policy("scan", settings, fail_on, baseline, baseline_any_revision)
+    arguments |= (limits := thresholds(ctx, settings))
+    from saeaudit.audit.annotations import AnnotationSources  # with NumPy: rules are checked
     from saeaudit.audit.device import check_device, pick_device
     from saeaudit.audit.open import input_files
     from saeaudit.audit.scan.options import ScanOptions
@@ -110,9 +113,6 @@ def scan(
     from saeaudit.formats.screen.scan import ScanScreen
     from saeaudit.sources.neuronpedia import give_source
 
-    places = outlets(form, output)
-    policy = make_policy("scan", settings, fail_on, baseline, baseline_any_revision)
-    arguments |= (limits := thresholds(ctx, settings))
     chosen = ScanOptions(
         min_cosine=limits["min_cosine"],
         max_residual=limits["max_residual"],

@@ -107,7 +107,9 @@ def score(
     arguments = dict(locals())
     settings = read_config(config)
     check_targets(targets)
-    from saeaudit.audit.annotations import AnnotationSources
+    places = outlets(form, output)
+    policy = make_policy("score", settings, fail_on, control=control)
+    from saeaudit.audit.annotations import AnnotationSources  # with NumPy: rules are checked
     from saeaudit.audit.device import check_device, pick_device
     from saeaudit.audit.open import input_files
     from saeaudit.audit.score.options import ScoreOptions
@@ -117,8 +119,6 @@ def score(
     from saeaudit.sources.neuronpedia import give_source
     from saeaudit.sources.paths import activation_files
 
-    places = outlets(form, output)
-    policy = make_policy("score", settings, fail_on, control=control)
     chosen = ScoreOptions(
         bin_width=bin_width, distortion=distortion, margin=margin, max_tokens=max_tokens,
         seed=seed, keep_outliers=keep_outliers, canonicalise=canonicalise, explain=explain,
