@@ -17,14 +17,15 @@ from torch import Tensor
 
 from saeaudit.errors import AuditError
 from saeaudit.sources.activations import BEGINNINGS, ENDINGS
+from saeaudit.sources.collected.reader import PIECE
 from saeaudit.sources.texts import Document
 from saeaudit.vocabulary import Bos
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-PIECE, SPACE, UNDECODED = "##", "\u2581", "\ufffd"
-"""What tokenisers put before the rest of a word, for a space, and for bytes that are no text."""
+SPACE, UNDECODED = "\u2581", "\ufffd"
+"""What tokenisers put for a space, and for bytes that are no text."""
 
 CHARACTERS, SLACK = 64, 16
 """Characters of a text for each token that is read, and tokens beyond those that are."""

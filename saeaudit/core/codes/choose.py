@@ -175,8 +175,8 @@ class Chooser:
         (swaps,) = one_swaps([fit], [group.error[:, None]], enter, searches=searches)
         shortest = searches[0].result(window=self.window, most=SOLVED)
         parts = [cheapest_codes(shortest, LISTED, priced=True), closest_codes(fit, swaps)]
-        norms_least = (search.result(most=SOLVED) for search in searches[1:])
-        parts += [cheapest_codes(least, 1, priced=False) for least in norms_least]
+        least_norms = (search.result(most=SOLVED) for search in searches[1:])
+        parts += [cheapest_codes(least, 1, priced=False) for least in least_norms]
         return Alternatives(
             swaps.count[:, 0],
             torch.where(swaps.passing[:, 0], swaps.feature, -1),
