@@ -15,7 +15,7 @@ SEARCH, MAXIMA = "saeaudit.audit.scan.search", "saeaudit.core.cosines.maxima"
 TRIPLES, BABEL = "saeaudit.core.cosines.triples", "saeaudit.core.cosines.babel"
 PARTS = {
     f"{SEARCH}.make_screens": "packing",
-    f"{SEARCH}.make_screen": "packing",
+    f"{SEARCH}.fine_screen": "packing",
     f"{SEARCH}.add_quick": "packing",
     f"{SEARCH}.sample_rows": "choice",
     f"{SEARCH}.costs_on": "choice",

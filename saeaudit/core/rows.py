@@ -135,6 +135,14 @@ class UnitRows:
         """Whether float32 could overflow when rows are divided by their norms."""
         return bool((self.norms.min() < 1e-30) | (self.norms.max() > 1e30))
 
+    @cached_property
+    def multipliable(self) -> bool:
+        """Whether a CPU can multiply the rows in float32 as they are stored, none of them copied:
+        no product of two of them leaves float32's range."""
+        single = self.rows.dtype == torch.float32 and self.rows.is_contiguous()
+        on_cpu = self.device.type == "cpu"
+        return single and on_cpu and bool((self.norms.min() > 1e-15) & (self.norms.max() < 1e15))
+
     def _at(self, index: Tensor) -> Tensor:
         """Rows at `index` ``[m]`` as they are in the file, ``[m, d]``."""
         whole = self.count == len(self.rows)

@@ -26,7 +26,7 @@ from saeaudit.core.cosines.forecast import (
 from saeaudit.core.cosines.genuine import Triples, strong_floor, useful_cosines
 from saeaudit.core.cosines.maxima import closest_pair, row_maxima
 from saeaudit.core.cosines.pairs import PairFinder, Pairs
-from saeaudit.core.cosines.screen import Screen, Screens, add_quick, make_screen, make_screens
+from saeaudit.core.cosines.screen import Screen, Screens, add_quick, fine_screen, make_screens
 from saeaudit.core.cosines.stream import place_rows
 from saeaudit.core.cosines.sweep import sweep
 from saeaudit.core.rows import MARGIN, UnitRows
@@ -163,7 +163,7 @@ def _prepare(
         screens = make_screens(units, name, device)
         sample = sample_rows(screens.quick)
     else:
-        fine = make_screen(units, "fp32", device)
+        fine = fine_screen(units, device)
         sample = sample_rows(fine)
         expected = forecasts(fine, sample, goals, costs_on(units.width, device))
         screens = add_quick(fine, min(expected, key=lambda kind: expected[kind].seconds))

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from saeaudit.core.cosines.edges import RANK_ERROR, Ranked
+from saeaudit.core.cosines.edges import RANK_ERROR, Ranked, entries_of
 from saeaudit.core.cosines.screen import Screen, Screens, estimates, pair_estimates
 from saeaudit.core.rows import MARGIN, UnitRows, fold, round9, spans
 
@@ -102,9 +102,7 @@ def _contenders(
     Returns:
         ``[e]`` int64 each, the rows ascending.
     """
-    asked = torch.zeros(len(least), dtype=torch.bool, device=rows.device)
-    asked[rows] = True
-    at = asked[ranked.row].nonzero().squeeze(1)
+    at = entries_of(ranked, rows.sort().values)
     most = ranked.magnitude[at] + _errors(quick, ranked, at)
     at = at[most >= least[ranked.row[at]]]
     return ranked.row[at].long(), ranked.partner[at].long()

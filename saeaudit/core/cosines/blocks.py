@@ -178,7 +178,6 @@ def reached(fine: Screen, rows: Tensor, gram: Tensor, planes: Planes) -> Tensor:
     enough = torch.zeros(count, dtype=torch.bool, device=fine.device)
     with exact_float32():
         for start, stop in spans(count, step):
-            product = basis @ fine.block(start, stop).T
-            share = product.square_().view(blocks, size, -1).sum(1)
+            share = fine.multiply(basis, start, stop).square_().view(blocks, size, -1).sum(1)
             enough[start:stop] = (share >= least[:, None]).any(0)
     return enough.nonzero().squeeze(1).to(fine.units.device)

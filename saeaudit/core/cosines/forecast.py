@@ -191,7 +191,7 @@ def _packing(plan: _Plan, name: ScreenName, whole: float, costs: Costs) -> float
     times[name] += 1
     held = 4 * entries <= budget.float32_bytes.on(plan.fine.device)
     if name != "fp32":
-        times["fp32"] += held
+        times["fp32"] += held and not plan.fine.as_stored
     elif not held:
         times["fp32"] += units.count / (2 * PANEL * budget.tile_side(plan.fine.device))
     if name == "int8" and plan.second.name != "fp32":

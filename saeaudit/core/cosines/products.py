@@ -27,12 +27,12 @@ class Tile:
     def __init__(self, side: int, like: Tensor) -> None:
         self._exact = like.dtype == torch.int8
         kind = torch.int32 if self._exact else like.dtype
-        self._looked = LOOKED_AT if like.device.type == "cpu" else side * side
+        on_cpu = like.device.type == "cpu"
+        looked = min(LOOKED_AT, side) if on_cpu else side
         self._product = torch.empty(side * side, dtype=kind, device=like.device)
-        self._magnitude = torch.empty(
-            min(self._looked, side) * side, dtype=kind, device=like.device
-        )
+        self._magnitude = torch.empty(looked * side, dtype=kind, device=like.device)
         self._passing = torch.empty(side * side, dtype=torch.bool, device=like.device)
+        self._look = _look_on_cpu if on_cpu else _look
 
     def __call__(self, a: Tensor, b: Tensor, least: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Entries of ``a @ b.T`` whose magnitude reaches a least value, or nearly does.
@@ -56,13 +56,44 @@ class Tile:
         else:
             product = int_product(a, b)
         passing = self._passing[:size].view(len(a), columns)
-        for start, stop in spans(len(a), self._looked):
-            magnitude = self._magnitude[: (stop - start) * columns].view(-1, columns)
-            torch.abs(product[start:stop], out=magnitude)
-            # One bound for all these rows: as many again would take twice the time to compare with.
-            _reach(magnitude, least[start:stop].amin(0, keepdim=True), passing[start:stop])
+        self._look(product, least, self._magnitude, passing)
         flat = _positions(passing)
         return *_places(flat, columns), product.reshape(-1)[flat].to(torch.float32)
+
+
+def _look(product: Tensor, least: Tensor, magnitude: Tensor, passing: Tensor) -> None:
+    """Tell in ``[m, c]`` bool which entries of a product may reach ``[m]`` least magnitudes.
+
+    One bound serves for all rows: as many again would take twice the time to compare with.
+
+    Args:
+        product: ``[m, c]``.
+        least: float64.
+        magnitude: a buffer.
+        passing: is written to.
+    """
+    magnitude = magnitude[: product.numel()].view(product.shape)
+    torch.abs(product, out=magnitude)
+    _reach(magnitude, least.amin(0, keepdim=True), passing)
+
+
+def _look_on_cpu(product: Tensor, least: Tensor, magnitude: Tensor, passing: Tensor) -> None:
+    """As `_look`, with a bound for as many rows as stay in a cache.
+
+    In NumPy: torch wakes its threads for too little here, and is slow at comparing.
+    """
+    bits = torch.int16 if product.dtype in HALVES else torch.int32
+    values, passed = product.view(bits).numpy(), passing.numpy()
+    bounds = least.to(product.dtype).view(bits).numpy()
+    out, without_sign = magnitude.view(bits).numpy(), np.iinfo(values.dtype).max
+    for start, stop in spans(len(values), LOOKED_AT):
+        part = values[start:stop]
+        above_zero = out[: part.size].reshape(part.shape)
+        if product.dtype == torch.int32:
+            np.abs(part, out=above_zero)
+        else:  # floats without their signs are in the order of the integers that they are made of
+            np.bitwise_and(part, without_sign, out=above_zero)
+        np.greater_equal(above_zero, bounds[start:stop].min(), out=passed[start:stop])
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:

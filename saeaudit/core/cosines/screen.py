@@ -82,6 +82,12 @@ class Screen:
     dtype: torch.dtype = torch.float32
     """Of the rows as they enter a product."""
 
+    @property
+    def as_stored(self) -> bool:
+        """Whether products are made of the rows as they are stored, and divided by their norms."""
+        single = self.packed is None and self.dtype == torch.float32
+        return single and self.device == self.units.device and self.units.multipliable
+
     def least(self, floor: float) -> float:
         """Least |product|, before margins where there are any, of a pair with |cosine| >= floor."""
         if self.margin is None:
@@ -93,6 +99,17 @@ class Screen:
         if self.packed is None:
             return self.units.block(start, stop).to(self.device, self.dtype)
         return self.packed[start:stop]
+
+    def multiply(self, rows: Tensor, start: int, stop: int) -> Tensor:
+        """Products ``[m, stop - start]`` of packed rows ``[m, d']`` with rows ``start:stop``.
+
+        int32 from int8, else in the rows' dtype.
+        """
+        if self.as_stored:
+            scale = (1.0 / self.units.norms[start:stop]).to(torch.float32)
+            return (rows @ self.units.stored(start, stop).T).mul_(scale)
+        block = self.block(start, stop)
+        return int_product(rows, block) if rows.dtype == torch.int8 else rows @ block.T
 
     def pick(self, index: Tensor) -> Tensor:
         """Rows at `index` as they enter a product, ``[len(index), d']``."""
@@ -139,7 +156,7 @@ class Screens(NamedTuple):
     second: Screen
     """For whole rows: the fastest kind on this machine with a slack well below int8's."""
     fine: Screen
-    """float32, for single pairs; the same object where that is what was asked for."""
+    """float32, for single pairs and few whole rows; the same object where that was asked for."""
 
     @property
     def units(self) -> UnitRows:
@@ -163,14 +180,20 @@ def make_screens(units: UnitRows, name: ScreenName, device: torch.device) -> Scr
 
     As for `make_screen`.
     """
-    return add_quick(make_screen(units, "fp32", device), name)
+    return add_quick(fine_screen(units, device), name)
+
+
+def fine_screen(units: UnitRows, device: torch.device) -> Screen:
+    """Rows in float32 for single pairs and whole rows, which need no copy of what is float32."""
+    return _fp32(units, device, hold=device != units.device or not units.multipliable)
 
 
 def add_quick(fine: Screen, name: ScreenName) -> Screens:
     """Prepare the rows of a float32 screen for one kind of product, and for whole rows."""
-    quick = fine if name == "fp32" else _rounded(fine.units, name, fine.device)
-    if quick is fine or quick.slack > SLACK_LIMIT:
-        return Screens(fine, fine, fine)
+    quick = fine if name == "fp32" else make_screen(fine.units, name, fine.device)
+    if quick.name == "fp32":
+        held = quick if quick.packed is not None else _fp32(quick.units, quick.device)
+        return Screens(held, held, held)
     if quick.name == "bf16":
         return Screens(quick, quick, fine)
     dtype = second_dtype(fine.units.width, fine.device)
@@ -202,10 +225,10 @@ def bfloat16_pays(width: int) -> bool:
     return time_product(source.to(torch.bfloat16)) * SECOND_HANDICAP < time_product(source)
 
 
-def _fp32(units: UnitRows, device: torch.device) -> Screen:
+def _fp32(units: UnitRows, device: torch.device, *, hold: bool = True) -> Screen:
     rest = _accumulation(units.width)
     packed = None
-    if 4 * units.count * units.width <= units.budget.float32_bytes.on(device):
+    if hold and 4 * units.count * units.width <= units.budget.float32_bytes.on(device):
         packed = torch.empty(units.count, units.width, device=device)
         for start, stop, block in unit_blocks(units, device, units.budget.packed_rows.on(device)):
             packed[start:stop] = block
@@ -300,14 +323,17 @@ def pair_estimates(fine: Screen, i: Tensor, j: Tensor) -> Tensor:
     Returns:
         ``[m]`` float32 where the rows are.
     """
-    home, step = fine.units.device, fine.units.budget.paired_rows
-    if fine.packed is not None:
-        packed = fine.packed
+    units, packed = fine.units, fine.packed
+    home, step = units.device, units.budget.paired_rows
+    if packed is not None:
         products = sampled_products(packed, i.to(packed.device), j.to(packed.device), step)
         return products.to(home)
+    if fine.as_stored:
+        products = sampled_products(units.rows, units.live[i], units.live[j], step)
+        return (products / (units.norms[i] * units.norms[j])).to(torch.float32)
     out = torch.empty(len(i), device=home)
     for start, stop in spans(len(i), step.on(home)):
-        a, b = fine.units.take(i[start:stop]), fine.units.take(j[start:stop])
+        a, b = units.take(i[start:stop]), units.take(j[start:stop])
         out[start:stop] = torch.linalg.vecdot(a, b)
     return out
 
@@ -326,8 +352,7 @@ def products_with_all(screen: Screen, index: Tensor) -> Iterator[tuple[int, Tens
     with exact_float32(), torch.inference_mode():
         rows, numbers = screen.pick(index), index.cpu()
         for start, stop in spans(screen.units.count, _columns(screen, len(index))):
-            block = screen.block(start, stop)
-            values = int_product(rows, block) if rows.dtype == torch.int8 else rows @ block.T
+            values = screen.multiply(rows, start, stop)
             itself = ((numbers >= start) & (numbers < stop)).nonzero().squeeze(1)
             if len(itself):
                 column = (numbers[itself] - start).to(screen.device)

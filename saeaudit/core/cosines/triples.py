@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from saeaudit.core.budget import Budget
-from saeaudit.core.cosines.edges import Edges, TooDenseError, sorted_in_place
+from saeaudit.core.cosines.edges import Edges, TooDenseError, sort_keys
 from saeaudit.core.cosines.genuine import (
     CandidateSets,
     Triples,
@@ -223,7 +223,7 @@ def _neighbours(screens: Screens, edges: Edges, strong: _Strong, usual: float) -
             packed.append(pack(rows[at], column + start, values[at, column]))
     keys = torch.cat(packed)
     packed.clear()
-    keys = sorted_in_place(keys)
+    keys = sort_keys(keys)
     cosine = pack.cosine(keys)
     keys >>= pack.bits
     # A pair that was listed twice keeps one estimate: both are within the slack.

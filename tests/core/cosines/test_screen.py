@@ -5,7 +5,7 @@ import torch
 
 from saeaudit.core.budget import DEFAULT, Budget, Size
 from saeaudit.core.cosines.rotation import Rotation
-from saeaudit.core.cosines.screen import estimates, make_screen
+from saeaudit.core.cosines.screen import estimates, fine_screen, make_screen, pair_estimates
 from saeaudit.core.cosines.sweep import sweep
 from saeaudit.core.rows import UnitRows, row_norms
 
@@ -86,3 +86,30 @@ def test_sweep_proposes_each_pair_over_the_threshold(screen: str) -> None:
         assert len(got) == len(set(got))
         assert wanted <= set(got)
         assert all(a < b for a, b in got)
+
+
+@pytest.mark.parametrize("name", [name for name in ADVERSARIES if name != "huge"])
+def test_rows_multiplied_as_they_are_stored_are_within_the_slack(name: str) -> None:
+    rows = ADVERSARIES[name](torch.Generator().manual_seed(6))
+    scales = 10.0 ** torch.linspace(-10, 10, len(rows), dtype=torch.float64)
+    rows = (rows * scales[:, None]).float()
+    rows[3] = 0  # is left out
+    made = units(rows, Budget(columns=Size(50, 50)))
+    fine = fine_screen(made, CPU)
+    assert fine.as_stored == (name != "tiny")  # of these, products leave float32's range
+    i, j = torch.triu_indices(made.count, made.count, 1)
+    exact = made.cosines(i, j)
+    assert float((pair_estimates(fine, i, j) - exact).abs().max()) <= fine.slack
+    table = torch.zeros(made.count, made.count)
+    for start, values in estimates(fine, torch.arange(made.count)):
+        table[:, start : start + values.shape[1]] = values
+    assert float((table[i, j] - exact).abs().max()) <= fine.slack
+    assert float((table[j, i] - exact).abs().max()) <= fine.slack
+
+
+def test_only_rows_that_are_not_float32_are_copied_for_a_closer_look() -> None:
+    rows = torch.randn(50, 8, generator=torch.Generator().manual_seed(2))
+    assert fine_screen(units(rows), CPU).packed is None
+    for other in (rows.double(), rows.bfloat16(), rows.T.contiguous().T, rows * 1e20):
+        packed = fine_screen(units(other), CPU).packed
+        assert packed is not None and packed.shape == rows.shape

@@ -1,0 +1,37 @@
+"""Edges row by row, and how they are sorted."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from saeaudit.core.cosines import edges
+from saeaudit.core.cosines.edges import Edges, entries_of, rank_entries, sort_keys
+
+
+def some_edges(count: int, number: int) -> Edges:
+    generator = torch.Generator().manual_seed(4)
+    i, j = torch.triu_indices(count, count, 1)
+    drawn = torch.randperm(len(i), generator=generator)[:number]
+    cosine = torch.rand(number, generator=generator) * 2 - 1
+    crowded = torch.zeros(count, dtype=torch.bool)
+    return Edges(i[drawn].int(), j[drawn].int(), cosine, 0.0, crowded)
+
+
+def test_entries_of_rows_are_those_listed_of_them() -> None:
+    listed = some_edges(40, 200)  # of this many some rows have few
+    listed = listed._replace(i=listed.i.clamp(min=2), j=listed.j.clamp(min=3))  # and some none
+    ranked = rank_entries(listed, 40)
+    for rows in ([], [0], [5], [1, 7, 30, 39], list(range(40))):
+        wanted = torch.isin(ranked.row, torch.tensor(rows)).nonzero().squeeze(1)
+        assert torch.equal(entries_of(ranked, torch.tensor(rows, dtype=torch.int64)), wanted)
+
+
+@pytest.mark.parametrize("apart", (0, 1 << 20))
+def test_keys_are_sorted_apart_or_in_place(apart: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edges, "SORTED_APART", apart)
+    keys = torch.randint(0, 1 << 60, (5000,), generator=torch.Generator().manual_seed(8))
+    keys = torch.cat([keys, keys[:100]])
+    wanted = sorted(keys.tolist())
+    assert sort_keys(keys).tolist() == wanted
+    assert (keys.tolist() == wanted) == (apart == 0)
