@@ -24,14 +24,15 @@ LOOKED_AT = 128
 class Tile:
     """Products of blocks of packed rows, in buffers that are used again for every tile."""
 
-    def __init__(self, side: int, like: Tensor) -> None:
+    def __init__(self, rows: int, columns: int, like: Tensor) -> None:
+        """Make room for products of as many rows, of the dtype and on the device of `like`."""
         self._exact = like.dtype == torch.int8
         kind = torch.int32 if self._exact else like.dtype
         on_cpu = like.device.type == "cpu"
-        looked = min(LOOKED_AT, side) if on_cpu else side
-        self._product = torch.empty(side * side, dtype=kind, device=like.device)
-        self._magnitude = torch.empty(looked * side, dtype=kind, device=like.device)
-        self._passing = torch.empty(side * side, dtype=torch.bool, device=like.device)
+        looked = min(LOOKED_AT, rows) if on_cpu else rows
+        self._product = torch.empty(rows * columns, dtype=kind, device=like.device)
+        self._magnitude = torch.empty(looked * columns, dtype=kind, device=like.device)
+        self._passing = torch.empty(rows * columns, dtype=torch.bool, device=like.device)
         self._look = _look_on_cpu if on_cpu else _look
 
     def __call__(self, a: Tensor, b: Tensor, least: Tensor) -> tuple[Tensor, Tensor, Tensor]:
