@@ -49,8 +49,9 @@ if TYPE_CHECKING:
 TINY = 1e9
 """Multiply-adds of all cosines below which rows are swept in float32, whatever else is fast."""
 SMALL = 20e9
-"""Below which no rows are tried: to choose by them would take as long as it could save. They are
-swept in bfloat16 where that is fast."""
+"""Below which no rows are tried: to choose by them would take as long as it could save."""
+SMALL_IN_BF16 = 40e9
+"""The same where bfloat16 is fast: such rows are swept in it."""
 QUANTILES = {
     "min": 0.0, "p05": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99,
     "max": 1.0,
@@ -65,10 +66,12 @@ def choose_screen(options: ScanOptions, decoder: Tensor) -> ScreenName | None:
         return options.screen
     count, width = decoder.shape
     products = count * count * width
-    if products >= SMALL:
+    if products < TINY:
+        return "fp32"
+    fast = second_dtype(width, torch.device(options.device)) == torch.bfloat16
+    if products >= (SMALL_IN_BF16 if fast else SMALL):
         return None
-    likely = TINY <= products and second_dtype(width, torch.device(options.device))
-    return "bf16" if likely == torch.bfloat16 else "fp32"
+    return "bf16" if fast else "fp32"
 
 
 def scan_all(
