@@ -53,6 +53,17 @@ class Explanations:
     """Texts left out: leaked reasoning, very long ones, and those about negative activations."""
 
     @property
+    def left_out(self) -> str | None:
+        """What a user should read of the texts that are no labels; None where all are."""
+        if not self.dropped:
+            return None
+        texts = "1 text is" if self.dropped == 1 else f"{self.dropped:,} texts are"
+        return (
+            f"{self.where}: {texts} left out of the explanations: reasoning that leaked, of over "
+            f"{LONGEST} characters, or about negative activations"
+        )
+
+    @property
     def explainer(self) -> str:
         """Name of the method and model that wrote the labels; may be empty."""
         label = next(iter(self.labels.values()), None)

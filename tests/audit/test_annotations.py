@@ -78,6 +78,24 @@ def test_explanations_and_statistics_of_ones_own(cli: Cli, tmp_path: Path) -> No
     assert failed.returncode == 2 and b"has feature 50 of 50" in failed.stderr
 
 
+def test_texts_that_are_no_labels_are_left_out_with_a_line(cli: Cli, tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(50, 32)).astype(np.float32)
+    rows[7] = rows[3]
+    np.save(tmp_path / "a.npy", rows)
+    texts = {3: "three", 7: "x" * 501, 9: "<think> what is it", 11: "y (negative activations)"}
+    for count in (1, 2, 4):
+        some = [{"index": n, "description": texts[n]} for n in list(texts)[:count]]
+        (tmp_path / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+        done = cli("scan", "a.npy", "--explanations", "labels.jsonl", "--format", "jsonl")
+        assert done.returncode == 0
+        (pair,) = (r for r in records(done.stdout) if r["type"] == "pair")
+        assert pair["labels"] == ["three", None]
+        told = [line for line in done.stderr.decode().splitlines() if "left out" in line]
+        assert [line.split()[2:5] for line in told] == {
+            1: [], 2: [["1", "text", "is"]], 4: [["3", "texts", "are"]]
+        }[count]  # fmt: skip
+
+
 def test_output_does_not_replace_what_it_reads(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "labels.jsonl").write_text('{"index": 0, "description": "zero"}\n')
     failed = cli("scan", "sample", "--explanations", "labels.jsonl", "-o", "labels.jsonl")

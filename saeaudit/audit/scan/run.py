@@ -93,6 +93,8 @@ def scan_all(
 
     def audit(dictionary: Dictionary) -> Iterator[ScanRecord]:
         known = annotated.read(dictionary, embeddings=bool(options.claims)) if annotated else None
+        if known and known.explanations and (line := known.explanations.left_out):
+            observer.note(line)
         return scan(dictionary, options, screen=screen, observer=observer, annotations=known)
 
     return audit_all(saes, audit, check, observer)

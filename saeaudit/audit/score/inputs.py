@@ -216,8 +216,11 @@ def _explanations(
         observer.note(f"{sae}: no explanations, so none are compared (--explanations FILE)")
         return None
     live = dictionary.live().tolist()
+    explanations = load_explanations(path, dictionary.d_sae)
+    if explanations.left_out:
+        observer.note(explanations.left_out)
     compared = Disagreement(
-        load_explanations(path, dictionary.d_sae), live, method=sources.similarity,
+        explanations, live, method=sources.similarity,
         model=sources.similarity_model, offline=sources.offline,
     )  # fmt: skip
     if compared.coverage < 0.5:
