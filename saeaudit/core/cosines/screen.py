@@ -185,7 +185,7 @@ def make_screens(units: UnitRows, name: ScreenName, device: torch.device) -> Scr
 
 def fine_screen(units: UnitRows, device: torch.device) -> Screen:
     """Rows in float32 for single pairs and whole rows, which need no copy of what is float32."""
-    return _fp32(units, device, hold=device != units.device or not units.multipliable)
+    return _fp32(units, device, keep=device != units.device or not units.multipliable)
 
 
 def add_quick(fine: Screen, name: ScreenName) -> Screens:
@@ -225,10 +225,10 @@ def bfloat16_pays(width: int) -> bool:
     return time_product(source.to(torch.bfloat16)) * SECOND_HANDICAP < time_product(source)
 
 
-def _fp32(units: UnitRows, device: torch.device, *, hold: bool = True) -> Screen:
+def _fp32(units: UnitRows, device: torch.device, *, keep: bool = True) -> Screen:
     rest = _accumulation(units.width)
     packed = None
-    if hold and 4 * units.count * units.width <= units.budget.float32_bytes.on(device):
+    if keep and 4 * units.count * units.width <= units.budget.float32_bytes.on(device):
         packed = torch.empty(units.count, units.width, device=device)
         for start, stop, block in unit_blocks(units, device, units.budget.packed_rows.on(device)):
             packed[start:stop] = block
