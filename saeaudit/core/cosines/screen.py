@@ -65,7 +65,8 @@ class Screen:
     """The kind of product; float16 only for whole rows."""
     units: UnitRows
     packed: Tensor | None
-    """``[n, d']`` copy on `device`; None for float32 rows too large to hold: read each time."""
+    """``[n, d']`` copy on `device`; None for float32 rows that are multiplied as they are stored,
+    or too large to hold and read each time."""
     scale: float
     """A product times `scale` is an estimated cosine."""
     slack: float
