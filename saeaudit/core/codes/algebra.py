@@ -243,64 +243,6 @@ class PositiveChange(NamedTuple):
         return cls(step, distance, along, amount, without, share, shadow, codes, wants)
 
 
-def positive_exchanges(
-    fit: Fit, pairs: AgainstPositive, b: Tensor, i: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Exchange i for a new row among the features that are positive in the support's codes.
-
-    That is the answer if all codes stay positive and no other feature of the support wants in
-    (the Karush-Kuhn-Tucker conditions).
-
-    Args:
-        fit: targets on their supports.
-        pairs: of the tokens and the rows that enter.
-        b, i: ``[m]`` int64: token and place that is left.
-
-    Returns:
-        Squared errors ``[m]``, NaN where it is not the answer, and codes ``[m, k]``, the new row's
-        at the place that is left: where it is not the answer, a guess.
-    """
-    at = torch.arange(len(b), device=b.device)
-    change = PositiveChange.of(fit, pairs, b, i)
-    positive, inner, beyond = fit.positive, pairs.inner, pairs.beyond
-    step, share, shadow, g = change.step, change.share, change.shadow, positive.diagonal[b, i]
-    distance, amount, codes, wants = change.distance, change.amount, change.codes, change.wants
-    mask, small = positive.mask[b], fit.small[b][:, None]
-    mask[at, i] = False
-    empty = ~fit.supports.active[b]
-    empty[at, i] = True
-    error = change.without - amount.square() * distance
-    sound = (distance > DEPENDENT) & positive.sound[b]
-
-    def answers() -> Tensor:
-        inside = ((codes >= -small) | ~mask).all(1)
-        return inside & ((wants <= small) | mask | empty).all(1) & sound & (amount > 0)
-
-    first = answers()
-    out = torch.where(first, error, torch.nan)
-    # Otherwise without the code that its sign costs most, by the same inverse of a Gram matrix.
-    enters = inner - step[:, None] * share
-    spread = torch.where(mask, positive.diagonal[b], 0.0) - share.square() / g[:, None]
-    spread += enters.square() / distance[:, None]
-    cost = torch.where(mask & (codes < 0), codes.square() / spread.clamp(min=SPREAD), -1.0)
-    cost, worst = cost.max(1)
-    pull = torch.where(first, 0.0, codes[at, worst] / spread[at, worst])
-    column = positive.inverse[b, :, worst] - share * (share[at, worst] / g)[:, None]
-    new = enters[at, worst] / distance
-    column += enters * new[:, None]
-    codes -= column * pull[:, None]
-    amount = amount + new * pull
-    lift = positive.shadow[b, worst] - shadow * (share[at, worst] / g)[:, None]
-    lift -= (beyond + step[:, None] * shadow) * new[:, None]
-    wants += lift * pull[:, None]
-    mask[at, worst] &= cost < 0
-    codes[at, worst] *= cost < 0
-    second = answers() & ~first & (cost >= 0) & (spread[at, worst] <= DELICATE)
-    out = torch.where(second, error + cost, out)
-    codes[at, i] = amount
-    return out.clamp(min=0), codes
-
-
 Index = tuple[Tensor, Tensor, Tensor]
 """Some swaps, ``[m]`` int64 each: token, place that is left and column of the row that enters."""
 

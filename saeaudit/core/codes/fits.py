@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from saeaudit.core.codes.nnls import nnls
+from saeaudit.core.codes.pivots import Tableau, exchanged
 from saeaudit.core.codes.tolerances import (
     DELICATE,
     ENTERS,
@@ -258,26 +259,39 @@ class Fit:
         return ENTERS * self.positive.codes.square().sum(1).sqrt()
 
     @cached_property
+    def tableau(self) -> Tableau:
+        """How the codes >= 0 answer to changes."""
+        positive, gram = self.positive, self.supports.gram
+        across, mask = gram - gram @ positive.shadow, positive.mask
+        columns = torch.where(
+            mask[:, :, None],
+            torch.where(mask[:, None, :], positive.inverse, -positive.shadow),
+            torch.where(mask[:, None, :], positive.shadow.mT, across),
+        )
+        values = torch.where(mask, positive.codes, positive.slope)
+        return Tableau(columns, values, mask, self.supports.active, self.small, positive.sound)
+
+    @cached_property
     def _nonnegative_without(self) -> tuple[Tensor, Tensor]:
         """Codes >= 0 ``[B, k, k]`` without each feature (middle axis), squared errors ``[B, k]``.
 
-        The positive codes less one are the answer if they stay positive and no other feature of
-        the support wants in; else a solver finds it.
+        Those that a few changes of the support's do not lead to a solver finds.
         """
-        positive, active = self.positive, self.supports.active
-        ratio = positive.codes / positive.diagonal
-        codes = positive.codes[:, None, :] - ratio[:, :, None] * positive.inverse
-        error = positive.error[:, None] + positive.codes * ratio
-        small = self.small[:, None, None]
-        slope = positive.slope[:, None, :] + ratio[:, :, None] * positive.shadow
-        removed = torch.eye(codes.shape[1], dtype=torch.bool, device=codes.device)
-        stays = (codes >= -small) | ~positive.mask[:, None, :]
-        out = (slope <= small) | (positive.mask | ~active)[:, None, :] | removed
-        settled = (stays & out).all(2) & positive.sound[:, None]
-        codes = codes.clamp(min=0) * ~removed
-        b, i = (~settled & active).nonzero().unbind(1)
-        for start, stop in spans(len(b), self.supports.systems_at_once):
-            token, place = b[start:stop], i[start:stop]
+        codes = torch.zeros_like(self.supports.gram)
+        error = torch.full_like(self.moment, torch.inf)
+        places = self.supports.active.nonzero()
+        for start, stop in spans(len(places), self.supports.swaps_at_once):
+            token, place = places[start:stop].unbind(1)
+            pivoted = exchanged(self.tableau, token, place)
+            codes[token, place] = pivoted.codes
+            error[token, place] = (self.positive.error[token] + pivoted.gain).clamp(min=0)
+            self._solve_without(codes, error, places[start:stop][~pivoted.known])
+        return codes, error
+
+    def _solve_without(self, codes: Tensor, error: Tensor, places: Tensor) -> None:
+        """Solve the systems without features at ``places [m, 2]``, from guesses at codes."""
+        for start, stop in spans(len(places), self.supports.systems_at_once):
+            token, place = places[start:stop].unbind(1)
             # An empty place has the identity: its moment is zero, and so is its code.
             system = self.system(token)
             every = torch.arange(len(token), device=token.device)
@@ -286,7 +300,6 @@ class Fit:
             solution = system.solve(codes[token, place] > 0)
             codes[token, place] = solution
             error[token, place] = system.error(solution)
-        return codes, error.masked_fill(~active, float("inf"))
 
     @property
     def codes_without_nonnegative(self) -> Tensor:

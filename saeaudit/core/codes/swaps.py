@@ -25,19 +25,17 @@ from torch import Tensor
 from saeaudit.core.codes.algebra import (
     AgainstPositive,
     Entering,
-    Index,
     Unsigned,
     least_squares,
     lower_bounds,
     marked_rows,
-    positive_exchanges,
 )
 from saeaudit.core.codes.bars import Bars
-from saeaudit.core.codes.brackets import bracket
 from saeaudit.core.codes.cheapest import Search
 from saeaudit.core.codes.estimates import Estimator
 from saeaudit.core.codes.fits import Fit, Systems
 from saeaudit.core.codes.full import Farthest
+from saeaudit.core.codes.pivots import Column, exchanged
 from saeaudit.core.codes.reach import Reach
 from saeaudit.core.codes.screening import Screened
 from saeaudit.core.codes.tolerances import CURVATURE, DEPENDENT, ROUNDING
@@ -211,39 +209,22 @@ class _Counts:
         fit, cross = self.fit, entering.cross
         for first, last in spans(len(work.undecided), fit.supports.swaps_at_once):
             b, i, c = work.undecided[first:last].unbind(1)
-            error, codes = positive_exchanges(fit, rows.pairs(b, c), b, i)
-            unknown = error.isnan().nonzero().squeeze(1)
-            new = codes[torch.arange(len(b), device=b.device), i]
-            error = torch.where(error.isnan() | (new <= fit.floor[b]), torch.inf, error)
-            b_, i_, c_ = b[unknown], i[unknown], c[unknown]
-            least = lower_bounds(fit, entering, swaps, (b_, i_, c_))
+            error, guess = _exchanges(fit, rows.pairs(b, c), b, i)
+            hard = error.isnan().nonzero().squeeze(1)
+            error[hard] = torch.inf
+            b_, i_, c_ = b[hard], i[hard], c[hard]
+            least, most = lower_bounds(fit, entering, swaps, (b_, i_, c_)), work.most[b_, i_, c_]
             between = least[:, None] <= self.limits[b_]
-            between &= self.limits[b_] < work.most[b_, i_, c_][:, None]
-            unknown = unknown[between.any(1) | (least <= self._close()[b_, i_])]
-            index = b[unknown], i[unknown], c[unknown]
-            low, high = bracket(fit, entering, swaps, index, codes[unknown])
-            hard = unknown[self._hard(work, index, (low, high))]
-            error[unknown] = high
+            between &= self.limits[b_] < most[:, None]
+            hard = hard[between.any(1) | (least <= self._close()[b_, i_])]
             for first_hard, last_hard in spans(len(hard), fit.supports.systems_at_once):
                 part = hard[first_hard:last_hard]
                 token, place, column = b[part], i[part], c[part]
                 moment = work.moment[token, column]
                 system = fit.exchange(token, place, cross[token, :, column], moment)
-                error[part] = _entered(fit, system, codes[part] > 0, token, place)
+                error[part] = _entered(fit, system, guess[part], token, place)
             self._count(work, (b, i, c), error)
             self._improve(b, i, error, entering.row(b, c))
-
-    def _hard(self, work: _Open, index: Index, bounds: tuple[Tensor, Tensor]) -> Tensor:
-        """Bool ``[m]``: swaps of which bounds on the error do not tell which limits it is within,
-        or that there is a better one."""
-        b, i, _ = index
-        low, high = bounds
-        most = work.most[index]
-        between = (low[:, None] <= self.limits[b]) & (self.limits[b] < high[:, None])
-        between &= self.limits[b] < most[:, None]
-        best = self.error.clone().view(-1)
-        best.scatter_reduce_(0, b * self.error.shape[1] + i, high, "amin")
-        return between.any(1) | (low <= best.view_as(self.error)[b, i]) | most.isinf()
 
     def _replace_free(self, entering: Entering, least: Tensor) -> None:
         """Note better replacements, by lower bounds ``[B, k, c]``, of features that can go."""
@@ -318,13 +299,11 @@ class _Counts:
             moment = (fit.target[token] * added).sum(1)
             beside = (fit.positive.residual[token] * added).sum(1)
             pairs = AgainstPositive.of_pairs(fit, token, cross, beside)
-            error, codes = positive_exchanges(fit, pairs, token, place)
+            error, guess = _exchanges(fit, pairs, token, place)
             hard = error.isnan().nonzero().squeeze(1)
-            new = codes[torch.arange(len(token), device=token.device), place]
-            error = torch.where(new > fit.floor[token], error, torch.inf)
             b_, i_ = token[hard], place[hard]
             system = fit.exchange(b_, i_, cross[hard], moment[hard])
-            error[hard] = _entered(fit, system, codes[hard] > 0, b_, i_)
+            error[hard] = _entered(fit, system, guess[hard], b_, i_)
             self._improve(token, place, error, feature)
         return Swaps(
             self.count + screened.count.long(), self.distinct + screened.distinct.long(),
@@ -344,6 +323,22 @@ class _Open(NamedTuple):
     """``[B, k, c]`` upper bounds on squared errors: a limit above has been counted."""
     by_row: Tensor
     """``[B, T, c]`` counts so far."""
+
+
+def _exchanges(fit: Fit, rows: AgainstPositive, b: Tensor, i: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared errors ``[m]`` of exchanges that a few changes of the support's codes lead to.
+
+    Returns:
+        Them, infinite where the new feature's code is no more than the floor, NaN where a solver
+        has to find it; and bool ``[m, k]``, a guess at which codes are positive.
+    """
+    column = Column(
+        torch.where(fit.positive.mask[b], rows.inner, rows.beyond), rows.apart, rows.beside
+    )
+    codes, gain, known = exchanged(fit.tableau, b, i, column)
+    new = codes.gather(1, i[:, None]).squeeze(1)
+    error = torch.where(new > fit.floor[b], (fit.positive.error[b] + gain).clamp(min=0), torch.inf)
+    return error.masked_fill(~known, torch.nan), codes > 0
 
 
 def _entered(fit: Fit, system: Systems, guess: Tensor, token: Tensor, place: Tensor) -> Tensor:
