@@ -90,9 +90,9 @@ class Budget:
     """Unit rows of a crowd of near-copies are held in float64 where they take no more."""
 
     # Codes.
-    swap_cells: Size = Size(1 << 18, 1 << 24)
-    """Entries (token, removed, added) looked at in one step: a few arrays of them fit in a CPU's
-    cache."""
+    swap_cells: Size = Size(3 << 18, 1 << 24)
+    """Entries (token, removed, added) looked at in one step: an array of them fits in a CPU's
+    cache, and products are wide enough to run at their peak."""
     marked_bytes: Size = Size(16 << 20, 256 << 20)
     """Float64 rows of several tokens, each token's own, held at once."""
     solved_cells: int = 1 << 20

@@ -185,11 +185,11 @@ class AgainstPositive(NamedTuple):
 
 
 def by_token(matrix: Tensor, token: Tensor, vectors: Tensor) -> Tensor:
-    """The matrix ``[B, k, k]`` of each one's token, ascending, times vectors ``[m, k]``.
+    """The matrix ``[B, n, k]`` of each one's token, ascending, times vectors ``[m, k]``.
 
     A token at a time, so that its matrix is not copied for each of its vectors.
     """
-    out = torch.empty_like(vectors)
+    out = vectors.new_empty(len(vectors), matrix.shape[1])
     start = 0
     for b, count in enumerate(torch.bincount(token, minlength=len(matrix)).tolist()):
         if count:

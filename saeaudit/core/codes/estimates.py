@@ -48,6 +48,51 @@ class Bounded(NamedTuple):
     """``[B, m]`` float32."""
 
 
+class Places(NamedTuple):
+    """Some places of supports, and what all rows of one step are to them."""
+
+    token: Tensor
+    """``[m]`` int64."""
+    place: Tensor
+    """``[m]`` int64."""
+    cosine: Tensor
+    """``[m, c]``, p."""
+    nearness: Tensor
+    """``[m, c]``: 1 / sqrt(d_ij)."""
+
+
+class Columns(NamedTuple):
+    """Some rows of some tokens, ``[m]`` each, as they would enter; float32."""
+
+    token: Tensor
+    """Int64."""
+    row: Tensor
+    """Int64."""
+    cosine: Tensor
+    """``[m, k]``, p."""
+    beside: Tensor
+    """``[m, e]``: cosines with further directions."""
+    apart: Tensor
+    """q."""
+    steep: Tensor
+    """No less than 1 / sqrt(d_ij) is."""
+    share_off: Tensor
+    """By what share of itself 1 / sqrt(d_ij) may be off."""
+
+    @classmethod
+    def join(cls, parts: list[Columns]) -> Columns:
+        """All of some lists."""
+        return cls(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
+
+    def at(self, index: Tensor) -> Columns:
+        """Some of them."""
+        return Columns(*(field[index] for field in self))
+
+    def nearness(self, n: Tensor, place: Tensor) -> Tensor:
+        """``[m]``: 1 / sqrt(d_ij) of rows ``n [m]`` and what is left at ``place [m]``."""
+        return _nearness(self.apart[n], self.cosine[n, place])
+
+
 @dataclass(frozen=True)
 class Estimates:
     """Rows ``start:start + c`` as they would enter the supports, float32."""
@@ -73,8 +118,51 @@ class Estimates:
     @cached_property
     def nearness(self) -> Tensor:
         """``[B, k, c]``: 1 / sqrt(d_ij)."""
-        apart = self.apart.clamp(min=APART)[:, None, :]
-        return torch.addcmul(apart, self.cosine, self.cosine).rsqrt_()
+        return _nearness(self.apart[:, None, :], self.cosine)
+
+    @cached_property
+    def allowed(self) -> Tensor:
+        """``[B, c]``: one for a row that may enter and is clear, else zero."""
+        return (~(self.barred | self.unclear)).to(torch.float32)
+
+    @cached_property
+    def highest(self) -> Tensor:
+        """``[B, k]``: the largest |p|."""
+        return self.cosine.abs().amax(2)
+
+    @cached_property
+    def steepest(self) -> Tensor:
+        """``[B]``: the largest `steep`."""
+        return self.steep.amax(1)
+
+    @cached_property
+    def most_off(self) -> Tensor:
+        """``[B]``: the largest `share_off`."""
+        return self.share_off.amax(1)
+
+    @cached_property
+    def length(self) -> Tensor:
+        """``[B, c]``: sums of the magnitudes of the weights P that supports give rows."""
+        root = self.estimator.root.to(torch.float32)
+        return (root[:, None, :] @ self.cosine.abs()).squeeze(1)
+
+    def places(self, token: Tensor, place: Tensor) -> Places:
+        """Some places of supports, ``[m]`` int64."""
+        cosine = self.cosine[token, place]
+        return Places(token, place, cosine, _nearness(self.apart[token], cosine))
+
+    def columns(self, token: Tensor, column: Tensor) -> Columns:
+        """Rows at some columns of tokens, ``[m]`` int64."""
+        return Columns(
+            token, column + self.start, self.cosine[token, :, column],
+            self.beside[token, :, column], self.apart[token, column], self.steep[token, column],
+            self.share_off[token, column],
+        )  # fmt: skip
+
+
+def _nearness(apart: Tensor, cosine: Tensor) -> Tensor:
+    """1 / sqrt(d_ij) of squared distances q and cosines p."""
+    return torch.addcmul(apart.clamp(min=APART), cosine, cosine).rsqrt_()
 
 
 class Estimator:
@@ -118,8 +206,11 @@ class Estimator:
 
     def off_apart(self, apart: Tensor) -> Tensor:
         """Bounds on the errors of squared distances ``[B, c]``: the larger, the further inside."""
-        shift = self._shift.to(apart.dtype)[:, None]
-        return shift * (2 * (1 - apart).clamp(min=0).sqrt() + shift) + STEPS * ULP
+        return _off_apart(self._shift.to(apart.dtype)[:, None], apart)
+
+    def off_apart_of(self, token: Tensor, apart: Tensor) -> Tensor:
+        """The same of rows of tokens, ``[m]``."""
+        return _off_apart(self._shift.to(apart.dtype)[token], apart)
 
     def bounded(self, form: Tensor) -> Bounded:
         """Linear forms of p ``[B, m, k]`` float64, with the errors of their values."""
@@ -159,6 +250,10 @@ class Estimator:
         for first, last in spans(rows.shape[1], PART):
             out.addmm_(self._directions[:, first:last], rows[:, first:last].T)
         return out.view(len(self.root), -1, len(rows))
+
+
+def _off_apart(shift: Tensor, apart: Tensor) -> Tensor:
+    return shift * (2 * (1 - apart).clamp(min=0).sqrt() + shift) + STEPS * ULP
 
 
 def _row_sums(matrix: Tensor) -> Tensor:

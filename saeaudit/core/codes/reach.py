@@ -11,19 +11,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from saeaudit.core.codes.estimates import BARRED, UNSURE, Estimates, Estimator
-from saeaudit.core.codes.fits import Fit
+from saeaudit.core.codes.estimates import UNSURE, Columns, Estimates, Estimator
 from saeaudit.core.codes.full import Farthest
 from saeaudit.core.codes.screening import Screened
-from saeaudit.core.codes.signed import Signed, step
+from saeaudit.core.codes.signed import Chosen, choose, step
 from saeaudit.core.codes.tolerances import STEPS, ULP
 from saeaudit.core.rows import spans
 
 WEAK_PLACES = 4
 """Codes that are looked at before all are: one that cannot be above its floor is enough."""
-LEADING = (0.8, 0.6, 0.0)
-"""Shares of the highest bound: of the first rows those above one are looked at before the others,
-of which they leave few."""
+LEADING = 0.9
+"""Share of the highest bound: of the first rows those above are looked at before the others, of
+which they leave few."""
 
 
 class _Marked(NamedTuple):
@@ -48,6 +47,48 @@ class _Off(NamedTuple):
     """``[B, k]``."""
     share: Tensor
     """``[B]``: of that code."""
+
+
+class _Weakest(NamedTuple):
+    """Codes that are closest to what they must be above."""
+
+    places: Tensor
+    """``[B, w]``."""
+    share: Tensor
+    """``[B, k, w]``: by how much they fall for each unit of one that leaves."""
+    room: Tensor
+    """``[B, k, w]``: by how much they are above that once it has left; infinite for itself."""
+
+
+class _Sums(NamedTuple):
+    """What bounds on changes are made of beside what stays."""
+
+    length: Tensor
+    """``[B, c]``: of the code of the row that enters."""
+    fixed: Tensor
+    """``[B, k]``."""
+
+
+class _Swaps(NamedTuple):
+    """Swaps of one step that are looked at."""
+
+    off: _Off
+    """By how much codes of entering rows are off."""
+    chosen: Chosen
+    """Limits that they may be within, and places."""
+    amount: Tensor
+    """``[m, c]``: codes of the rows that enter."""
+    within: Tensor
+    """Ones ``[n, c]`` where a swap may be within the limit of each test, else zero."""
+
+
+class _Waiting(NamedTuple):
+    """Swaps that wait to be judged."""
+
+    columns: Columns
+    """``[m]`` rows."""
+    place: Tensor
+    """``[m]`` int64."""
 
 
 class Reach:
@@ -78,36 +119,48 @@ class Reach:
         tests = screened.squares.tests
         always = torch.where(self._active, -torch.inf, torch.inf)[:, None, :].to(torch.float32)
         self._tests = tests._replace(root=torch.where(tests.wanted, tests.root, always))
-        self._weakest = self._find_weakest(fit)
+        self._none = torch.zeros_like(self._active)
+        self._waiting: list[_Waiting] = []
+        self._weakest = self._find_weakest(fit.floor[:, None].expand_as(fit.codes))
+        self._weakest_above = self._weakest
+        if far.thresholds is not None:
+            least = far.thresholds[self._rows.clamp(min=0)]
+            self._weakest_above = self._find_weakest(least)
 
-    def _find_weakest(self, fit: Fit) -> tuple[Tensor, Tensor]:
-        """Places ``[B, m]`` of the `WEAK_PLACES` codes that are closest to their floor, or most
-        below it, and the least codes that they may have."""
-        margin = torch.where(self._active, fit.codes, torch.inf)
-        places = margin.topk(min(WEAK_PLACES, margin.shape[1]), dim=1, largest=False).indices
-        return places, self._floor[:, None].expand_as(places)
+    def _find_weakest(self, least: Tensor) -> _Weakest:
+        """The `WEAK_PLACES` codes that are closest to their least ``[B, k]``, or most below it."""
+        codes, k = self._far.fit.codes, least.shape[1]
+        margin = torch.where(self._active, codes - least, torch.inf)
+        places = margin.topk(min(WEAK_PLACES, k), dim=1, largest=False).indices
+        scaled = (codes - least) * self._screened.scale[:, None]
+        room = torch.where(self._active, scaled, torch.inf).gather(1, places)
+        share = self._share.gather(2, places[:, None, :].expand(-1, k, -1))
+        room = _single(room)[:, None, :] - self._codes[:, :, None] * share
+        every = torch.arange(k, device=places.device)[None, :, None]
+        return _Weakest(places, share, room.masked_fill(places[:, None, :] == every, torch.inf))
 
-    def take(self, rows: Estimates, signed: Signed) -> None:
+    def take(self, rows: Estimates) -> None:
         """Take some rows that may enter."""
-        allowed = self._screened.allowed
-        amount, root = signed.amount, self._root[:, :, None]
-        off = self._amount_off(rows)
-        stays = torch.addcmul(self._codes[:, :, None], amount * rows.cosine, root, value=-1)
-        able = step(amount + 2 * off.fixed[:, :, None]).mul_(allowed[:, None, :])
-        able *= self._lifted(rows, off, amount, stays)
-        bound = self._bounds(rows, off, amount, stays).mul_(able)
-        for share in LEADING if rows.start == 0 else LEADING[-1:]:
-            index = self._promising(rows, signed, bound, share)
-            index = self._above_floors(rows, signed, off, index, self._weakest)
-            self._judge_all(rows, signed, index)
-        thresholds = self._far.thresholds
-        if thresholds is None or bool(self.attainable[self._screened.usable].all()):
+        squares, off = self._screened.squares, self._amount_off(rows)
+        most, sums = squares.most(rows), self._sums(rows, off)
+        test = self._tests.open(rows, most, self._wanted(rows, off, most, sums))
+        if not len(test[0]):
             return
-        stop = rows.start + amount.shape[2]
-        least = _single(thresholds[rows.start : stop] * self._screened.scale[:, None])
-        least *= 1 - 2 * off.share[:, None]
-        tall = step(amount - least[:, None] + 2 * off.fixed[:, :, None]).mul_(able)
-        self._judge_all(rows, signed, self._tall(rows, signed, off, tall))
+        chosen = choose(rows, test, self._none)
+        places = chosen.places
+        signed = squares.of(rows, places)
+        swaps = _Swaps(off, chosen, signed.amount, self._may_be_within(rows, chosen, signed.value))
+        bound = self._bounds(rows, swaps, sums)
+        if rows.start == 0:
+            self._collect(rows, swaps, bound, LEADING)
+            self._judge_waiting()
+        self._collect(rows, swaps, bound, 0.0)
+        thresholds = self._far.thresholds
+        if thresholds is not None and not bool(self.attainable[self._screened.usable].all()):
+            self._collect_tall(rows, swaps, bound, thresholds)
+        held = sum(len(waiting.place) for waiting in self._waiting)
+        if rows.start == 0 or held > self._far.fit.supports.swaps_at_once:
+            self._judge_waiting()
 
     def _amount_off(self, rows: Estimates) -> _Off:
         """By how much codes of the entering rows are off at most."""
@@ -115,22 +168,6 @@ class Reach:
         apart = self._estimator.off_apart(1 / square[:, None])[:, 0]
         share = (apart + 3 * self._cosine_off) * square + STEPS * ULP
         return _Off(self._off * square[:, None], share)
-
-    def _bounds(self, rows: Estimates, off: _Off, amount: Tensor, stays: Tensor) -> Tensor:
-        """Upper bounds ``[B, k, c]`` on changes: the sums of `Farthest`; `stays` is written to.
-
-        The sum of P over all features stands for that over the others.
-        """
-        length = (self._root[:, None, :] @ rows.cosine.abs()).add_(1)
-        length += (self._root.sum(1) * self._cosine_off)[:, None, None]
-        longest = length.amax((1, 2))
-        spread = self._root * self._spread
-        share = off.share * longest
-        share += spread.amax(1) * (off.share + self._cosine_off) if spread.shape[1] else 0
-        fixed = self._leaves + off.fixed * (longest[:, None] + spread)
-        bound = stays.abs_().mul_(self._spread[:, :, None])
-        bound = bound.addcmul_(amount, length.add_(share[:, None, None])).add_(fixed[:, :, None])
-        return bound.mul_(1 + STEPS * ULP)
 
     def _codes_off(self, off: _Off) -> _Off:
         """By how much any code of a swap is off at most."""
@@ -140,78 +177,123 @@ class Reach:
         fixed = times * off.fixed + STEPS * ULP * largest * (1 + self._most_share)
         return _Off(fixed, most * (off.share + self._cosine_off))
 
-    def _lifted(self, rows: Estimates, off: _Off, amount: Tensor, stays: Tensor) -> Tensor:
-        """One ``[B, k, c]`` where the weakest code of the others may be above the floor, else 0."""
-        places, least = self._weakest
-        place = places[:, :1]
-        off = self._codes_off(off)
-        base = self._codes.gather(1, place) - least[:, :1] + off.fixed
-        base = base.scatter(1, place, -BARRED)[:, :, None]
-        share = self._share.gather(2, place[:, :, None].expand(-1, len(base[0]), -1))
-        weight = rows.cosine.gather(1, place[:, :, None].expand(-1, -1, amount.shape[2]))
-        weight = weight * self._root.gather(1, place)[:, :, None] - off.share[:, None, None]
-        return step(torch.addcmul(base, stays, share, value=-1).addcmul_(amount, weight, value=-1))
+    def _sums(self, rows: Estimates, off: _Off) -> _Sums:
+        """What bounds on changes are made of: the sums of `Farthest`.
 
-    def _promising(self, rows: Estimates, signed: Signed, bound: Tensor, share: float) -> Tensor:
-        """Swaps ``[m, 3]`` whose bound passes the change that is sure at a limit they meet, and a
-        share of the token's highest bound."""
-        high = bound.amax(2)
-        least = torch.maximum(self.change, share * high.amax(1)[:, None])
-        b, t, i = self._tests.open(rows, signed.value.amax(2), high > 0)
-        further = high[b, i] > least[b, t]
-        b, t, i = b[further], t[further], i[further]
-        able = signed.value[b, i] >= self._tests.possible(b, t, i, rows.steep[b], rows.share_off[b])
-        able &= bound[b, i] > least[b, t][:, None]
-        return self._distinct(b, i, able, bound.shape)
+        The sum of P over all features stands for that over the others.
+        """
+        length = rows.length + (1 + self._root.sum(1, keepdim=True) * self._cosine_off)
+        longest, spread = length.amax(1), self._root * self._spread
+        share = off.share * longest
+        share += spread.amax(1) * (off.share + self._cosine_off) if spread.shape[1] else 0
+        fixed = self._leaves + off.fixed * (longest[:, None] + spread)
+        return _Sums((length + share[:, None]).mul_(1 + STEPS * ULP), fixed * (1 + STEPS * ULP))
 
-    def _tall(self, rows: Estimates, signed: Signed, off: _Off, tall: Tensor) -> Tensor:
-        """Swaps ``[m, 3]`` at a limit where none is attainable yet, by the weakest code."""
-        b, t, i = self._tests.open(rows, signed.value.amax(2), tall.amax(2) > 0)
+    def _wanted(self, rows: Estimates, off: _Off, most: Tensor, sums: _Sums) -> Tensor:
+        """Bool ``[B, T, k]``: places at which some row may bring what is looked for, by the largest
+        value ``most [B, k]`` and the largest weights of any."""
+        amount, weight = most * rows.steepest[:, None], rows.highest * self._root
+        off, weakest = self._codes_off(off), self._weakest
+        reach = weakest.share.abs() * weight[:, :, None]
+        reach += weight.gather(1, weakest.places)[:, None, :] + off.share[:, None, None]
+        lifted = weakest.room + off.fixed[:, :, None] + amount[:, :, None] * reach > 0
+        stays = self._codes.abs() + amount * weight
+        bound = stays * self._spread * (1 + STEPS * ULP)
+        bound += amount * sums.length.amax(1, keepdim=True) + sums.fixed
+        wanted = bound[:, None, :] * (1 + STEPS * ULP) > self.change[:, :, None]
+        if self._far.thresholds is not None:
+            wanted |= ~self.attainable[:, :, None]
+        return wanted & (lifted.all(2) & self._active)[:, None, :]
+
+    def _may_be_within(self, rows: Estimates, chosen: Chosen, value: Tensor) -> Tensor:
+        """Ones ``[m, c]`` where a value may be within the limit of each test, else zero."""
+        b = chosen.test[0]
+        least = self._tests.possible(chosen.test, rows.steepest[b], rows.most_off[b])
+        return step(value[chosen.at] - least[:, None] * (1 - STEPS * ULP))
+
+    def _bounds(self, rows: Estimates, swaps: _Swaps, sums: _Sums) -> Tensor:
+        """Upper bounds ``[m, c]`` on changes of swaps that may leave the weakest code above its
+        least, else zero."""
+        (b, i, cosine, _), amount = swaps.chosen.places, swaps.amount
+        stays = torch.addcmul(
+            self._codes[b, i][:, None], amount * cosine, self._root[b, i][:, None], value=-1
+        )
+        able = step(amount + 2 * swaps.off.fixed[b, i][:, None]).mul_(rows.allowed[b])
+        able *= self._lifted(rows, swaps, stays)
+        bound = stays.abs_().mul_(self._spread[b, i][:, None] * (1 + STEPS * ULP))
+        bound = bound.addcmul_(amount, sums.length[b]).add_(sums.fixed[b, i][:, None])
+        return bound.mul_(1 + STEPS * ULP).mul_(able)
+
+    def _lifted(self, rows: Estimates, swaps: _Swaps, stays: Tensor) -> Tensor:
+        """One ``[m, c]`` where the weakest code of the others may be above the floor, else 0."""
+        (b, i, _, _), weakest, off = swaps.chosen.places, self._weakest, self._codes_off(swaps.off)
+        which = (weakest.places[b, 0] == i).long().clamp(max=weakest.places.shape[1] - 1)
+        place = weakest.places[b, which]
+        weight = rows.cosine[b, place] * self._root[b, place][:, None] - off.share[b, None]
+        room = weakest.room[b, i, which] + self._codes[b, i] * weakest.share[b, i, which]
+        room = (room + off.fixed[b, i])[:, None]
+        share = weakest.share[b, i, which][:, None]
+        return step(
+            torch.addcmul(room, stays, share, value=-1).addcmul_(swaps.amount, weight, value=-1)
+        )
+
+    def _collect(self, rows: Estimates, swaps: _Swaps, bound: Tensor, share: float) -> None:
+        """Collect swaps whose bound passes the change that is sure at a limit they may be within,
+        and a share of the highest such bound."""
+        b, t, _ = swaps.chosen.test
+        of_test = bound[swaps.chosen.at].mul_(swaps.within)
+        least = self.change[b, t]
+        if share:
+            top = torch.zeros_like(self.change).view(-1)
+            top.scatter_reduce_(0, b * self.change.shape[1] + t, of_test.amax(1), "amax")
+            least = torch.maximum(least, share * top[b * self.change.shape[1] + t])
+        self._wait(rows, swaps, step(of_test.sub_(least[:, None])), self._weakest)
+
+    def _collect_tall(
+        self, rows: Estimates, swaps: _Swaps, bound: Tensor, thresholds: Tensor
+    ) -> None:
+        """Collect swaps at a limit where none is attainable yet, by the weakest code."""
+        b, t, _ = swaps.chosen.test
+        token, stop = swaps.chosen.places.token, rows.start + bound.shape[1]
+        least = _single(thresholds[rows.start : stop] * self._screened.scale[:, None])
+        least *= 1 - 2 * swaps.off.share[:, None]
+        fixed = swaps.off.fixed[token, swaps.chosen.places.place]
+        tall = step(swaps.amount - least[token] + 2 * fixed[:, None]).mul_(bound > 0)
         unknown = ~self.attainable[b, t]
-        b, t, i = b[unknown], t[unknown], i[unknown]
-        able = signed.value[b, i] >= self._tests.possible(b, t, i, rows.steep[b], rows.share_off[b])
-        able &= tall[b, i] > 0
-        index = self._distinct(b, i, able, tall.shape)
-        place, least = (of_token[:, None] for of_token in self._far.weakest_above)
-        least = _single(least * self._screened.scale[:, None])
-        return self._above_floors(rows, signed, off, index, (place, least))
+        tall = tall[swaps.chosen.at].mul_(swaps.within).mul_(unknown[:, None])
+        self._wait(rows, swaps, tall, self._weakest_above)
 
-    @staticmethod
-    def _distinct(b: Tensor, i: Tensor, able: Tensor, shape: torch.Size) -> Tensor:
-        """Swaps ``[m, 3]`` of rows ``able [r, c]`` of tokens and places ``[r]``, each once."""
-        r, c = able.nonzero().unbind(1)
-        key = torch.unique((b[r] * shape[1] + i[r]) * shape[2] + c)
-        token_place = key // shape[2]
-        return torch.stack([token_place // shape[1], token_place % shape[1], key % shape[2]], 1)
+    def _wait(self, rows: Estimates, swaps: _Swaps, wanted: Tensor, weakest: _Weakest) -> None:
+        """Let swaps ``wanted [n, c]`` of each test wait, of which no weak code is too weak."""
+        chosen, off = swaps.chosen, self._codes_off(swaps.off)
+        able = torch.zeros_like(swaps.amount).index_add_(0, chosen.at, wanted)
+        m, c = able.nonzero().unbind(1)
+        b, i, amount = chosen.places.token[m], chosen.places.place[m], swaps.amount[m, c]
+        columns = rows.columns(b, c)
+        weight = self._root[b, i] * columns.cosine[torch.arange(len(m), device=m.device), i]
+        places = weakest.places[b]
+        others = self._root[b].gather(1, places) * columns.cosine.gather(1, places)
+        room = weakest.room[b, i] + (amount * weight)[:, None] * weakest.share[b, i]
+        room += (off.fixed[b, i] + amount * off.share[b])[:, None] - amount[:, None] * others
+        at = (room > 0).all(1).nonzero().squeeze(1)
+        self._waiting.append(_Waiting(columns.at(at), i[at]))
 
-    def _above_floors(
-        self, rows: Estimates, signed: Signed, off: _Off, index: Tensor,
-        weakest: tuple[Tensor, Tensor],
-    ) -> Tensor:  # fmt: skip
-        """Of some swaps ``[m, 3]`` those whose weakest codes may be above their least, or leave."""
-        off = self._codes_off(off)
-        for place, least in zip(*(column.unbind(1) for column in weakest), strict=True):
-            b, i, c = index.unbind(1)
-            weak = place[b]
-            amount, cosine = signed.amount[b, i, c], rows.cosine
-            stays = self._codes[b, i] - amount * self._root[b, i] * cosine[b, i, c]
-            code = self._codes[b, weak] - stays * self._share[b, i, weak]
-            code -= amount * self._root[b, weak] * cosine[b, weak, c]
-            code += off.fixed[b, i] + amount * off.share[b]
-            index = index[(code > least[b]) | (i == weak)]
-        return index
+    def _judge_waiting(self) -> None:
+        if not self._waiting:
+            return
+        columns = Columns.join([waiting.columns for waiting in self._waiting])
+        place = torch.cat([waiting.place for waiting in self._waiting])
+        self._waiting = []
+        for first, last in spans(len(place), self._far.fit.supports.swaps_at_once):
+            part = slice(first, last)
+            self._judge(Columns(*(field[part] for field in columns)), place[part])
 
-    def _judge_all(self, rows: Estimates, signed: Signed, index: Tensor) -> None:
-        for first, last in spans(len(index), self._far.fit.supports.swaps_at_once):
-            self._judge(rows, signed, index[first:last])
-
-    def _judge(self, rows: Estimates, signed: Signed, index: Tensor) -> None:
+    def _judge(self, columns: Columns, i: Tensor) -> None:
         """Compare the estimated codes of some swaps with the support's own."""
-        b, i, c = index.unbind(1)
-        at = torch.arange(len(b), device=b.device)
-        amount, cosine = signed.amount[b, i, c], rows.cosine[b, :, c]
-        across = rows.nearness[b, i, c].square()
-        apart = self._estimator.off_apart(rows.apart)[b, c] + 3 * self._cosine_off
+        b, cosine, at = columns.token, columns.cosine, torch.arange(len(i), device=i.device)
+        amount, value = self._screened.squares.of_columns(columns, at, i)
+        across = columns.nearness(at, i).square()
+        apart = self._estimator.off_apart_of(b, columns.apart) + 3 * self._cosine_off
         off = (self._off[b, i] + amount * apart) * across * (1 + UNSURE) + STEPS * ULP * amount
         stays = self._codes[b, i] - amount * self._root[b, i] * cosine[at, i]
         beside = amount * self._cosine_off
@@ -227,14 +309,14 @@ class Reach:
         room = torch.where(counted, codes, torch.inf).amin(1) - self._floor[b]
         room = torch.minimum(room, amount - self._floor[b])
         may = (room > -code_off - off).nonzero().squeeze(1)
-        b, i, c, codes, counted = b[may], i[may], c[may], codes[may], counted[may]
+        columns, b, i, codes, counted = columns.at(may), b[may], i[may], codes[may], counted[may]
         amount, off, code_off, room = amount[may], off[may], code_off[may], room[may]
         change = (apart[may] * counted).sum(1) + amount + self._refit[b, i]
         change_off = codes.shape[1] * code_off + off + STEPS * ULP * change
         sure = room > code_off + off
-        above, attains = self._above(codes, counted, (b, c + rows.start), amount)
-        value = signed.value[b, i, c][:, None]
-        by_row = rows.steep[b, c, None], rows.share_off[b, c, None]
+        above, attains = self._above(codes, counted, (b, columns.row), amount)
+        value = value[may][:, None]
+        by_row = columns.steep[:, None], columns.share_off[:, None]
         root, test_off = self._tests.root[b, :, i], self._tests.off[b, i, None] * by_row[0]
         within = value >= root * (1 + by_row[1]) + test_off
         for t in range(within.shape[1]):
@@ -242,7 +324,7 @@ class Reach:
             self.change[:, t].scatter_reduce_(0, b[able], (change - change_off)[able], "amax")
             self.attainable[b[able & (above > code_off + off)], t] = True
         swaps = _Marked(
-            b, c + rows.start, change + change_off, value >= root * (1 - by_row[1]) - test_off,
+            b, columns.row, change + change_off, value >= root * (1 - by_row[1]) - test_off,
             attains & (above > -code_off - off),
         )  # fmt: skip
         needed = self._needed(swaps)
@@ -269,6 +351,7 @@ class Reach:
 
     def rows(self) -> Tensor:
         """``[B, n]`` bool: rows that may bring the farthest, or the first attainable, swap."""
+        self._judge_waiting()
         out = self._screened.unclear.clone()
         for swaps in self._marked:
             needed = self._needed(swaps)

@@ -15,33 +15,32 @@ A row of which any answer lies within the bounds of the estimates is `open`.
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from saeaudit.core.codes.aside import Aside, Few, Totals
 from saeaudit.core.codes.bars import Bars
-from saeaudit.core.codes.estimates import APART, Bounded, Estimates, Estimator
+from saeaudit.core.codes.estimates import APART, Columns, Estimates, Estimator, Places
 from saeaudit.core.codes.fits import Fit
 from saeaudit.core.codes.settled import Settler
 from saeaudit.core.codes.signed import (
     LeastSquares,
-    Signed,
-    Tests,
     Undecided,
+    choose,
     exact_products,
     least_root,
     make_tests,
     step,
 )
+from saeaudit.core.codes.stays import Stays
 from saeaudit.core.codes.tolerances import STEPS, ULP
 from saeaudit.core.rows import spans
 
 HARDLY = 1e-9
 """Share of the target that a form of p is left out for: it is part of the bound."""
-LEAST_ROOM = 1e-12
-"""Share of the target that is divided by, so that forms are finite in float32."""
 
 
 class _Marked(NamedTuple):
@@ -76,7 +75,9 @@ class Screened:
         self._settler = Settler(fit, estimator, first + 1)
         self.squares = LeastSquares(fit, bars.limits, estimator, first)
         self._nonnegative(fit, supports.active)
-        self._as_now(fit)
+        self._stays = Stays(fit, estimator, first + 1, self.scale)
+        mask = fit.positive.mask
+        self._repeats = ((~mask & supports.active).sum(1) - 1).clamp(min=0).to(torch.float32)
         shape = bars.limits.shape
         self.count = torch.zeros(shape, dtype=torch.float64, device=device)
         self.distinct, self.unsigned = self.count.clone(), self.count.clone()
@@ -87,6 +88,7 @@ class Screened:
         """``[B, n]``: rows of which estimates say nothing."""
         self._most = torch.full((batch, k), -torch.inf, device=device)
         self._marked: list[_Marked] = []
+        self._aside = Aside()
 
     def _nonnegative(self, fit: Fit, active: Tensor) -> None:
         """What codes >= 0 are tested by."""
@@ -97,11 +99,13 @@ class Screened:
         self.main = form.diagonal(dim1=1, dim2=2).to(torch.float32)
         beyond = form.abs().sum(2) - form.diagonal(dim1=1, dim2=2).abs()
         self.length_positive = positive.residual.norm(dim=1) * self.scale
-        self.form: Bounded | None = est.bounded(form)
-        off = self.form.off + (est.off + STEPS * ULP) * self.length_positive[:, None]
+        bounded = est.bounded(form)
+        self._form = bounded.form
+        self.form: Tensor | None = bounded.form
+        self._form_off = bounded.off + STEPS * ULP * form.abs().sum(2)
         if bool(((beyond <= HARDLY) | ~self.usable[:, None]).all()):
-            self.form, off = None, off + beyond
-        off = off + STEPS * ULP * form.abs().sum(2)
+            self.form, self._form_off = None, self._form_off + beyond
+        off = self._form_off + (est.off + STEPS * ULP) * self.length_positive[:, None]
         without = fit.without_nonnegative
         root = least_root(without[:, None, :] - self._bars.limits[:, :, None], scale[:, None])
         wanted = ~self._bars.droppable & active[:, None, :]
@@ -117,186 +121,180 @@ class Screened:
         self._least = torch.where(active, least, torch.inf).to(torch.float32)
         self._off = off.to(torch.float32)
 
-    def _as_now(self, fit: Fit) -> None:
-        """When adding a row to the support's positive codes leaves their features as they are.
-
-        That is when no code of these falls to zero and no other feature of the support comes in:
-        when for each the row's code times a linear form of p is below one.
-        """
-        est, positive, scale = self._estimator, fit.positive, self.scale[:, None]
-        active, mask = fit.supports.active, positive.mask
-        inner = positive.inverse @ est.cosines
-        beyond = est.cosines - fit.supports.gram @ inner
-        room = torch.where(mask, positive.codes - fit.floor[:, None],
-                           fit.small[:, None] - positive.slope)  # fmt: skip
-        self.stays = positive.sound & ((room > 0) | ~active).all(1) & self.usable
-        form = torch.where(mask[:, :, None], inner, -beyond)
-        form = torch.where(active[:, :, None], form, 0.0)
-        form /= (room * scale).clamp(min=LEAST_ROOM)[:, :, None]
-        reach = form.abs().sum(2).amax(1) if form.shape[1] else self.scale * 0
-        self.never_changes = bool(
-            (reach * (self.length_positive + est.off) < APART)[self.stays].all()
-        )
-        self._changes = est.bounded(form)
-        both = mask[:, :, None] & mask[:, None, :]
-        eye = torch.eye(mask.shape[1], dtype=form.dtype, device=form.device)
-        factor = torch.linalg.cholesky_ex(torch.where(both, positive.inverse, eye))[0]
-        factor = factor.mT * mask[:, None]
-        self._inside: Tensor | None = None
-        if not bool((mask | ~active)[self.stays].all()):
-            self._inside = (factor @ est.cosines).to(torch.float32)
-        self._repeats = ((~mask & active).sum(1) - 1).clamp(min=0).to(torch.float32)
-        self.beside_off = self.length_positive * (est.off + STEPS * ULP)
-
-    def take(self, rows: Estimates) -> Signed:
-        """Take some rows that may enter; returns what least squares make of their swaps."""
-        self.allowed = (~(rows.barred | rows.unclear)).to(torch.float32)
-        signed = self.squares.of(rows)
-        counted, _, undecided = self._reach(self.squares.tests, rows, signed.value, signed.value)
-        is_open = self.squares.decide(rows, counted, undecided)
-        by_row, unsure = self._count_nonnegative(rows)
-        as_now, unknown = self._stay(rows, by_row)
+    def take(self, rows: Estimates) -> None:
+        """Take some rows that may enter."""
+        counted, unsigned = self.squares.count(rows)
+        by_row, nonnegative, signs = self._count_nonnegative(rows)
+        as_now, unsure = self._stays.of(rows)
         unclear = rows.unclear | ~(rows.barred | self.usable[:, None])
-        is_open |= unsure | unknown | unclear
-        is_open &= ~rows.barred
-        stop = rows.start + is_open.shape[1]
-        self.open[:, rows.start : stop] = is_open
+        stop = rows.start + unclear.shape[1]
+        self.open[:, rows.start : stop] = unclear
         self.unclear[:, rows.start : stop] = unclear
-        sure = (~(is_open | rows.barred)).to(torch.float32)[:, None, :]
+        aside = unsure & (by_row.amax(1) > 1)
+        for b, _, _, c in (unsigned, nonnegative, signs):
+            aside[b, c] = True
+        barred = rows.barred | unclear
+        aside &= ~barred
+        sure = (~(barred | aside)).to(torch.float32)[:, None, :]
+        self._count(
+            (total * sure).nan_to_num_().sum(2, dtype=torch.float64)
+            for total in (by_row, self._distinct(by_row, as_now), counted)
+        )
+        number = self._aside.add(rows, aside, Totals(by_row, counted, as_now, unsure))
+        self._aside.note(self._aside.unsigned, number, unsigned)
+        self._aside.note(self._aside.nonnegative, number, nonnegative)
+        self._aside.note(self._aside.signs, number, signs)
+        if self._aside.held > self._fit.supports.swaps_at_once:
+            self.decide()
+
+    def _count(self, by_token: Iterable[Tensor]) -> None:
+        """Add counts ``[B, T]``: of codes >= 0, of different ones, of codes of either sign."""
+        for total, more in zip((self.count, self.distinct, self.unsigned), by_token, strict=True):
+            total += more
+
+    def _distinct(self, by_row: Tensor, as_now: Tensor) -> Tensor:
+        """Least numbers ``[B, T, c]`` of different codes among those that rows enter."""
         one = by_row.clamp(max=1)
         several = torch.maximum(by_row - self._repeats[:, None, None], one)
-        distinct = torch.where(as_now[:, None, :], several, one)
-        counted += self.squares.always[:, :, None]
-        for total, by in zip(
-            (self.count, self.distinct, self.unsigned), (by_row, distinct, counted), strict=True
-        ):
-            total += (by * sure).nan_to_num_().sum(2, dtype=torch.float64)
-        return signed
+        return torch.where(as_now[:, None, :], several, one)
 
-    def _reach(
-        self, tests: Tests, rows: Estimates, sure: Tensor, possible: Tensor
-    ) -> tuple[Tensor, Tensor, Undecided]:
-        """Values that pass tests.
-
-        Args:
-            tests: of them.
-            rows: whose they are.
-            sure, possible: ``[B, k, c]``, compared with what is surely and possibly enough.
-
-        Returns:
-            Counts ``[B, T, c]`` float32 of those that surely do, the features ``[B, T, k]`` bool
-            that some pass for, and others that may.
-        """
-        batch, limits = tests.wanted.shape[:2]
-        columns = sure.shape[2]
-        counts = sure.new_zeros(batch * limits, columns)
-        passing = torch.zeros_like(tests.wanted)
-        b, t, i = tests.open(rows, possible.amax(2), tests.wanted)
-        by_row = rows.steep[b], rows.share_off[b]
-        passes = step(sure[b, i] - tests.sure(b, t, i, *by_row))
-        may = step(possible[b, i] - tests.possible(b, t, i, *by_row))
-        counts.index_add_(0, b * limits + t, passes)
-        allowed = self.allowed[b]
-        passing[b, t, i] = passes.mul_(allowed).amax(1) > 0
-        m, c = (may.mul_(allowed) > passes).nonzero().unbind(1)
-        return counts.view(batch, limits, columns), passing, (b[m], t[m], i[m], c)
-
-    def _count_nonnegative(self, rows: Estimates) -> tuple[Tensor, Tensor]:
-        """Codes >= 0 within each limit ``[B, T, c]``, and open rows."""
+    def _count_nonnegative(self, rows: Estimates) -> tuple[Tensor, Undecided, Undecided]:
+        """Codes >= 0 within each limit ``[B, T, c]``, swaps that may be, and slopes near zero."""
         beside = rows.beside[:, self._first + 1] * self.length_positive.to(torch.float32)[:, None]
         beside = beside.masked_fill_(rows.barred, -1e15)[:, None, :]
         if self.form is None:
             slope = torch.addcmul(beside, self.main[:, :, None], rows.cosine)
         else:
-            slope = (self.form.form @ rows.cosine).add_(beside)
-        over_root = slope * rows.nearness
-        counts, passing, undecided = self._reach(self.tests, rows, slope, over_root)
-        between = self._settle(rows, counts, passing, undecided)
-        signs, unsure = self._signs_of(rows, slope)
-        counts += self._signs @ signs
-        passing |= self._bars.droppable & (signs.amax(2) > 0)[:, None, :]
-        self.passing |= passing & self.usable[:, None, None]
-        self._mark_best(rows, slope, over_root)
-        return counts, between | unsure
+            slope = (self.form @ rows.cosine).add_(beside)
+        highest = slope.amax(2)
+        bound = highest.clamp(min=0) * rows.steepest[:, None] * (1 + STEPS * ULP)
+        test = self.tests.open(rows, bound, self.tests.wanted)
+        places, test, at = choose(rows, test, bound >= self._least_best(rows))
+        steep_slope = slope[places.token, places.place]
+        over_root = steep_slope * places.nearness
+        passes, m, c = self.tests.passed(rows, test, steep_slope[at], over_root[at])
+        b, t, i = test
+        self.passing[b, t, i] |= (passes.amax(1) > 0) & self.usable[b]
+        self._mark_best(rows, highest, places, over_root)
+        near = self._near(rows, slope)
+        counts = self._signs @ self._signs_of(slope, highest)
+        counts.flatten(0, 1).index_add_(0, b * counts.shape[1] + t, passes)
+        return counts, (b[m], t[m], i[m], c), near
 
-    def _settle(
-        self, rows: Estimates, counts: Tensor, passing: Tensor, undecided: Undecided
-    ) -> Tensor:
-        """Count swaps that have a closed form; bool ``[B, c]``: rows of which others are open."""
-        between = torch.zeros_like(rows.barred)
-        for first, last in spans(len(undecided[0]), self._fit.supports.swaps_at_once):
-            b, t, i, c = (index[first:last] for index in undecided)
-            low, high = self._settler.settle(rows, b, i, c)
-            limit = self._bars.limits[b, t]
-            passes = high <= limit
-            counts.index_put_((b, t, c), passes.to(counts.dtype), accumulate=True)
-            passing[b[passes], t[passes], i[passes]] = True
-            is_open = ~passes & (low <= limit)
-            between[b[is_open], c[is_open]] = True
-        return between
-
-    def _signs_of(self, rows: Estimates, slope: Tensor) -> tuple[Tensor, Tensor]:
-        """Ones ``[B, k, c]`` where rows could replace features that can go; open rows ``[B, c]``.
-
-        A slope that is too close to zero to have a sign is computed in float64, one inner product.
-        """
-        signs = step(slope - self.slope_off[:, :, None])
-        near = slope.abs().sub_(self._unsigned_off[:, :, None]).amin(1) <= 0
-        near &= self.allowed > 0
+    def _near(self, rows: Estimates, slope: Tensor) -> Undecided:
+        """Of slopes ``[B, k, c]`` those of features that can go that are too near zero."""
+        near = slope.abs().amin(1) <= self._unsigned_off.amax(1, keepdim=True)
+        near &= rows.allowed > 0
         b, c = near.nonzero().unbind(1)
         r, i = (slope[b, :, c].abs() <= self._unsigned_off[b]).nonzero().unbind(1)
-        b, c = b[r], c[r]
-        exact = exact_products(self._fit.supports.units, self._residuals, (b, i), c + rows.start)
-        signs[b, i, c] = (exact > self._floor[b]).to(torch.float32)
-        unsure = torch.zeros_like(near)
-        between = (exact > 0) & (exact <= self._floor[b] / APART)
-        unsure[b[between], c[between]] = True
-        return signs, unsure
+        return b[r], torch.zeros_like(i), i, c[r]
 
-    @cached_property
-    def _residuals(self) -> Tensor:
-        """``[B, k, d]`` float64: what codes >= 0 without each feature leave."""
-        fit = self._fit
-        return fit.target[:, None] - fit.codes_without_nonnegative @ fit.supports.vectors
+    def _signs_of(self, slope: Tensor, highest: Tensor) -> Tensor:
+        """Ones ``[B, k, c]`` where rows surely could replace features that can go; `slope` is
+        written to."""
+        enters = (highest > self.slope_off) & self.usable[:, None]
+        self.passing |= self._bars.droppable & enters[:, None, :]
+        return step(slope.sub_(self.slope_off[:, :, None]))
 
-    def _mark_best(self, rows: Estimates, slope: Tensor, over_root: Tensor) -> None:
-        """Note the swaps that can be the best for the feature that is removed."""
-        steep, share_off = rows.steep.amax(1)[:, None], rows.share_off.amax(1)[:, None]
-        highest = over_root.amax(2)
-        most = torch.where(
-            self._bars.free, highest * (1 - share_off) - self._off * steep,
-            slope.amax(2) - self.slope_off,
-        )  # fmt: skip
+    def _least_best(self, rows: Estimates) -> Tensor:
+        """``[B, k]``: roots below which no swap is the best for what it removes."""
+        steep, share_off = rows.steepest[:, None], rows.most_off[:, None]
+        least: Tensor = torch.maximum(self._most, self._least) * (1 - share_off)
+        return least.sub_(self._off * steep)
+
+    def _mark_best(
+        self, rows: Estimates, slope: Tensor, places: Places, over_root: Tensor
+    ) -> None:  # fmt: skip
+        """Note the swaps that can be the best for the feature that is removed.
+
+        Args:
+            rows: that may enter.
+            slope: ``[B, k]``, the highest.
+            places: all that may have a best swap among these rows.
+            over_root: ``[m, c]`` of these, slopes over roots of distances.
+        """
+        b, i = places.token, places.place
+        steep, share_off = rows.steepest[b], rows.most_off[b]
+        highest = over_root.amax(1)
+        most = torch.where(self._bars.free, -torch.inf, slope - self.slope_off)
+        free = highest * (1 - share_off) - self._off[b, i] * steep
+        most[b, i] = torch.where(self._bars.free[b, i], free, most[b, i])
         self._most = torch.maximum(self._most, most)
-        least = torch.maximum(self._most, self._least) * (1 - share_off) - self._off * steep
-        b, i = (highest >= least).nonzero().unbind(1)
-        values = over_root[b, i]
-        m, c = (values >= least[b, i][:, None]).nonzero().unbind(1)
+        least = self._least_best(rows)[b, i]
+        m, c = (over_root >= least[:, None]).nonzero().unbind(1)
         b, i = b[m], i[m]
-        value = values[m, c] * (1 + rows.share_off[b, c]) + self._off[b, i] * rows.steep[b, c]
+        value = over_root[m, c] * (1 + rows.share_off[b, c])
+        value += self._off[b, i] * rows.steep[b, c]
         self._marked.append(_Marked(b, i, c + rows.start, value))
 
-    def _stay(self, rows: Estimates, by_row: Tensor) -> tuple[Tensor, Tensor]:
-        """Whether rows leave the features of the support's code as they are; where that is open."""
-        stays = self.stays[:, None].expand_as(rows.apart)
-        if self.never_changes:
-            return stays, torch.zeros_like(stays)
-        beside = rows.beside[:, self._first + 1] * self.length_positive.to(torch.float32)[:, None]
-        off = self.beside_off.to(torch.float32)[:, None]
-        apart = rows.apart
-        if self._inside is not None:
-            apart = 1 - (self._inside @ rows.cosine).square_().sum(1)
-        apart_off = self._estimator.off_apart(apart)
-        form, margin = self._changes
-        change = (form @ rows.cosine).add_(margin[:, :, None])
-        most = change.amax(1)
-        least = change.sub_(2 * margin[:, :, None]).amax(1)
-        amount = (beside + off).clamp(min=0) / (apart - apart_off).clamp(min=APART / 2)
-        surely = amount * most.clamp(min=0) < 1 - STEPS * ULP
-        amount = (beside - off).clamp(min=0) / (apart + apart_off)
-        surely_not = amount * least > 1 + STEPS * ULP
-        several = by_row.amax(1) > 1
-        return stays & surely, stays & ~surely & ~surely_not & several
+    def decide(self) -> None:
+        """Decide what can be of the rows set aside; the others are open."""
+        if not self._aside.held:
+            return
+        columns, totals, few = self._aside.take()
+        self._aside = Aside()
+        is_open = torch.zeros_like(totals.unsure)
+        n, t, _ = few.unsigned
+        passes, between = self.squares.decide(columns, few.unsigned)
+        totals.unsigned.index_put_((n, t), passes.to(totals.unsigned.dtype), accumulate=True)
+        is_open[n[between]] = True
+        self._settle(columns, few.nonnegative, totals.nonnegative, is_open)
+        self._decide_signs(columns, few.signs, totals.nonnegative, is_open)
+        at = totals.unsure.nonzero().squeeze(1)
+        totals.as_now[at], totals.unsure[at] = self._stays.of_columns(columns.at(at))
+        is_open |= totals.unsure & (totals.nonnegative.amax(1) > 1)
+        self.open[columns.token, columns.row] = is_open
+        at = (~is_open).nonzero().squeeze(1)
+        token, by_row = columns.token[at], totals.nonnegative[at]
+        one = by_row.clamp(max=1)
+        several = torch.maximum(by_row - self._repeats[token, None], one)
+        distinct = torch.where(totals.as_now[at, None], several, one)
+        none = torch.zeros_like(self.count)
+        self._count(
+            none.index_add(0, token, total.double())
+            for total in (by_row, distinct, totals.unsigned[at])
+        )
+
+    def _settle(self, columns: Columns, few: Few, count: Tensor, is_open: Tensor) -> None:
+        """Count swaps that have a closed form in ``count [m, T]``; note rows of which others are
+        open."""
+        for first, last in spans(len(few.n), self._fit.supports.swaps_at_once):
+            n, t, i = (index[first:last] for index in few)
+            b = columns.token[n]
+            low, high = self._settler.settle(columns, n, i)
+            limit = self._bars.limits[b, t]
+            passes = high <= limit
+            count.index_put_((n, t), passes.to(count.dtype), accumulate=True)
+            self.passing[b[passes], t[passes], i[passes]] = True
+            is_open[n[~passes & (low <= limit)]] = True
+
+    def _decide_signs(self, columns: Columns, few: Few, count: Tensor, is_open: Tensor) -> None:
+        """Count slopes near zero that are above it, one inner product in float64 each.
+
+        That is of the row and the residual, for all features alike; where the rest is not below
+        it, the product is of what codes >= 0 without the feature leave.
+        """
+        fit, n, i = self._fit, few.n, few.i
+        b, row = columns.token[n], columns.row[n]
+        at, which = torch.unique(n, return_inverse=True)
+        token, scale = columns.token[at], self.scale[b]
+        index = token, torch.zeros_like(token)
+        beside = exact_products(fit, lambda b, _: fit.positive.codes[b], index, columns.row[at])
+        rest = (self._form[b, i] * columns.cosine[n]).sum(1)
+        slope = beside[which] * scale + rest
+        off, floor = self._form_off[b, i], fit.floor[b] * scale
+        above = slope - off > floor / APART
+        unknown = (~above & (slope + off > 0)).nonzero().squeeze(1)
+        exact = exact_products(
+            fit, lambda b, i: fit.codes_without_nonnegative[b, i], (b[unknown], i[unknown]),
+            row[unknown],
+        )  # fmt: skip
+        least = fit.floor[b[unknown]]
+        above[unknown] = exact > least
+        is_open[n[unknown[(exact > 0) & (exact <= least / APART)]]] = True
+        n, b, i = n[above], b[above], i[above]
+        count.index_add_(0, n, self._signs[b, :, i])
+        self.passing[b, :, i] |= self._bars.droppable[b, :, i]
 
     def best(self) -> Tensor:
         """``[B, n]`` bool: rows that can be the best for some feature that is removed."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from saeaudit.core.codes.algebra import AgainstPositive, PositiveChange, by_token
-from saeaudit.core.codes.estimates import APART, Estimates, Estimator
+from saeaudit.core.codes.estimates import APART, Columns, Estimator
 from saeaudit.core.codes.fits import Fit
 from saeaudit.core.codes.tolerances import ROUNDING
 
@@ -47,21 +47,21 @@ class Settler:
         self._inner_off, self._beyond_off = off * inner.abs().sum(2), off * beyond.abs().sum(2)
         self._length = positive.residual.norm(dim=1)
 
-    def settle(self, rows: Estimates, b: Tensor, i: Tensor, c: Tensor) -> Settled:
+    def settle(self, columns: Columns, n: Tensor, i: Tensor) -> Settled:
         """Bounds on squared errors.
 
         Args:
-            rows: that may enter, clear ones.
-            b, i, c: ``[m]`` int64: token in ascending order, place that is left and column of the
-                row that enters.
+            columns: rows of tokens, clear ones, the tokens in ascending order.
+            n: ``[m]`` int64: which of them enters.
+            i: ``[m]`` int64: place that is left.
         """
-        fit, positive, of = self._fit, self._fit.positive, self._estimator
-        against = self._against(rows, b, c)
+        fit, positive, of, b = self._fit, self._fit.positive, self._estimator, columns.token[n]
+        against = self._against(columns, n)
         change = PositiveChange.of(fit, against, b, i)
         at = torch.arange(len(b), device=b.device)
         g, inner_off = positive.diagonal[b, i], self._inner_off[b]
         weight, weight_off = against.inner[at, i].abs(), inner_off[at, i]
-        distance_off = of.off_apart(rows.apart).double()[b, c]
+        distance_off = of.off_apart_of(b, columns.apart[n]).double()
         distance_off += (2 * weight + weight_off) * weight_off / g
         along_off = of.off * self._length[b] + positive.codes[b, i] * weight_off / g
         near = (change.distance - distance_off).clamp(min=APART / 2)
@@ -86,13 +86,11 @@ class Settler:
         high = change.without - least.square() / far + rounding
         return Settled(low.masked_fill(~sure, -torch.inf), high.masked_fill(~sure, torch.inf))
 
-    def _against(self, rows: Estimates, b: Tensor, c: Tensor) -> AgainstPositive:
-        """The rows of some exchanges against the positive features, each row once."""
-        fit, columns = self._fit, rows.apart.shape[1]
-        row, which = torch.unique(b * columns + c, return_inverse=True)
-        token, column = row // columns, row % columns
-        p = rows.cosine[token, :, column].double()
-        cross = by_token(self._estimator.cosines, token, p)
-        beside = rows.beside[token, self._first, column].double() * self._length[token]
-        against = AgainstPositive.of_pairs(fit, token, cross, beside)
+    def _against(self, columns: Columns, n: Tensor) -> AgainstPositive:
+        """Rows against the positive features, each once."""
+        used, which = torch.unique(n, return_inverse=True)
+        token = columns.token[used]
+        cross = by_token(self._estimator.cosines, token, columns.cosine[used].double())
+        beside = columns.beside[used, self._first].double() * self._length[token]
+        against = AgainstPositive.of_pairs(self._fit, token, cross, beside)
         return AgainstPositive(*(field[which] for field in against))

@@ -120,14 +120,17 @@ def _screen(
     reaches = [Reach(far, quick, estimator) for far, quick in zip(farthest, screened, strict=False)]
     for rows in estimator.all_rows(enter):
         for quick, reach in zip_longest(screened, reaches):
-            signed = quick.take(rows)
+            quick.take(rows)
             if reach is not None:
-                reach.take(rows, signed)
+                reach.take(rows)
         for search in searches:
             search.take(rows)
+    for quick in screened:
+        quick.decide()
+    reached = [reach.rows() for reach in reaches]
     for far, reach in zip(farthest, reaches, strict=True):
         far.attainable |= reach.attainable
-    return screened, [reach.rows() for reach in reaches]
+    return screened, reached
 
 
 class _Counts:

@@ -179,7 +179,8 @@ def test_settled_exchanges_enclose_the_error(seed: int, kind: str, wider: float)
     clear = ~(rows.barred | rows.unclear)[:, None] & fitted.active[:, :, None]
     clear[:, :, 20:] = False
     token, place, column = clear.nonzero().unbind(1)
-    low, high = Settler(fit, estimator, 1).settle(rows, token, place, column)
+    number = torch.arange(len(token))
+    low, high = Settler(fit, estimator, 1).settle(rows.columns(token, column), number, place)
     row = column + rows.start
     added = fitted.units.raw(row) / fitted.units.norms[row, None]
     moment = (target[token] * added).sum(1)
