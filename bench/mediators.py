@@ -6,8 +6,9 @@ What is timed is what `saeaudit mediators` does for a token: three limits in eac
 and the farthest swaps. The floor is the two products that any method needs, in float64 and in
 float32: the token's k rows, and the token itself, with all F rows. Times are wall clock, and the
 processor's, which says more on a machine that others use: `processor_ms` parts one run into the
-products, all that is made of these in float32, and what is decided in float64 (`float64_rows` a
-token of twice F, for two targets). The peers solve swaps one at a time on a sample of them:
+products, all that is made of these in float32 (which includes what is settled in float64 from the
+estimates, without another row), and what is decided in float64 (`float64_rows` a token of twice F,
+for two targets). The peers solve swaps one at a time on a sample of them:
 numpy.linalg.lstsq (codes of either sign) and scipy.optimize.nnls. Errors are compared on that
 sample. Printed, and appended to bench/results/mediators.jsonl.
 """

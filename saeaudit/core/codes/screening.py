@@ -31,6 +31,7 @@ from saeaudit.core.codes.signed import (
     Undecided,
     choose,
     exact_products,
+    exact_residuals,
     least_root,
     make_tests,
     step,
@@ -277,12 +278,10 @@ class Screened:
         fit, n, i = self._fit, few.n, few.i
         b, row = columns.token[n], columns.row[n]
         at, which = torch.unique(n, return_inverse=True)
-        token, scale = columns.token[at], self.scale[b]
-        index = token, torch.zeros_like(token)
-        beside = exact_products(fit, lambda b, _: fit.positive.codes[b], index, columns.row[at])
+        beside = exact_residuals(fit, columns.token[at], columns.row[at])
         rest = (self._form[b, i] * columns.cosine[n]).sum(1)
-        slope = beside[which] * scale + rest
-        off, floor = self._form_off[b, i], fit.floor[b] * scale
+        slope = beside[which] * self.scale[b] + rest
+        off, floor = self._form_off[b, i], fit.floor[b] * self.scale[b]
         above = slope - off > floor / APART
         unknown = (~above & (slope + off > 0)).nonzero().squeeze(1)
         exact = exact_products(

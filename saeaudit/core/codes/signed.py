@@ -266,6 +266,18 @@ def exact_products(
     return out / units.norms[row]
 
 
+def exact_residuals(fit: Fit, token: Tensor, row: Tensor) -> Tensor:
+    """Inner products ``[m]`` in float64 of unit rows ``row [m]`` with what the codes >= 0 of
+    ``token [m]``, ascending, leave."""
+    units, residual = fit.supports.units, fit.positive.residual
+    out = residual.new_empty(len(row))
+    for first, last in spans(len(row), units.budget.exact_rows(units.width, units.device)):
+        of, at = torch.unique_consecutive(token[first:last], return_inverse=True)
+        products = units.raw(row[first:last]) @ residual[of].T
+        out[first:last] = products.gather(1, at[:, None]).squeeze(1)
+    return out / units.norms[row]
+
+
 def step(values: Tensor) -> Tensor:
     """One where a value is above zero, else zero; in place."""
     return values.mul_(STEEP).clamp_(0, 1)
