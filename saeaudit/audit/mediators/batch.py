@@ -59,7 +59,7 @@ class ModeSwaps:
     error: Tensor
     """``[B, k]``: least non-negative squared error for each removed feature."""
     feature: Tensor
-    """``[B, k]`` int64: live row that enters then; -1 where none was looked at."""
+    """``[B, k]`` int64: live row that enters then; -1 where there is none."""
 
 
 class Comparison(NamedTuple):

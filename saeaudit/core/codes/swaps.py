@@ -60,9 +60,11 @@ class Swaps:
     droppable: Tensor
     """``[B, T, k]`` bool: features without which, and without any other, codes stay within."""
     error: Tensor
-    """``[B, k]``: for each removed feature, the least non-negative squared error looked at."""
+    """``[B, k]``: for each removed feature, the least non-negative squared error, where that is
+    within the widest limit at which the feature cannot simply go; infinite elsewhere. Of a feature
+    that can go at every limit: that of the swap with the least lower bound."""
     feature: Tensor
-    """``[B, k]`` int64: row number of the feature that enters then; -1 where none was looked at."""
+    """``[B, k]`` int64: row number of the feature that enters then; -1 where there is none."""
 
 
 def one_swaps(
@@ -308,6 +310,10 @@ class _Counts:
             system = fit.exchange(b_, i_, cross[hard], moment[hard])
             error[hard] = _entered(fit, system, guess[hard], b_, i_)
             self._improve(token, place, error, feature)
+        # What was looked at for another reason depends on how far estimates were sure.
+        beyond = (self.error > self.widest) & ~self.free
+        self.error.masked_fill_(beyond, torch.inf)
+        self.feature.masked_fill_(beyond, -1)
         return Swaps(
             self.count + screened.count.long(), self.distinct + screened.distinct.long(),
             self.unsigned + screened.unsigned.long(), self.passing | screened.passing,

@@ -129,6 +129,36 @@ def test_one_swap_equals_enumeration(problem, epsilon: float, reference: float) 
     assert int(swaps.count > 0) <= int(swaps.distinct) <= len(sets)
 
 
+@settings(max_examples=150, deadline=None)
+@given(problems(), st.sampled_from([0.01, 0.3]))
+def test_a_best_swap_is_told_where_a_feature_cannot_simply_go(problem, epsilon: float) -> None:
+    """Up to the widest such limit, and no other that was looked at for another reason."""
+    rows, support, target = problem
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    assume(support and np.linalg.svd(unit[support], compute_uv=False)[-1] > 1e-3)
+    error, size = nonnegative(unit[support], target)[1], float((target**2).sum())
+    supports = Supports(units_of(rows, cells=64), torch.tensor([support], dtype=torch.int64))
+    fit = Fit(supports, torch.from_numpy(target)[None])
+    narrow = (1 + epsilon) ** 2 * error
+    enter = torch.ones(len(rows), dtype=torch.bool)
+    limits = torch.tensor([[narrow, 3 * narrow]], dtype=torch.float64)
+    (swaps,) = one_swaps([fit], [limits], enter)
+    every = Enumerated(unit, support, target, enter)
+    for place in range(len(support)):
+        barred = [t for t in (0, 1) if not swaps.droppable[0, t, place]]
+        if not barred:
+            continue
+        widest = float(limits[0, barred[-1]])
+        of_place = [swap for swap in every.counted(np.inf, 0.0) if swap[0] == place]
+        best = min((every.swaps[swap][1] for swap in of_place), default=np.inf)
+        told = float(swaps.error[0, place])
+        assert (told < np.inf) == (int(swaps.feature[0, place]) >= 0)
+        if best < widest - NEAR * size:
+            assert told == pytest.approx(best, abs=1e-7 * size)
+        elif best > widest + NEAR * size:
+            assert told == np.inf
+
+
 @settings(max_examples=80, deadline=None)
 @given(problems(), st.sampled_from([0.01, 0.3]))
 def test_the_farthest_swap_equals_enumeration(problem, epsilon: float) -> None:
