@@ -44,11 +44,16 @@ class Pairs(NamedTuple):
 
 
 class PairFinder:
-    """Collects the pairs with |cosine| >= tau from a sweep's hits."""
+    """Collects the pairs with |cosine| >= tau from a sweep's hits.
+
+    Whether they are listed depends on how many pairs there are, not on how many hits.
+    """
 
     def __init__(self, screen: Screen, tau: float) -> None:
         self._units, self._tau = screen.units, tau
         self._slack = screen.slack + MARGIN
+        self._fresh: list[Hits] = []
+        self._waiting = 0
         self._listed: list[Hits] = []
         self._total = 0
         self._overflow = False
@@ -63,27 +68,38 @@ class PairFinder:
         hits = select(hits, hits.cosine.abs() >= self._tau - self._slack)
         if not len(hits.i):
             return
-        self._total += len(hits.i)
-        self._listed.append(hits)
+        if self._overflow:
+            self._enter(self._pairs_of(hits))
+            return
+        self._fresh.append(hits)
+        self._waiting += len(hits.i)
+        if self._total + self._waiting > self._units.budget.pairs:
+            self._decide()
+
+    def _decide(self) -> None:
+        """Leave out fresh hits that are no pairs; where too many are, count them all instead."""
+        for hits in self._fresh:
+            pairs = self._pairs_of(hits)
+            self._listed.append(pairs)
+            self._total += len(pairs.i)
+        self._fresh, self._waiting = [], 0
         if self._total > self._units.budget.pairs:
             self._overflow = True
-            for part in self._listed:
-                self._count(part)
+            for pairs in self._listed:
+                self._enter(pairs)
             self._listed = []
 
     def finish(self) -> Pairs:
         """Refine what was listed, and return the pairs."""
+        parts = self._listed + self._fresh
         empty = torch.empty(0, dtype=torch.int64, device=self._units.device)
         i, j, cosine = empty, empty, empty.to(torch.float64)
-        if not self._overflow and self._listed:
-            i, j = (torch.cat([part[axis] for part in self._listed]) for axis in (0, 1))
+        if parts:
+            i, j = (torch.cat([part[axis] for part in parts]) for axis in (0, 1))
             i, j, cosine = self._exact(i, j)
             order = torch.argsort(i * self._units.count + j)
             i, j, cosine = i[order], j[order], cosine[order]
-            self._enter(i, j, cosine > 0)
-        else:
-            for part in self._listed:
-                self._count(part)
+            self._enter(Hits(i, j, cosine))
         return Pairs(
             i, j, cosine, self._duplicates, self._antipodal, self._member, self._component,
             not self._overflow,
@@ -94,21 +110,21 @@ class PairFinder:
         hit = cosine.abs() >= self._tau
         return i[hit], j[hit], cosine[hit]
 
-    def _count(self, hits: Hits) -> None:
-        """Count pairs without listing them: only those within the slack of tau are refined."""
+    def _pairs_of(self, hits: Hits) -> Hits:
+        """The hits that are pairs: only those within the slack of tau are refined."""
         certain = hits.cosine.abs() >= self._tau + self._slack
         sure, unsure = select(hits, certain), select(hits, ~certain)
-        i, j, cosine = self._exact(unsure.i, unsure.j)
-        self._enter(
-            torch.cat([sure.i, i]), torch.cat([sure.j, j]), torch.cat([sure.cosine > 0, cosine > 0])
-        )
+        refined = self._exact(unsure.i, unsure.j)
+        return Hits(*(torch.cat(columns) for columns in zip(sure, refined, strict=True)))
 
-    def _enter(self, i: Tensor, j: Tensor, same: Tensor) -> None:
+    def _enter(self, pairs: Hits) -> None:
+        """Count pairs, by the signs of their cosines."""
+        same = pairs.cosine > 0
         self._duplicates += int(same.sum())
         self._antipodal += int((~same).sum())
-        self._member[i] = True
-        self._member[j] = True
-        join(self._component, i[same], j[same])
+        self._member[pairs.i] = True
+        self._member[pairs.j] = True
+        join(self._component, pairs.i[same], pairs.j[same])
 
 
 def join(component: Tensor, i: Tensor, j: Tensor) -> None:
