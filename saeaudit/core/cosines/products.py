@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -21,6 +22,10 @@ LOOKED_AT = 128
 """Rows of a product that a CPU looks at together: their magnitudes stay in its nearest caches."""
 
 
+Entries = tuple[Tensor, Tensor, Tensor]
+"""Row numbers, column numbers and values of some entries of a matrix."""
+
+
 class Tile:
     """Products of blocks of packed rows, in buffers that are used again for every tile."""
 
@@ -29,13 +34,14 @@ class Tile:
         self._exact = like.dtype == torch.int8
         kind = torch.int32 if self._exact else like.dtype
         on_cpu = like.device.type == "cpu"
-        looked = min(LOOKED_AT, rows) if on_cpu else rows
+        looked = min(LOOKED_AT, columns) if on_cpu else columns
         self._product = torch.empty(rows * columns, dtype=kind, device=like.device)
         self._magnitude = torch.empty(looked * columns, dtype=kind, device=like.device)
-        self._passing = torch.empty(rows * columns, dtype=torch.bool, device=like.device)
+        self._passing = torch.empty(columns * columns, dtype=torch.bool, device=like.device)
         self._look = _look_on_cpu if on_cpu else _look
+        self._side = columns
 
-    def __call__(self, a: Tensor, b: Tensor, least: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, a: Tensor, b: Tensor, least: Tensor) -> Iterator[Entries]:
         """Entries of ``a @ b.T`` whose magnitude reaches a least value, or nearly does.
 
         The product keeps the dtype that it is made in, and is looked at once.
@@ -45,21 +51,25 @@ class Tile:
             b: ``[c, d]``, as `like`.
             least: ``[m]`` float64, not negative.
 
-        Returns:
-            Row numbers, column numbers (int64) and products (float32), ``[e]`` each.
+        Yields:
+            Row numbers, column numbers (int64) and products (float32), ``[e]`` each, of as many
+            rows as there is room for columns.
         """
-        size, columns = len(a) * len(b), len(b)
-        product = self._product[:size].view(len(a), columns)
+        columns = len(b)
+        product = self._product[: len(a) * columns].view(len(a), columns)
         if not self._exact:
             torch.mm(a, b.T, out=product)
         elif a.device.type == "cpu":
             torch._int_mm(a, b.T, out=product)
         else:
             product = int_product(a, b)
-        passing = self._passing[:size].view(len(a), columns)
-        self._look(product, least, self._magnitude, passing)
-        flat = _positions(passing)
-        return *_places(flat, columns), product.reshape(-1)[flat].to(torch.float32)
+        for start, stop in spans(len(a), self._side):
+            part = product[start:stop]
+            passing = self._passing[: part.numel()].view(part.shape)
+            self._look(part, least[start:stop], self._magnitude, passing)
+            flat = _positions(passing)
+            row, column = _places(flat, columns)
+            yield row + start, column, part.reshape(-1)[flat].to(torch.float32)
 
 
 def _look(product: Tensor, least: Tensor, magnitude: Tensor, passing: Tensor) -> None:

@@ -191,9 +191,10 @@ def fine_screen(units: UnitRows, device: torch.device) -> Screen:
 
 def add_quick(fine: Screen, name: ScreenName) -> Screens:
     """Prepare the rows of a float32 screen for one kind of product, and for whole rows."""
-    quick = fine if name == "fp32" else make_screen(fine.units, name, fine.device)
-    if quick.name == "fp32":
-        held = quick if quick.packed is not None else _fp32(quick.units, quick.device)
+    quick = fine if name == "fp32" else _rounded(fine.units, name, fine.device)
+    if quick is fine or quick.slack > SLACK_LIMIT:
+        quick = fine  # so that a copy that is of no use is given back before another is made
+        held = fine if fine.packed is not None else _fp32(fine.units, fine.device)
         return Screens(held, held, held)
     if quick.name == "bf16":
         return Screens(quick, quick, fine)

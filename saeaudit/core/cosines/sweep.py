@@ -104,16 +104,17 @@ def _tiled(screen: Screen, floor: float, best: Tensor, progress: Progress | None
         if margin is not None:  # the columns' widest for all of them, until few entries are left
             widest = margin[start : start + len(columns)].max()
             look = (least - (margin[top : top + len(rows)] + widest)).clamp_(min=0)
-        i, j, value = multiply(rows, columns, look)
-        i, j = i + top, j + start
-        if start == top:  # a pair once, and no row with itself
-            i, j, value = _where(i < j, i, j, value)
-        if margin is not None:
-            i, j, value = _where(value.abs() + (margin[i] + margin[j]) >= least, i, j, value)
-        if len(i):
-            estimate = value.abs() * screen.scale
-            best.scatter_reduce_(0, i, estimate, "amax").scatter_reduce_(0, j, estimate, "amax")
-            yield i, j, value
+        for i, j, value in multiply(rows, columns, look):
+            i, j = i + top, j + start
+            if start == top:  # a pair once, and no row with itself
+                i, j, value = _where(i < j, i, j, value)
+            if margin is not None:
+                i, j, value = _where(value.abs() + (margin[i] + margin[j]) >= least, i, j, value)
+            if len(i):
+                estimate = value.abs() * screen.scale
+                for ends in (i, j):
+                    best.scatter_reduce_(0, ends, estimate, "amax")
+                yield i, j, value
         done += len(rows) * len(columns)
         if progress:
             progress(min(1.0, done / total))

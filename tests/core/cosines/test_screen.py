@@ -4,8 +4,15 @@ import pytest
 import torch
 
 from saeaudit.core.budget import DEFAULT, Budget, Size
+from saeaudit.core.cosines import screen as screen_module
 from saeaudit.core.cosines.rotation import Rotation
-from saeaudit.core.cosines.screen import estimates, fine_screen, make_screen, pair_estimates
+from saeaudit.core.cosines.screen import (
+    estimates,
+    fine_screen,
+    make_screen,
+    make_screens,
+    pair_estimates,
+)
 from saeaudit.core.cosines.sweep import sweep
 from saeaudit.core.rows import UnitRows, row_norms
 
@@ -113,3 +120,21 @@ def test_only_rows_that_are_not_float32_are_copied_for_a_closer_look() -> None:
     for other in (rows.double(), rows.bfloat16(), rows.T.contiguous().T, rows * 1e20):
         packed = fine_screen(units(other), CPU).packed
         assert packed is not None and packed.shape == rows.shape
+
+
+def test_rows_that_int8_cannot_screen_are_copied_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One-hot rows of a dtype that is copied for float32 anyway."""
+    rows = torch.eye(1024)[torch.arange(300) % 1024].bfloat16()
+    rows[0] += 0.5
+    copies = []
+    make = screen_module._fp32
+
+    def watched(*arguments: object, **options: object) -> object:
+        copies.append(options.get("keep", True))
+        return make(*arguments, **options)
+
+    monkeypatch.setattr(screen_module, "_fp32", watched)
+    monkeypatch.setattr(screen_module, "SLACK_LIMIT", 1e-6)
+    ready = make_screens(units(rows), "int8", CPU)
+    assert ready.quick is ready.second is ready.fine and ready.name == "fp32"
+    assert copies == [True]
