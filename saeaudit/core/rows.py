@@ -32,15 +32,19 @@ def fold(x: Tensor) -> Tensor:
     Returns:
         ``[...]``. Example: ``fold(tensor([1., 2., 3.]))`` is ``(1 + 3) + 2``.
     """
-    if x.shape[-1] == 0:
-        return x.new_zeros(x.shape[:-1])
-    while x.shape[-1] > 1:
-        half = x.shape[-1] // 2
-        folded = x[..., :half] + x[..., half : 2 * half]
-        if x.shape[-1] % 2:
-            folded[..., 0] += x[..., -1]
-        x = folded
-    return x[..., 0]
+    width = x.shape[-1]
+    if width < 2:
+        return x.sum(-1)
+    half = width // 2
+    folded = x[..., :half] + x[..., half : 2 * half]
+    if width % 2:
+        folded[..., 0] += x[..., -1]
+    while half > 1:  # in place: fresh memory for each step would take longer than the sums
+        width, half = half, half // 2
+        folded[..., :half] += folded[..., half : 2 * half]
+        if width % 2:
+            folded[..., 0] += folded[..., width - 1]
+    return folded[..., 0]
 
 
 def row_norms(rows: Tensor) -> Tensor:
@@ -54,9 +58,11 @@ def row_norms(rows: Tensor) -> Tensor:
     """
     count, width = rows.shape
     norms = torch.empty(count, dtype=torch.float64, device=rows.device)
-    for start, stop in spans(count, DEFAULT.exact_rows(width, rows.device)):
-        block = rows[start:stop].to(torch.float64)
-        norms[start:stop] = fold(block * block).sqrt()
+    step = min(DEFAULT.exact_rows(width, rows.device), count)
+    scratch = torch.empty(step, width, dtype=torch.float64, device=rows.device)
+    for start, stop in spans(count, max(step, 1)):
+        block = scratch[: stop - start].copy_(rows[start:stop])
+        norms[start:stop] = fold(block.square_()).sqrt()
     return norms
 
 
