@@ -97,15 +97,15 @@ class Screened:
         apart = positive.codes[:, None, :] - fit.codes_without_nonnegative
         form = apart @ est.cosines * scale[:, :, None]
         form *= active[:, :, None]
-        self.main = form.diagonal(dim1=1, dim2=2).to(torch.float32)
+        self._main = form.diagonal(dim1=1, dim2=2).to(torch.float32)
         beyond = form.abs().sum(2) - form.diagonal(dim1=1, dim2=2).abs()
         self.length_positive = positive.residual.norm(dim=1) * self.scale
         bounded = est.bounded(form)
         self._form = bounded.form
-        self.form: Tensor | None = bounded.form
         self._form_off = bounded.off + STEPS * ULP * form.abs().sum(2)
-        if bool(((beyond <= HARDLY) | ~self.usable[:, None]).all()):
-            self.form, self._form_off = None, self._form_off + beyond
+        self._diagonal = bool(((beyond <= HARDLY) | ~self.usable[:, None]).all())
+        if self._diagonal:
+            self._form_off = self._form_off + beyond
         off = self._form_off + (est.off + STEPS * ULP) * self.length_positive[:, None]
         without = fit.without_nonnegative
         root = least_root(without[:, None, :] - self._bars.limits[:, :, None], scale[:, None])
@@ -137,9 +137,10 @@ class Screened:
         barred = rows.barred | unclear
         aside &= ~barred
         sure = (~(barred | aside)).to(torch.float32)[:, None, :]
+        different = least_different(by_row, self._repeats[:, None, None], as_now[:, None, :])
         self._count(
             (total * sure).nan_to_num_().sum(2, dtype=torch.float64)
-            for total in (by_row, self._distinct(by_row, as_now), counted)
+            for total in (by_row, different, counted)
         )
         number = self._aside.add(rows, aside, Totals(by_row, counted, as_now, unsure))
         self._aside.note(self._aside.unsigned, number, unsigned)
@@ -153,20 +154,14 @@ class Screened:
         for total, more in zip((self.count, self.distinct, self.unsigned), by_token, strict=True):
             total += more
 
-    def _distinct(self, by_row: Tensor, as_now: Tensor) -> Tensor:
-        """Least numbers ``[B, T, c]`` of different codes among those that rows enter."""
-        one = by_row.clamp(max=1)
-        several = torch.maximum(by_row - self._repeats[:, None, None], one)
-        return torch.where(as_now[:, None, :], several, one)
-
     def _count_nonnegative(self, rows: Estimates) -> tuple[Tensor, Undecided, Undecided]:
         """Codes >= 0 within each limit ``[B, T, c]``, swaps that may be, and slopes near zero."""
         beside = rows.beside[:, self._first + 1] * self.length_positive.to(torch.float32)[:, None]
         beside = beside.masked_fill_(rows.barred, -1e15)[:, None, :]
-        if self.form is None:
-            slope = torch.addcmul(beside, self.main[:, :, None], rows.cosine)
+        if self._diagonal:
+            slope = torch.addcmul(beside, self._main[:, :, None], rows.cosine)
         else:
-            slope = (self.form @ rows.cosine).add_(beside)
+            slope = (self._form @ rows.cosine).add_(beside)
         highest = slope.amax(2)
         bound = highest.clamp(min=0) * rows.steepest[:, None] * (1 + STEPS * ULP)
         test = self.tests.open(rows, bound, self.tests.wanted)
@@ -203,9 +198,7 @@ class Screened:
         least: Tensor = torch.maximum(self._most, self._least) * (1 - share_off)
         return least.sub_(self._off * steep)
 
-    def _mark_best(
-        self, rows: Estimates, slope: Tensor, places: Places, over_root: Tensor
-    ) -> None:  # fmt: skip
+    def _mark_best(self, rows: Estimates, slope: Tensor, places: Places, over_root: Tensor) -> None:
         """Note the swaps that can be the best for the feature that is removed.
 
         Args:
@@ -247,13 +240,11 @@ class Screened:
         self.open[columns.token, columns.row] = is_open
         at = (~is_open).nonzero().squeeze(1)
         token, by_row = columns.token[at], totals.nonnegative[at]
-        one = by_row.clamp(max=1)
-        several = torch.maximum(by_row - self._repeats[token, None], one)
-        distinct = torch.where(totals.as_now[at, None], several, one)
+        different = least_different(by_row, self._repeats[token, None], totals.as_now[at, None])
         none = torch.zeros_like(self.count)
         self._count(
             none.index_add(0, token, total.double())
-            for total in (by_row, distinct, totals.unsigned[at])
+            for total in (by_row, different, totals.unsigned[at])
         )
 
     def _settle(self, columns: Columns, few: Few, count: Tensor, is_open: Tensor) -> None:
@@ -303,3 +294,20 @@ class Screened:
             able = value >= least[b, i]
             out[b[able], row[able]] = True
         return out & self.usable[:, None]
+
+
+def least_different(count: Tensor, repeats: Tensor, as_now: Tensor) -> Tensor:
+    """Least number of different codes among those that a row enters; all shapes broadcast.
+
+    Where a code of S - i + j has no use for i either, it is the best on all of S + j, of which
+    there is one for each j: swaps of all features that it does not use lead to it, and all other
+    codes differ. Where adding the row to the support's own codes leaves their features as they are,
+    as many go unused as do now; otherwise one code is counted.
+
+    Args:
+        count: of codes.
+        repeats: by how many all features that go unused now are more than one.
+        as_now: bool, whether the row leaves the features as they are.
+    """
+    one = count.clamp(max=1)
+    return torch.where(as_now, torch.maximum(count - repeats, one), one)

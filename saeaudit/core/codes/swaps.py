@@ -37,7 +37,7 @@ from saeaudit.core.codes.fits import Fit, Systems
 from saeaudit.core.codes.full import Farthest
 from saeaudit.core.codes.pivots import Column, exchanged
 from saeaudit.core.codes.reach import Reach
-from saeaudit.core.codes.screening import Screened
+from saeaudit.core.codes.screening import Screened, least_different
 from saeaudit.core.codes.tolerances import CURVATURE, DEPENDENT, ROUNDING
 from saeaudit.core.float32 import exact_float32
 from saeaudit.core.rows import spans
@@ -187,13 +187,7 @@ class _Counts:
             self._replace_free(entering, least)
 
     def _distinct(self, by_row: Tensor, rows: AgainstPositive) -> Tensor:
-        """Least number ``[B, T]`` of different codes among counts ``[B, T, c]`` of each row's.
-
-        Where a code of S - i + j has no use for i either, it is the best on all of S + j, of which
-        there is one for each j: swaps of all features that it does not use lead to it, and all
-        other codes differ. Where adding the row to the support's own codes leaves
-        their features as they are, as many go unused as do now; otherwise one code is counted.
-        """
+        """Least number ``[B, T]`` of different codes among counts ``[B, T, c]`` of each row's."""
         fit, positive = self.fit, self.fit.positive
         mask, active = positive.mask[:, :, None], fit.supports.active[:, :, None]
         amount = rows.beside.clamp(min=0) / rows.apart.clamp(min=DEPENDENT)
@@ -203,9 +197,7 @@ class _Counts:
         stay |= (wants <= fit.small[:, None, None]) & ~mask
         as_now = (stay | ~active).all(1) & (rows.apart > DEPENDENT) & positive.sound[:, None]
         repeats = ((~mask & active).sum(1) - 1).clamp(min=0)
-        one = by_row.clamp(max=1)
-        several = torch.maximum(by_row - repeats[:, None], one)
-        return torch.where(as_now[:, None, :], several, one).sum(2)
+        return least_different(by_row, repeats[:, None], as_now[:, None, :]).sum(2)
 
     def _solve(
         self, entering: Entering, swaps: Unsigned, rows: AgainstPositive, work: _Open

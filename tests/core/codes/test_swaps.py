@@ -44,6 +44,13 @@ def problems(draw: st.DrawFn):
     return rows, support, target
 
 
+def fitted(rows: np.ndarray, support: list[int], target: np.ndarray) -> tuple[np.ndarray, Fit]:
+    """Unit rows ``[n, d]``, and the fit of one token's target."""
+    supports = Supports(units_of(rows, cells=64), torch.tensor([support], dtype=torch.int64))
+    fit = Fit(supports, torch.from_numpy(target)[None])
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True), fit
+
+
 class Enumerated:
     """What every swap of one problem is, solved one at a time."""
 
@@ -85,12 +92,10 @@ def test_one_swap_equals_enumeration(problem, epsilon: float, reference: float) 
     rows, support, target = problem
     if (target**2).sum() == 0:
         return
-    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    unit, fit = fitted(rows, support, target)
     if support:  # between those, what is a direction of its own is a matter of definition
         least = np.linalg.svd(unit[support], compute_uv=False)[-1]
         assume(least < 1e-9 or least > 1e-4)
-    supports = Supports(units_of(rows, cells=64), torch.tensor([support], dtype=torch.int64))
-    fit = Fit(supports, torch.from_numpy(target)[None])
     least = least_squares(unit[support], target)[1]
     size = float((target**2).sum())
     assert float(fit.error[0]) == pytest.approx(least, abs=1e-8 * size)
@@ -134,11 +139,9 @@ def test_one_swap_equals_enumeration(problem, epsilon: float, reference: float) 
 def test_a_best_swap_is_told_where_a_feature_cannot_simply_go(problem, epsilon: float) -> None:
     """Up to the widest such limit, and no other that was looked at for another reason."""
     rows, support, target = problem
-    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    unit, fit = fitted(rows, support, target)
     assume(support and np.linalg.svd(unit[support], compute_uv=False)[-1] > 1e-3)
     error, size = nonnegative(unit[support], target)[1], float((target**2).sum())
-    supports = Supports(units_of(rows, cells=64), torch.tensor([support], dtype=torch.int64))
-    fit = Fit(supports, torch.from_numpy(target)[None])
     narrow = (1 + epsilon) ** 2 * error
     enter = torch.ones(len(rows), dtype=torch.bool)
     limits = torch.tensor([[narrow, 3 * narrow]], dtype=torch.float64)
@@ -163,13 +166,11 @@ def test_a_best_swap_is_told_where_a_feature_cannot_simply_go(problem, epsilon: 
 @given(problems(), st.sampled_from([0.01, 0.3]))
 def test_the_farthest_swap_equals_enumeration(problem, epsilon: float) -> None:
     rows, support, target = problem
-    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    unit, fit = fitted(rows, support, target)
     assume(support and np.linalg.svd(unit[support], compute_uv=False)[-1] > 1e-3)
     refit, error = nonnegative(unit[support], target)
     size = float((target**2).sum())
     assume(refit.sum() > 1e-3 * size**0.5)
-    supports = Supports(units_of(rows, cells=64), torch.tensor([support], dtype=torch.int64))
-    fit = Fit(supports, torch.from_numpy(target)[None])
     limits = (1 + epsilon) ** 2 * torch.tensor([[error, 2 * error]], dtype=torch.float64)
     enter = torch.ones(len(rows), dtype=torch.bool)
     thresholds = torch.full((len(rows),), 0.2 * size**0.5, dtype=torch.float64)
