@@ -14,7 +14,7 @@ import secrets
 import stat
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Literal
@@ -178,18 +178,21 @@ def _open_stream(place: Destination) -> Iterator[IO[bytes]]:
     try:
         yield stream
     finally:
-        with suppress(OSError):  # what could not be flushed has been said
-            stream.close()
+        _close(stream)
 
 
 def _replace(place: Destination) -> Iterator[Writer]:
     """Write beside a file and rename when complete."""
-    try:
-        _sweep(place.path)
-        part, stream = _create(place.path)
-    except OSError as error:
-        raise _unwritable(place.where, error) from error
-    try:
+    # Named before it is there: a signal may end the run as soon as it is.
+    part = place.path.with_name(f"{_stem(place.path)}{os.getpid()}-{secrets.token_hex(4)}.part")
+    with ExitStack() as closing:
+        try:
+            closing.callback(part.unlink, missing_ok=True)
+            _sweep(place.path)
+            stream = _create(part, place.path)
+        except OSError as error:
+            raise _unwritable(place.where, error) from error
+        closing.callback(_close, stream)
         writer = Writer(stream, place.where)
         yield writer
         writer.flush()
@@ -198,10 +201,11 @@ def _replace(place: Destination) -> Iterator[Writer]:
                 os.fsync(stream.fileno())
                 part.replace(place.path)
                 _sync(place.path.parent)
-    finally:
-        with suppress(OSError):
-            stream.close()
-        part.unlink(missing_ok=True)
+
+
+def _close(stream: IO[bytes]) -> None:
+    with suppress(OSError):  # what could not be flushed has been said
+        stream.close()
 
 
 def _stem(path: Path) -> str:
@@ -210,15 +214,14 @@ def _stem(path: Path) -> str:
     return os.fsdecode(b"." + os.fsencode(path.name)[:room] + b".saeaudit-")
 
 
-def _create(path: Path) -> tuple[Path, IO[bytes]]:
-    """Create and lock a file beside a path, with that one's owner and permissions if it is there.
+def _create(part: Path, path: Path) -> IO[bytes]:
+    """Create and lock a file for a path, with that one's owner and permissions if it is there.
 
     Raises:
         OSError: it cannot be created.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     while True:
-        part = path.with_name(f"{_stem(path)}{os.getpid()}-{secrets.token_hex(4)}.part")
         descriptor = os.open(part, flags, 0o666)
         with suppress(OSError):  # some network file systems have no locks
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -231,7 +234,7 @@ def _create(path: Path) -> tuple[Path, IO[bytes]]:
         with suppress(PermissionError):
             os.chown(descriptor, status.st_uid, status.st_gid)
         os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
-    return part, os.fdopen(descriptor, "wb")
+    return os.fdopen(descriptor, "wb")
 
 
 def _sweep(path: Path) -> None:

@@ -38,9 +38,8 @@ def write_whole(place: Path, content: bytes) -> None:
     try:
         part.write_bytes(content)
         keep(part, place)
-    except OSError:
+    finally:
         part.unlink(missing_ok=True)
-        raise
 
 
 def sync_folder(folder: Path) -> None:

@@ -239,6 +239,19 @@ def test_the_next_run_removes_what_a_killed_one_left(tmp_path: Path) -> None:
     assert kept.exists()
 
 
+def test_a_signal_that_comes_as_the_file_is_made_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        assert len(list(tmp_path.iterdir())) == 1
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fcntl, "flock", interrupted)  # called once the file is there
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_file_being_written_is_locked(tmp_path: Path) -> None:
     with destination(str(tmp_path / "out")).opened() as writer:
         writer.text("half")
