@@ -11,6 +11,10 @@ from pathlib import Path
 from saeaudit.sources.parallel import aside
 from saeaudit.weights.stored import FileState
 
+BLOCK = 16 << 20
+"""Bytes hashed at once. Each block waits for Python's lock, up to 5 ms where modules are imported
+meanwhile: in blocks of 256 kB 302 MB took 1.1 s beside PyTorch's import, in these 0.5."""
+
 
 def sha256_of(path: Path) -> str:
     """Hexadecimal SHA-256 of a whole file.
@@ -18,8 +22,7 @@ def sha256_of(path: Path) -> str:
     Raises:
         OSError: it cannot be read.
     """
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return _hash(path, hashlib.sha256())
 
 
 def git_sha1_of(path: Path) -> str:
@@ -29,8 +32,14 @@ def git_sha1_of(path: Path) -> str:
         OSError: it cannot be read.
     """
     header = b"blob %d\0" % path.stat().st_size
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, lambda: hashlib.sha1(header, usedforsecurity=False))
+    return _hash(path, hashlib.sha1(header, usedforsecurity=False))
+
+
+def _hash(path: Path, digest: hashlib._Hash) -> str:
+    room = memoryview(bytearray(min(BLOCK, path.stat().st_size + 1)))
+    with path.open("rb", buffering=0) as stream:
+        while count := stream.readinto(room):
+            digest.update(room[:count])
     return digest.hexdigest()
 
 
