@@ -77,12 +77,13 @@ def main() -> None:
         raise SystemExit(f"the scan failed with exit code {process.returncode}")
     lines = [json.loads(line) for line in records.open()]
     (summary,) = (line for line in lines if line["type"] == "summary")
-    (run,) = (line for line in lines if line["type"] == "run")
+    *_, run = (line for line in lines if line["type"] == "run")
     assert summary["pairs"] >= planted and summary["triples"] >= planted, "findings were missed"
     quarter = [mb for at, mb in samples if at < seconds / 2]
     result = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine_name(),
-        "torch": torch.__version__, "device": run["device"], "screen": run["screen"],
+        "torch": torch.__version__, "device": run["device"],
+        "screen": run["screens"][0]["screen"],
         "features": options.features, "width": options.width,
         "file_mb": round(path.stat().st_size / 1e6), "seconds": round(seconds, 1),
         "anonymous_mb_first_half": round(max(quarter)),

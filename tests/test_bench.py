@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+import saeaudit
+
 BENCH = Path(__file__).parents[1] / "bench"
 
 
@@ -50,6 +52,16 @@ def test_machines_are_named_after_what_they_multiply(
     ):
         monkeypatch.setattr(machine, "_cpuinfo", lambda flags=flags: f"flags\t\t: {flags}\n")
         assert machine.kind() == name
+
+
+def test_the_command_is_timed_on_an_sae_as_gemma_scope_writes_it(
+    bench: Any, tmp_path: Path
+) -> None:
+    command = bench("command")
+    command.write(tmp_path / "params.npz", 2048, 16)
+    dictionary = saeaudit.open(tmp_path / "params.npz")
+    assert dictionary.weights.decoder.shape == (2048, 16)
+    assert not dictionary.weights.notes
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in BENCH.glob("*.py")))

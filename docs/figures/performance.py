@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from findings.markdown import prose
 
 RESULTS = Path(__file__).parents[2] / "bench" / "results"
-OTHERS = {"memory", "mediators", "score"}
+OTHERS = {"command", "memory", "mediators", "score"}
 """Results of other benchmarks than bench/scan.py."""
 SCREENS = ("int8", "bf16", "fp32", "auto")
 PARTS = {
@@ -36,7 +37,7 @@ def figures() -> dict[str, str]:
         for path in sorted(RESULTS.glob("*.jsonl"))
         if path.stem not in OTHERS
     ]
-    return {"scans": "\n".join(machines)}
+    return {"scans": "\n".join(machines), "command": command(RESULTS / "command.jsonl")}
 
 
 def _newest(path: Path) -> list[Line]:
@@ -71,6 +72,29 @@ def machine(lines: list[Line]) -> str:
     growing = growth(lines)
     peers = against_peers(lines)
     return "\n".join([*parts, *([growing] if growing else []), *([peers] if peers else [])])
+
+
+def command(path: Path) -> str:
+    """The whole command beside faiss, in the last run of each kind of machine."""
+    runs = {line["kind"]: line for line in map(json.loads, path.read_text().splitlines())}
+    return "\n".join(map(whole, runs.values()))
+
+
+def whole(run: Line) -> str:
+    """What one machine's turns say."""
+    ratios = [turn["faiss"] / turn["seconds"] for turn in run["turns"]]
+    of = {name: [turn[name] for turn in run["turns"]] for name in run["turns"][0]}
+    return prose(
+        f"{run['kind']} ({run['machine']}; torch {run['torch']}, {run['date'][:10]}), "
+        f"{len(ratios)} turns: the command {_span(of['seconds'])} s ({run['taken']}, at most "
+        f"{max(of['mb']):.0f} MB resident), where a process that only imports NumPy and "
+        f"PyTorch takes {_span(of['import'])} s; faiss range_search {_span(of['faiss'])} s. faiss "
+        f"takes {min(ratios):.2f} to {max(ratios):.2f} times as long, median {median(ratios):.2f}."
+    )
+
+
+def _span(values: list[float]) -> str:
+    return f"{min(values):.1f} to {max(values):.1f}"
 
 
 def totals(lines: list[Line]) -> str:
