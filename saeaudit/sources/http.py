@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import queue
 import re
+import socket
 import sys
 import threading
 import time
@@ -36,6 +37,9 @@ from saeaudit.sources.hosts import (
 
 TRIES = 5
 """Failures in a row that are put up with."""
+UNKNOWN_TRIES = 2
+"""The same where no name server knows a host that has not answered before: a machine without a
+network, mostly."""
 SILENCES = 4
 """Times `silence` without progress that are put up with, tries and pauses together."""
 MAX_PAUSE = 8.0
@@ -71,16 +75,18 @@ class Patience:
         self._seconds = SILENCES * silence()
         self._since = time.monotonic()
         self._failures = 0
+        self._answered = False
         self._waited = 0.0
 
     def progress(self) -> None:
         """Begin to count anew."""
         self._since = time.monotonic()
-        self._failures = 0
+        self.answered()
 
     def answered(self) -> None:
         """Forgive failures, but not the time they took: an answer alone is no progress."""
         self._failures = 0
+        self._answered = True
 
     @property
     def exhausted(self) -> bool:
@@ -100,7 +106,8 @@ class Patience:
         hint = what_to_check(url) + self._kept
         failure = HostError(f"{host_of(url)} {error}", where=self.where, hint=hint)
         failure.__cause__ = error
-        self._again(failure, None, host_of(url))
+        unknown = not self._answered and _is_unknown_host(error)
+        self._again(failure, None, host_of(url), UNKNOWN_TRIES if unknown else TRIES)
 
     def refused(self, url: str, answer: Answer) -> None:
         """Pause before another try, for as long as the server asks.
@@ -111,7 +118,9 @@ class Patience:
         failure = Refused(url, answer.status, answer.code, where=self.where)
         self._again(failure, _asked_wait(answer.headers), host_of(url))
 
-    def _again(self, failure: HostError, asked: float | None, host: str) -> None:
+    def _again(
+        self, failure: HostError, asked: float | None, host: str, tries: int = TRIES
+    ) -> None:
         self._failures += 1
         pause = min(2.0 ** (self._failures - 1), MAX_PAUSE)
         waits = asked is not None and asked > pause
@@ -121,7 +130,7 @@ class Patience:
                 where=self.where, hint="run it again later, or set HF_TOKEN",
             ) from failure  # fmt: skip
         needed = silence() + (0 if waits else pause)  # a wait that is asked for is no lost time
-        if self._failures >= TRIES or self._left() < needed:
+        if self._failures >= tries or self._left() < needed:
             raise failure
         if asked is not None and waits:
             if self._note:
@@ -130,6 +139,13 @@ class Patience:
             self._waited += asked
             self._since += asked
         time.sleep(pause)
+
+
+def _is_unknown_host(error: BaseException | None) -> bool:
+    """Whether a name server's answer is behind an error of the HTTP library."""
+    while error and not isinstance(error, socket.gaierror):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 class Answer:

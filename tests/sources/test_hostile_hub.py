@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -159,6 +160,30 @@ def test_no_try_begins_that_time_is_too_short_for(
             sleep(taken)
             patience.broken("http://host", http.Broken("is silent"))
     assert clock == end
+
+
+def test_a_host_that_no_name_server_knows_is_given_up_soon(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is no network; once a host has answered, its name is known."""
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: unknown_name())
+    monkeypatch.setenv("HF_ENDPOINT", "http://hub.invalid")
+    status, lines = world.run("fetch", TARGET)
+    assert (status, len(lines), pauses) == (2, 1, [1.0])
+    assert "hub.invalid cannot be reached" in lines[0] and "check the network" in lines[0]
+    patience = http.Patience("a file")
+    patience.answered()
+    broken = http.Broken("cannot be reached")
+    broken.__cause__ = socket.gaierror()
+    for _ in range(3):
+        patience.broken("http://host", broken)
+    assert pauses == [1.0, 1.0, 2.0, 4.0]
+
+
+def unknown_name() -> None:
+    raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
 
 @pytest.mark.parametrize(
