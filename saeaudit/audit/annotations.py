@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
+from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.errors import AuditError
 from saeaudit.records import ClaimRecord, ClosestPair, GroupRecord, PairRecord, TripleRecord
 from saeaudit.sources.explanations import Explanations, load_explanations, place_of_explanations
@@ -81,11 +82,14 @@ class AnnotationSources:
     texts: dict[str, Mapping[int, str]] = field(default_factory=dict)
     """SAE → feature → label, for the SAEs read so far: what tables show beside codes."""
 
-    def read(self, sae: Described, *, embeddings: bool = False) -> Annotations:
+    def read(
+        self, sae: Described, observer: Observer = SILENT, *, embeddings: bool = False
+    ) -> Annotations:
         """Read those of one SAE.
 
         Args:
             sae: whose they are.
+            observer: is told of texts that are left out.
             embeddings: whether texts are to be compared, by the embeddings of an export.
 
         Raises:
@@ -95,6 +99,8 @@ class AnnotationSources:
         place = place_of_explanations(self.explanations, sae.sae, self.neuronpedia)
         if place is not None:
             explanations = load_explanations(place, sae.d_sae, embeddings=embeddings)
+            if explanations.left_out:
+                observer.note(explanations.left_out)
             labels = {f: label.description for f, label in explanations.labels.items()}
             self.texts[sae.sae] = labels
         if self.features is not None:

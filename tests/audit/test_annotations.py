@@ -94,6 +94,10 @@ def test_texts_that_are_no_labels_are_left_out_with_a_line(cli: Cli, tmp_path: P
         assert [line.split()[2:5] for line in told] == {
             1: [], 2: [["1", "text", "is"]], 4: [["3", "texts", "are"]]
         }[count]  # fmt: skip
+        (tmp_path / "scan.jsonl").write_bytes(done.stdout)
+        again = cli("mediators", "a.npy", "--scan", "scan.jsonl", "--explanations", "labels.jsonl")
+        assert again.returncode == 0
+        assert [line for line in again.stderr.decode().splitlines() if "left out" in line] == told
 
 
 def test_output_does_not_replace_what_it_reads(cli: Cli, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from saeaudit.audit.annotations import AnnotationSources
 from saeaudit.audit.codes import make_encoder
+from saeaudit.audit.observer import SILENT, Observer
 from saeaudit.audit.open import open_single
 from saeaudit.core.budget import DEFAULT
 from saeaudit.core.rows import spans
@@ -70,20 +71,24 @@ class MediatorSources:
     """What is known of features; nothing where None."""
 
 
-def read_inputs(dictionary: Dictionary, sources: MediatorSources, device: str) -> MediatorInputs:
+def read_inputs(
+    dictionary: Dictionary, sources: MediatorSources, device: str, observer: Observer = SILENT
+) -> MediatorInputs:
     """Read what alternatives are looked for on.
 
     Args:
         dictionary: an opened SAE.
         sources: where it is.
         device: where other encoders compute.
+        observer: is told what a user should read.
 
     Raises:
         AuditError: nothing to look at, or something named is not there, damaged, or of another
             SAE.
     """
     findings = sources.scan or ()
-    labels = sources.annotations.read(dictionary).labels if sources.annotations else None
+    known = sources.annotations
+    labels = known.read(dictionary, observer).labels if known else None
     paths, texts = sources.activations, sources.tokens
     if not paths and sources.scan is None:
         bundled = sample_activations(dictionary.sae)

@@ -67,7 +67,7 @@ def mediators_all(
     """
 
     def audit(dictionary: Dictionary) -> Iterator[MediatorsRecord]:
-        inputs = read_inputs(dictionary, sources, options.device)
+        inputs = read_inputs(dictionary, sources, options.device, observer)
         return mediators(dictionary, inputs, options, observer)
 
     return audit_all(saes, audit, observer=observer)

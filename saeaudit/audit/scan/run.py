@@ -92,9 +92,9 @@ def scan_all(
     """
 
     def audit(dictionary: Dictionary) -> Iterator[ScanRecord]:
-        known = annotated.read(dictionary, embeddings=bool(options.claims)) if annotated else None
-        if known and known.explanations and (line := known.explanations.left_out):
-            observer.note(line)
+        known = None
+        if annotated:
+            known = annotated.read(dictionary, observer, embeddings=bool(options.claims))
         return scan(dictionary, options, screen=screen, observer=observer, annotations=known)
 
     return audit_all(saes, audit, check, observer)
