@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from saeaudit.core.codes.tolerances import DELICATE
+from saeaudit.core.codes.tolerances import DELICATE, NNLS_RIDGE
 
 CHANGES = 8
 """Features that change sides at most: with more, a system is solved whole."""
@@ -97,6 +97,10 @@ def exchanged(
         out.known[at] = turn.sound & ~wrong.any(1)
         changed[at] ^= wrong
         at = at[turn.sound & wrong.any(1)]
+    # What positive features weigh of the ridge that their Gram matrix has is no error.
+    stays, before = positive.scatter(1, place[:, None], False), tableau.values[token] * positive
+    weight = (out.codes * stays).square().sum(1) - before.square().sum(1)
+    out.gain.sub_(weight, alpha=NNLS_RIDGE)
     return out
 
 

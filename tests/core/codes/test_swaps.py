@@ -245,3 +245,17 @@ def test_an_empty_place_is_no_feature_that_leaves() -> None:
     assert far.attainable.tolist() == [[False], [True]]
     assert far.change[0].tolist() == [-1.0]
     assert (far.place.tolist(), far.row.tolist()) == ([[-1], [2]], [[-1], [2]])
+
+
+@pytest.mark.parametrize("alpha", [5.0, 15.0, 33.0, 100.0])
+def test_an_exact_triple_has_its_exchange_however_large_the_codes(alpha: float) -> None:
+    """With f3 = f2 - alpha f1 codes (1, 1, 0) and (1 + alpha, 0, 1) fit a target alike."""
+    rows = np.eye(3)
+    rows[2] = rows[1] - alpha * rows[0]
+    target = torch.tensor([[1.0, 1.0, 0.0, 0.3]], dtype=torch.float64)
+    rows = np.pad(rows, ((0, 0), (0, 1)))
+    fit = Fit(Supports(units_of(rows), torch.tensor([[0, 1]])), target)
+    (swaps,) = one_swaps([fit], [fit.error[:, None]], torch.ones(3, dtype=torch.bool))
+    assert swaps.count.tolist() == [[1]]
+    assert swaps.feature[0, 1] == 2
+    assert float(swaps.error[0, 1]) == pytest.approx(0.09, abs=1e-11)
