@@ -306,18 +306,15 @@ class Exchanged(NamedTuple):
 
         Args:
             fit: targets on their supports.
-            token, place: int64.
+            token, place: int64, the tokens ascending.
             cross: ``[m, k]`` cosines of the new rows with the supports'.
             moment: ``[m]`` inner products of the new rows with the targets.
         """
         at = torch.arange(len(token), device=token.device)
-        inverse, diagonal, codes = (
-            fit.supports.inverse[token],
-            fit.diagonal[token],
-            fit.codes[token],
-        )
-        share = inverse[at, place] / diagonal[at, place][:, None]
-        weight = (inverse @ cross[:, :, None]).squeeze(2)
+        diagonal, codes = fit.diagonal[token], fit.codes[token]
+        row = fit.supports.inverse[token, place]
+        share = row / diagonal[at, place][:, None]
+        weight = by_token(fit.supports.inverse, token, cross)
         removed = weight[at, place]
         apart = (1 - (cross * weight).sum(1)).clamp(min=0)
         distance = (apart + removed.square() / diagonal[at, place]).clamp(min=DEPENDENT)
@@ -327,5 +324,5 @@ class Exchanged(NamedTuple):
         enters[at, place] = -1.0
         amount = along / distance
         new = codes - codes[at, place][:, None] * share - amount[:, None] * enters
-        spread = diagonal - inverse[at, place] * share + enters.square() / distance[:, None]
+        spread = diagonal - row * share + enters.square() / distance[:, None]
         return cls(new, spread.clamp(min=0), fit.without[token, place] - amount * along)

@@ -17,12 +17,13 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from saeaudit.core.codes.algebra import Entering, Exchanged, least_squares, marked_rows
+from saeaudit.core.codes.bordered import Bordered
 from saeaudit.core.codes.costs import Cost
 from saeaudit.core.codes.descent import Problem, descend
 from saeaudit.core.codes.duals import Dual, ascend, diagonal_below
 from saeaudit.core.codes.entering import EnteringBounds, SupportCost
 from saeaudit.core.codes.estimates import Estimates, Estimator
-from saeaudit.core.codes.fits import Fit, Systems
+from saeaudit.core.codes.fits import Fit
 from saeaudit.core.codes.signed import LeastSquares
 from saeaudit.core.codes.tolerances import DELICATE, DEPENDENT, ROUNDING, TINY, TOLERANCE, ZERO
 from saeaudit.core.float32 import exact_float32
@@ -194,12 +195,17 @@ class Search:
         solved = torch.zeros_like(order[:, 0])
         for first, last in spans(min(most, bound.shape[1]), CHUNK):
             promising = bound[:, first:last] < listed.cost[:, :1] + window - GAIN
-            token, at = promising.nonzero().unbind(1)
+            count = promising.sum(1)
+            token = count.nonzero().squeeze(1)
             if not len(token):
                 break
-            row = order[token, first + at]
-            codes, cost = self._solve(token, row, places[token, row])
-            listed.add((token, at, last - first), row, codes, cost)
+            # As many of each token: where fewer are promising, which come first, one is repeated.
+            at = torch.arange(int(count.max()), device=count.device).expand(len(token), -1)
+            once = at < count[token, None]
+            row = order[token[:, None], first + at * once]
+            codes, cost = self._solve(token, row, places[token[:, None], row])
+            token = token[:, None].expand_as(at)[once]
+            listed.add((token, at[once], last - first), row[once], codes[once], cost[once])
             solved += promising.sum(1)
         unsolved = torch.arange(bound.shape[1], device=bound.device) >= solved[:, None]
         ahead = torch.where(unsolved, bound, torch.inf)
@@ -221,8 +227,8 @@ class Search:
         """Codes ``[B, k + 1]``, the last of them zero, and costs ``[B]`` of the supports."""
         fit = self.fit
         every = torch.arange(len(self.limit), device=self.limit.device)
-        gram = pad(fit.supports.gram, (0, 1, 0, 1))
-        systems = Systems(gram, pad(fit.moment, (0, 1)), fit.size)
+        none = torch.zeros_like(fit.moment[:, None])
+        systems = Bordered(fit.supports.gram, none, pad(fit.moment, (0, 1)), fit.size)
         rows, reach = pad(fit.supports.rows, (0, 1), value=-1), pad(self.reach, (0, 1))
         cost = self.measure.near(rows, pad(fit.codes, (0, 1)), reach)
         active = pad(fit.supports.active, (0, 1))
@@ -333,22 +339,24 @@ class Search:
         """Solve problems in which a row enters.
 
         Args:
-            token, row, place: ``[m]`` int64: which token, which row enters, and in whose place it
-                does when the descent begins.
+            token: ``[b]`` int64.
+            row, place: ``[b, c]`` int64: which rows enter, and in whose place each does when the
+                descent begins.
 
         Returns:
-            Codes ``[m, k + 1]``, the row's last, and costs ``[m]``, infinite where there is none.
+            Codes ``[b, c, k + 1]``, the row's last, and costs ``[b, c]``, infinite where there is
+            none.
         """
         fit, supports, measure = self.fit, self.fit.supports, self.measure
-        units, k = supports.units, supports.rows.shape[1]
+        units, k, shape = supports.units, supports.rows.shape[1], row.shape
+        gram, token = supports.gram[token], token.repeat_interleave(shape[1])
+        row, place = row.flatten(), place.flatten()
         at = torch.arange(len(token), device=token.device)
         added = units.raw(row) / units.norms[row, None]
         cross = supports.cosines(token, added)
         moment = (fit.target[token] * added).sum(1)
-        gram = pad(supports.gram[token], (0, 1, 0, 1), value=1.0)
-        gram[:, k, :k] = cross
-        gram[:, :k, k] = cross
-        systems = Systems(gram, torch.cat([fit.moment[token], moment[:, None]], 1), fit.size[token])
+        moments = torch.cat([fit.moment[token], moment[:, None]], 1)
+        systems = Bordered(gram, cross.view(*shape, k), moments, fit.size[token])
         swap = Exchanged.of(fit, token, place, cross, moment)
         room = (self.limit[token] - swap.error).clamp(min=0)
         reach = (room[:, None] * swap.spread).sqrt()
@@ -371,7 +379,8 @@ class Search:
         codes = torch.where(better[:, None], start, codes)
         codes, least = measure.finish(problem, codes, torch.where(better, total, least))
         unused = codes[:, k] <= ZERO * torch.linalg.vector_norm(codes, dim=1)
-        return codes, least.masked_fill(unused, torch.inf)
+        least = least.masked_fill(unused, torch.inf)
+        return codes.view(*shape, k + 1), least.view(shape)
 
     def _price(self, token: Tensor, fitted: Tensor, codes: Tensor, active: Tensor) -> Tensor:
         """The measure's price ``[m]`` of squared error, from that of least squares and codes."""

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from saeaudit.core.codes.bordered import Bordered, Slope
 from saeaudit.core.codes.costs import Cost
-from saeaudit.core.codes.fits import Systems
 
 LADDER = (0.7, 1.4, 2.8, 64.0)
 """Prices of squared error to descend at, one after the other, as multiples of the measure's: near 1
@@ -21,7 +21,7 @@ PASSES = 2
 class Problem(NamedTuple):
     """m supports with the row that enters, if any, at the last of c places."""
 
-    systems: Systems
+    systems: Bordered
     limit: Tensor
     """``[m]``: largest squared errors."""
     cost: Cost
@@ -31,24 +31,12 @@ class Problem(NamedTuple):
     """``[m]`` bool: whether a row enters, which then must be on, and some other feature off."""
 
     def only(self, index: Tensor) -> Problem:
-        """Some of the problems."""
-        systems = Systems(*(field[index] for field in self.systems))
+        """Problems ``[b, c]`` int64, a row of them of one support each."""
+        flat = index.flatten()
         return Problem(
-            systems, self.limit[index], self.cost.rows(index), self.active[index],
-            self.enters[index],
+            self.systems.only(index), self.limit[flat], self.cost.rows(flat), self.active[flat],
+            self.enters[flat],
         )  # fmt: skip
-
-    def slope(self, codes: Tensor) -> Tensor:
-        """Half the gradient ``[m, c]`` of the squared error."""
-        gram = self.systems.gram
-        return (gram @ codes[:, :, None]).squeeze(2) - self.systems.moment
-
-    def moved(self, slope: Tensor, place: int, by: Tensor) -> None:
-        """Change slopes for codes at a place that have changed ``by [m]``.
-
-        A Gram matrix's row stands for its column: its entries lie side by side.
-        """
-        slope.addcmul_(self.systems.gram[:, place], by[:, None])
 
     def off(self, codes: Tensor) -> Tensor:
         """``[m, c]`` bool: features of the support that are off."""
@@ -73,10 +61,11 @@ def descend(problem: Problem, start: Tensor, price: Tensor) -> tuple[Tensor, Ten
         Codes ``[m, c]`` and their costs ``[m]``, infinite where none is within the limit.
     """
     codes, best, least = start.clone(), start, torch.full_like(price, torch.inf)
+    columns = [problem.cost.column(place) for place in range(codes.shape[1])]
     for factor in LADDER:
-        slope = problem.slope(codes)
+        slope = Slope(problem.systems, codes)
         for _ in range(PASSES):
-            _pass(problem, codes, slope, price * factor)
+            _pass(problem, columns, codes, slope, price * factor)
         total = problem.cost.of(codes).sum(1)
         better = (problem.systems.error(codes) <= problem.limit) & (total < least)
         best = torch.where(better[:, None], codes, best)
@@ -84,21 +73,25 @@ def descend(problem: Problem, start: Tensor, price: Tensor) -> tuple[Tensor, Ten
     return best, least
 
 
-def _pass(problem: Problem, codes: Tensor, slope: Tensor, price: Tensor) -> None:
-    """One pass over all places; `codes` and `slope` are changed."""
-    last = codes.shape[1] - 1
-    off = problem.off(codes).sum(1)
-    for i in range(last + 1):
-        here = codes[:, i].clone()
-        centre = here - slope[:, i]
-        value, total = problem.cost.column(i).on(centre[:, None], price[:, None])
+def _pass(
+    problem: Problem, columns: list[Cost], codes: Tensor, slope: Slope, price: Tensor
+) -> None:
+    """One pass over all places, whose costs `columns` are; `codes` and `slope` are changed."""
+    support = problem.active[:, :-1]
+    was_on = ((codes[:, :-1] > 0) & support).long()
+    number = was_on.sum(1)
+    # A place of the support may be on when fewer others are than this.
+    fewer = torch.where(problem.enters, support.sum(1) - 1, support.shape[1])
+    last, zero = support.shape[1], torch.zeros_like(price[:1])
+    for i, here in enumerate(codes.unbind(1)):
+        centre = here - slope.places[i]
+        value, total = columns[i].on(centre[:, None], price[:, None])
         if i < last:
-            others = off - ((here <= 0) & problem.active[:, i]).long()
-            on = (total[:, 0] < price * centre.square()) & ~(problem.enters & (others < 1))
+            number -= was_on[:, i]
+            on = (total[:, 0] < price * centre.square()) & (number < fewer)
+            number += on
         else:
             on = problem.enters
-        on = on & problem.active[:, i]
-        codes[:, i] = torch.where(on, value[:, 0], 0.0)
-        if i < last:
-            off = others + (~on & problem.active[:, i]).long()
-        problem.moved(slope, i, codes[:, i] - here)
+        new = torch.where(on, value[:, 0], zero)
+        slope.move(i, new - here)
+        here.copy_(new)

@@ -1,4 +1,4 @@
-"""Description length as a measure of codes: its bins, and moves from one to a cheaper one."""
+"""Description length as a measure of codes: the bins that values lie in, and their bits."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from torch import Tensor
 from saeaudit.core.codes.codelength import Prices
 from saeaudit.core.codes.costs import Bits
 from saeaudit.core.codes.descent import Problem
+from saeaudit.core.codes.moves import spend
 from saeaudit.core.codes.quantise import EDGE_SHARE, EDGE_STEPS, FINE
-from saeaudit.core.codes.tolerances import TINY
 
 TABLE = 64
 """Bins of each feature whose bits are held at hand; those beyond are looked up one by one."""
@@ -17,12 +17,8 @@ ENTERING = 24
 """Bins of a row that enters that bounds tell apart."""
 MOST_BINS = 24
 """Bins of one feature that values are looked for in, around what least squares ask for."""
-MOVES = 40
-"""Most moves that spend the error that is left."""
 LEAST = 1e-6
 """Least value of a feature that is on, in widths of a bin, where it has no threshold."""
-SAVED = 1e-9
-"""Bits that a move saves at least."""
 
 
 class Lengths:
@@ -110,67 +106,13 @@ class Lengths:
         return self.everywhere(index, Bits(self._table[index, :ENTERING], low, low))
 
     def finish(self, problem: Problem, codes: Tensor, cost: Tensor) -> tuple[Tensor, Tensor]:
-        """Spend the error that is left on moves to cheaper bins, or to off, until none is possible.
-
-        Before each, values settle: every place in turn takes the best-fitting value of its bin.
-        The move that saves most bits a unit of squared error comes first (those that add no error
-        before all others; of equals the first place and lowest bin).
+        """Spend the error that is left on moves to cheaper bins, or to off: see `spend`.
 
         Args:
             problem: m of them, in bits.
             codes: ``[m, c]`` within the limits, and within the bins at hand.
             cost: ``[m]``, infinite where there is no code.
         """
-        codes, cost = codes.clone(), cost.clone()
-        moving = cost.isfinite().nonzero().squeeze(1)
-        for _ in range(MOVES):
-            if not len(moving):
-                break
-            part = problem.only(moving)
-            moved, gone = _move(part, codes[moving])
-            codes[moving] = moved
-            moving = moving[gone]
+        codes = spend(problem, codes, cost.isfinite())
         bits = problem.cost.of(codes).sum(1)
         return codes, torch.where(cost.isfinite(), bits, torch.inf)
-
-
-def _move(problem: Problem, codes: Tensor) -> tuple[Tensor, Tensor]:
-    """Codes after one move, and ``[m]`` bool: whether there was one."""
-    bits = problem.cost
-    assert isinstance(bits, Bits)
-    codes, slope = _settled(problem, bits, codes)
-    room = problem.limit - problem.systems.error(codes)
-    centre = (codes - slope)[:, :, None]
-    off = torch.zeros_like(centre)
-    value = torch.minimum(torch.maximum(centre, bits.low), bits.high)
-    value, price = torch.cat([value, off], 2), torch.cat([bits.price, off], 2)
-    added = (value - centre).square() - slope.square()[:, :, None]
-    saved = bits.of(codes)[:, :, None] - price
-    # To come on never saves bits unless it costs none to be on: such a one could be the last off.
-    allowed = (saved > SAVED) & (added <= room[:, None, None])
-    allowed[:, -1, -1] &= ~problem.enters
-    off_now = problem.off(codes)
-    single = problem.enters & (off_now.sum(1) == 1)
-    allowed[:, :, :-1] &= ~(off_now & single[:, None])[:, :, None]
-    worth = torch.where(allowed, saved / added.clamp(min=TINY), 0.0)
-    worth, move = worth.flatten(1).max(1)
-    gone = worth > 0
-    place = move // value.shape[2]
-    new = value.flatten(1).gather(1, move[:, None]).squeeze(1)
-    at = gone.nonzero().squeeze(1)
-    codes[at, place[at]] = new[at]
-    return codes, gone
-
-
-def _settled(problem: Problem, bits: Bits, codes: Tensor) -> tuple[Tensor, Tensor]:
-    """Codes and slopes with every value in turn the best-fitting of its bin."""
-    codes, slope, at = codes.clone(), problem.slope(codes), bits.bins(codes)
-    on = codes > 0
-    low = torch.where(on, bits.low.gather(2, at).squeeze(2), 0.0)
-    high = torch.where(on, bits.high.gather(2, at).squeeze(2), 0.0)
-    for i in range(codes.shape[1]):
-        here = codes[:, i]
-        best = torch.clamp(here - slope[:, i], low[:, i], high[:, i])
-        problem.moved(slope, i, best - here)
-        codes[:, i] = best
-    return codes, slope

@@ -125,7 +125,7 @@ class Norms:
         full = problem.enters & ~problem.off(codes).any(1) & cost.isfinite()
         full = full.nonzero().squeeze(1)
         if len(full):
-            part = problem.only(full)
+            part = problem.only(full[:, None])
             bound = cost[full, None] + _more_without(part, codes[full], weight[full])
             codes[full], cost[full] = _least_without_one(part, bound)
         return codes, cost
@@ -136,7 +136,7 @@ def _least_on(problem: Problem, on: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     Features are off where without a floor they are 0.
     """
-    systems, floors = problem.systems, problem.cost
+    systems, floors = problem.systems.systems(), problem.cost
     assert isinstance(floors, Sums | Squares)
     both = on[:, :, None] & on[:, None, :]
     gram, moment = torch.where(both, systems.gram, 0.0), torch.where(on, systems.moment, 0.0)
@@ -154,7 +154,7 @@ def _more_without(problem: Problem, codes: Tensor, weight: Tensor) -> Tensor:
     With the squared error at the price 1 / t the least codes minimise a quadratic, and without a
     feature its least value is ``codes_i^2 / (t (H^-1)_ii)`` above.
     """
-    matrix = problem.systems.gram
+    matrix = problem.systems.systems().gram
     if isinstance(problem.cost, Squares):
         matrix = matrix + torch.diag_embed(weight[:, None] * problem.active)
     ridge = torch.where(problem.active, NNLS_RIDGE, 1.0)
@@ -179,7 +179,7 @@ def _least_without_one(problem: Problem, bound: Tensor) -> tuple[Tensor, Tensor]
         unsettled = (least < cost).nonzero().squeeze(1)
         if not len(unsettled):
             break
-        part = problem.only(unsettled)
+        part = problem.only(unsettled[:, None])
         on = part.active.scatter(1, place[unsettled, None], False)
         fewer, norm, _ = _least_on(part, on)
         better = norm < cost[unsettled]

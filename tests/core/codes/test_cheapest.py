@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from saeaudit import open as open_sae
 from saeaudit.audit.codes import Coder
@@ -255,3 +256,27 @@ def test_in_an_exact_triple_the_row_takes_the_place_that_keeps_codes_positive() 
         fit = Fit(Supports(units_of(rows), torch.tensor([[0, 2, 5]])), target)
         result = searched(fit, codes, Lengths(priced(rng, 12, 0.25, 0.0)), window=math.inf)
         assert 1 in result.row[0][result.cost[0].isfinite()].tolist()
+
+
+class Largest(TorchDispatchMode):
+    """Notes the most entries of a float64 tensor that an operation returns."""
+
+    entries = 0
+
+    def __torch_dispatch__(self, operation, types, arguments=(), keywords=None):
+        out = operation(*arguments, **(keywords or {}))
+        if isinstance(out, torch.Tensor) and out.dtype == torch.float64:
+            self.entries = max(self.entries, out.numel())
+        return out
+
+
+def test_no_matrix_is_made_for_each_row_that_a_descent_takes_in() -> None:
+    """Supports of many features: a matrix for each row would be most of what is held."""
+    case, fit, prices = problem(0, features=60, width=40, k=34, floor=0.0)
+    reference = torch.from_numpy(case.codes)[None]
+    error = (fit.target - (reference[:, None] @ fit.supports.vectors).squeeze(1)).square().sum(1)
+    enter = torch.ones(60, dtype=torch.bool)
+    with Largest() as largest:
+        result = cheapest(fit, (reference, error), enter, Lengths(prices), most=16)
+    assert int(result.solved) == 16
+    assert largest.entries < 13 * 35**2
