@@ -40,12 +40,22 @@ class Bordered(NamedTuple):
 
     def error(self, codes: Tensor) -> Tensor:
         """Squared errors ``[m]`` of codes ``[m, k + 1]``."""
-        quadratic = (codes * self._product(codes)).sum(1)
-        return (self.size - 2 * (self.moment * codes).sum(1) + quadratic).clamp(min=0)
+        return (self.size + (codes * (self.slope(codes) - self.moment)).sum(1)).clamp(min=0)
 
     def slope(self, codes: Tensor) -> Tensor:
         """Half the gradient ``[m, k + 1]`` of the squared error."""
-        return self._product(codes) - self.moment
+        return torch.cat([self.inside(codes), self.border(codes)[:, None]], 1)
+
+    def inside(self, codes: Tensor) -> Tensor:
+        """The slope ``[m, k]`` at the supports' places."""
+        wide = codes.view(*self.shape, -1)
+        product = torch.addcmul(wide[..., :-1] @ self.gram, wide[..., -1:], self.cross)
+        return product.flatten(0, 1).sub_(self.moment[:, :-1])
+
+    def border(self, codes: Tensor) -> Tensor:
+        """The slope ``[m]`` at the last place."""
+        product = (codes[:, :-1] * self.cross.flatten(0, 1)).sum(1)
+        return product + codes[:, -1] - self.moment[:, -1]
 
     def systems(self) -> Systems:
         """The problems one by one, each with its matrix."""
@@ -56,40 +66,45 @@ class Bordered(NamedTuple):
         gram[:, :-1, -1] = cross
         return Systems(gram, self.moment, self.size)
 
-    def _product(self, codes: Tensor) -> Tensor:
-        """The matrices times codes ``[m, k + 1]``."""
-        wide = codes.view(*self.shape, -1)
-        inside, last = wide[..., :-1], wide[..., -1:]
-        product = torch.addcmul(inside @ self.gram, last, self.cross)
-        border = (inside * self.cross).sum(2, keepdim=True) + last
-        return torch.cat([product, border], 2).flatten(0, 1)
 
+class Walk:
+    """Codes whose places are visited in turn, and the slope that each visit needs.
 
-class Slope:
-    """Half the gradient of the squared error, kept up while one place after the other changes."""
+    At places of the supports the slope is kept up; at the last it is made when it is asked for.
+    """
 
     def __init__(self, systems: Bordered, codes: Tensor) -> None:
         """Begin at codes ``[m, k + 1]``."""
-        self.values = systems.slope(codes)
-        """``[m, k + 1]``."""
-        self.places = self.values.unbind(1)
-        """The same by place, ``[m]`` each."""
-        self._shape, self._border = systems.shape, systems.cross
-        wide = self.values.view(*self._shape, -1)
-        self._inside, self._last = wide[..., :-1], wide[..., -1]
+        self._systems, self._inside = systems, systems.inside(codes)
+        self._slopes = self._inside.unbind(1)
+        self._wide = self._inside.view(systems.cross.shape)
         # A Gram matrix's rows stand for its columns: their entries lie side by side.
-        self._columns = systems.gram[:, :, None].unbind(1)
-        self._crosses = systems.cross.unbind(2)
+        self._columns = systems.gram.unsqueeze(2).unbind(1)
+        self._by_place = codes.T.clone(memory_format=torch.contiguous_format)
+        self._places = self._by_place.unbind(0)
 
-    def move(self, place: int, by: Tensor) -> None:
-        """Take it that codes at a place have changed ``by [m]``."""
-        by = by.view(self._shape)
-        if place < len(self._columns):
-            self._inside.addcmul_(self._columns[place], by[..., None])
-            self._last.addcmul_(self._crosses[place], by)
-        else:
-            self._inside.addcmul_(self._border, by[..., None])
-            self._last += by
+    @property
+    def codes(self) -> Tensor:
+        """A copy of the codes ``[m, k + 1]`` as they are."""
+        return self._by_place.T.clone(memory_format=torch.contiguous_format)
+
+    def centre(self, place: int) -> Tensor:
+        """Values ``[m]`` of least error at a place, all others as they are."""
+        last = place == len(self._slopes)
+        slope = self._systems.border(self.codes) if last else self._slopes[place]
+        return self._places[place] - slope
+
+    def set(self, place: int, values: Tensor) -> None:
+        """Give codes at a place the values ``[m]``."""
+        here = self._places[place]
+        by = (values - here).view(*self._systems.shape, 1)
+        last = place == len(self._slopes)
+        self._wide.addcmul_(self._systems.cross if last else self._columns[place], by)
+        here.copy_(values)
+
+    def slope(self, codes: Tensor) -> Tensor:
+        """Half the gradient ``[m, k + 1]`` at the codes, which are given to save a copy."""
+        return torch.cat([self._inside, self._systems.border(codes)[:, None]], 1)
 
 
 def rectangle(marked: Tensor) -> Tensor:

@@ -49,8 +49,9 @@ class Bits(NamedTuple):
 
     def on(self, centre: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """See `Cost`."""
-        value = torch.clamp(centre[..., None], self.low, self.high)
-        total = (value - centre[..., None]).square_().mul_(weight[..., None]).add_(self.price)
+        centre = centre.unsqueeze(-1)
+        value = torch.clamp(centre, self.low, self.high)
+        total = (value - centre).square_().mul_(weight.unsqueeze(-1)).add_(self.price)
         least, at = total.min(-1, keepdim=True)
         return value.gather(-1, at).squeeze(-1), least.squeeze(-1)
 

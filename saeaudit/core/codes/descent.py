@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from saeaudit.core.codes.bordered import Bordered, Slope
+from saeaudit.core.codes.bordered import Bordered, Walk
 from saeaudit.core.codes.costs import Cost
 
 LADDER = (0.7, 1.4, 2.8, 64.0)
@@ -60,12 +60,13 @@ def descend(problem: Problem, start: Tensor, price: Tensor) -> tuple[Tensor, Ten
     Returns:
         Codes ``[m, c]`` and their costs ``[m]``, infinite where none is within the limit.
     """
-    codes, best, least = start.clone(), start, torch.full_like(price, torch.inf)
+    codes, best, least = start, start, torch.full_like(price, torch.inf)
     columns = [problem.cost.column(place) for place in range(codes.shape[1])]
     for factor in LADDER:
-        slope = Slope(problem.systems, codes)
+        walk = Walk(problem.systems, codes)
         for _ in range(PASSES):
-            _pass(problem, columns, codes, slope, price * factor)
+            _pass(problem, columns, walk, price * factor)
+        codes = walk.codes
         total = problem.cost.of(codes).sum(1)
         better = (problem.systems.error(codes) <= problem.limit) & (total < least)
         best = torch.where(better[:, None], codes, best)
@@ -73,25 +74,20 @@ def descend(problem: Problem, start: Tensor, price: Tensor) -> tuple[Tensor, Ten
     return best, least
 
 
-def _pass(
-    problem: Problem, columns: list[Cost], codes: Tensor, slope: Slope, price: Tensor
-) -> None:
-    """One pass over all places, whose costs `columns` are; `codes` and `slope` are changed."""
+def _pass(problem: Problem, columns: list[Cost], walk: Walk, price: Tensor) -> None:
+    """One pass over all places, whose costs are `columns`, at prices ``[m]`` of squared error."""
     support = problem.active[:, :-1]
-    was_on = ((codes[:, :-1] > 0) & support).long()
+    was_on = ((walk.codes[:, :-1] > 0) & support).long()
     number = was_on.sum(1)
-    # A place of the support may be on when fewer others are than this.
-    fewer = torch.where(problem.enters, support.sum(1) - 1, support.shape[1])
-    last, zero = support.shape[1], torch.zeros_like(price[:1])
-    for i, here in enumerate(codes.unbind(1)):
-        centre = here - slope.places[i]
-        value, total = columns[i].on(centre[:, None], price[:, None])
-        if i < last:
-            number -= was_on[:, i]
-            on = (total[:, 0] < price * centre.square()) & (number < fewer)
-            number += on
-        else:
-            on = problem.enters
-        new = torch.where(on, value[:, 0], zero)
-        slope.move(i, new - here)
-        here.copy_(new)
+    # Where a row enters not all of the support may be on: so many others at most.
+    most = torch.where(problem.enters, support.sum(1) - 2, support.shape[1])
+    steep, zero = price.unsqueeze(1), torch.zeros_like(price[:1])
+    for i, before in enumerate(was_on.unbind(1)):
+        number -= before
+        centre = walk.centre(i)
+        value, total = columns[i].on(centre.unsqueeze(1), steep)
+        on = (total.squeeze(1) < centre.square().mul_(price)) & (number <= most)
+        number += on
+        walk.set(i, torch.where(on, value.squeeze(1), zero))
+    value, _ = columns[-1].on(walk.centre(len(columns) - 1).unsqueeze(1), steep)
+    walk.set(len(columns) - 1, torch.where(problem.enters, value.squeeze(1), zero))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from saeaudit.core.codes.bordered import Slope, rectangle
+from saeaudit.core.codes.bordered import Walk, rectangle
 from saeaudit.core.codes.costs import Bits
 from saeaudit.core.codes.descent import Problem
 from saeaudit.core.codes.tolerances import TINY
@@ -16,6 +16,8 @@ MOVES = 40
 """Most moves that spend the error that is left."""
 SAVED = 1e-9
 """Bits that a move saves at least."""
+STEEP = 1e300
+"""Bits that a unit of squared error beyond the limit counts for: no move saves as many."""
 SHRUNK = 0.75
 """Share of the problems that are worked on at which those that are done are laid aside."""
 
@@ -119,18 +121,16 @@ def _worth_of_bins(
 
 def _worth(saved: Tensor, added: Tensor, room: Tensor) -> Tensor:
     """Bits saved a unit of squared error added, zero where this is no move."""
-    worth = torch.nn.functional.threshold(saved, SAVED, 0.0)
-    worth.masked_fill_(added > room, 0.0)
+    # (On a CPU these passes are twice as fast as filling by a mask.)
+    beyond = (added - room).clamp_(min=0)
+    worth = torch.nn.functional.threshold(saved.sub(beyond, alpha=STEEP), SAVED, 0.0)
     return worth.div_(added.clamp_(min=TINY))
 
 
 def _settled(problem: Problem, binned: _Binned) -> tuple[Tensor, Tensor]:
     """Codes and slopes with every value in turn the best-fitting of its bin."""
-    slope = Slope(problem.systems, binned.codes)
-    settled = []
-    places = zip(*(field.unbind(1) for field in binned[:3]), strict=True)
-    for i, (here, low, high) in enumerate(places):
-        best = torch.clamp(here - slope.places[i], low, high)
-        slope.move(i, best - here)
-        settled.append(best)
-    return torch.stack(settled, 1), slope.values
+    walk = Walk(problem.systems, binned.codes)
+    for i, (low, high) in enumerate(zip(binned.low.unbind(1), binned.high.unbind(1), strict=True)):
+        walk.set(i, torch.clamp(walk.centre(i), low, high))
+    codes = walk.codes
+    return codes, walk.slope(codes)

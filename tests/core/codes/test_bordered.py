@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from saeaudit.core.codes.bordered import Bordered, Slope, rectangle
+from saeaudit.core.codes.bordered import Bordered, Walk, rectangle
 
 B, C, K, WIDTH = 3, 4, 5, 12
 
@@ -40,16 +40,19 @@ def test_errors_and_slopes_are_those_of_residuals() -> None:
     assert torch.allclose(systems.systems().error(codes), rest.square().sum(1), rtol=1e-12)
 
 
-def test_slopes_follow_a_change_at_any_place() -> None:
+def test_values_of_least_error_follow_a_change_at_any_place() -> None:
     systems, rows, targets, codes = drawn(1)
-    slope = Slope(systems, codes)
-    for place in (0, K - 1, K, 2):
-        by = torch.linspace(-1, 1, B * C, dtype=torch.float64)
-        codes[:, place] += by
-        slope.move(place, by)
-    expected = -(rows @ residual(rows, targets, codes)[:, :, None]).squeeze(2)
-    assert torch.allclose(slope.values, expected, rtol=0, atol=1e-12)
-    assert torch.equal(slope.places[K], slope.values[:, K])
+    walk = Walk(systems, codes)
+    expected = codes.clone()
+    for place in (0, K - 1, K, 2, K):
+        rest = residual(rows, targets, expected)
+        least = expected[:, place] + (rows[:, place] * rest).sum(1)
+        assert torch.allclose(walk.centre(place), least, rtol=0, atol=1e-12)
+        expected[:, place] = torch.linspace(-1, 1, B * C, dtype=torch.float64)
+        walk.set(place, expected[:, place])
+    assert torch.equal(walk.codes, expected)
+    slope = -(rows @ residual(rows, targets, expected)[:, :, None]).squeeze(2)
+    assert torch.allclose(walk.slope(expected), slope, rtol=0, atol=1e-12)
 
 
 def test_some_of_the_problems_are_the_same_problems() -> None:
