@@ -38,7 +38,7 @@ from saeaudit.core.codes.full import Farthest
 from saeaudit.core.codes.pivots import Column, exchanged
 from saeaudit.core.codes.reach import Reach
 from saeaudit.core.codes.screening import Screened, least_different
-from saeaudit.core.codes.tolerances import CURVATURE, DEPENDENT, ROUNDING
+from saeaudit.core.codes.tolerances import CURVATURE, DEPENDENT, NNLS_RIDGE, ROUNDING
 from saeaudit.core.float32 import exact_float32
 from saeaudit.core.rows import spans
 
@@ -152,6 +152,7 @@ class _Counts:
         self.error = torch.full((batch, k), torch.inf, dtype=torch.float64, device=device)
         self.feature = torch.full((batch, k), -1, dtype=torch.int64, device=device)
         self.best = self.error.clone()
+        self.lengths = fit.codes_without_nonnegative.norm(dim=2)
         # Where a feature can go at every limit, the best replacement by a lower bound.
         self.free_error = self.error.clone()
         self.free_feature = self.feature.clone()
@@ -178,7 +179,9 @@ class _Counts:
         least += barred
         most += barred
         rows = AgainstPositive.of(fit, entering)
-        by_row, undecided = self._undecided(least, most)
+        # What the codes weigh of the ridge of their Gram matrix is in slopes, and in no error.
+        size = self.lengths[:, :, None] + amount * entering.weight.norm(dim=1, keepdim=True)
+        by_row, undecided = self._undecided(least - NNLS_RIDGE * size.square(), most)
         self._solve(entering, swaps, rows, _Open(undecided.nonzero(), moment, most, by_row))
         by_row *= uncounted[:, None, :]
         self.count += by_row.sum(2)

@@ -259,3 +259,25 @@ def test_an_exact_triple_has_its_exchange_however_large_the_codes(alpha: float) 
     assert swaps.count.tolist() == [[1]]
     assert swaps.feature[0, 1] == 2
     assert float(swaps.error[0, 1]) == pytest.approx(0.09, abs=1e-11)
+
+
+def test_every_exchange_of_a_basis_is_counted_however_large_its_codes() -> None:
+    """Four rows in four dimensions fit a target exactly, and so does any exchange of codes > 0."""
+    rng = np.random.default_rng(0)
+    tokens, count = 60, 30
+    rows = rng.normal(size=(count, 4))
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    supports = np.stack([rng.permutation(count)[:4] for _ in range(tokens)])
+    targets = np.einsum("bk,bkd->bd", rng.exponential(size=(tokens, 4)), unit[supports])
+    swapped = np.tile(unit[supports][:, None, None], (1, 4, count, 1, 1))
+    for place in range(4):
+        swapped[:, place, :, place] = unit
+    enters = (supports[:, :, None] != np.arange(count)).all(1)[:, None, :]
+    enters = np.broadcast_to(enters, (tokens, 4, count))
+    swapped[~enters] = np.eye(4)  # rows of the support do not enter: no system of two alike
+    codes = np.linalg.solve(swapped.swapaxes(3, 4), targets[:, None, None, :, None])[..., 0]
+    counted = (codes > 0).all(3) & enters
+    fit = Fit(Supports(units_of(rows), torch.from_numpy(supports)), torch.from_numpy(targets))
+    limits = torch.zeros(tokens, 1, dtype=torch.float64)
+    (swaps,) = one_swaps([fit], [limits], torch.ones(count, dtype=torch.bool))
+    assert swaps.count[:, 0].tolist() == counted.sum((1, 2)).tolist()
