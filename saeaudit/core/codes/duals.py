@@ -45,7 +45,8 @@ def diagonal_below(gram: Tensor, inverse: Tensor) -> Tensor:
             step = torch.maximum(step, -MOST_LESS * weight[:, i])
             column = rest[:, :, i]
             ratio = step / (1 - step * entry)
-            rest = rest + ratio[:, None, None] * (column[:, :, None] * column[:, None, :])
+            square = column[:, :, None] * column[:, None, :]
+            rest += square.mul_(ratio[:, None, None])
             weight[:, i] += step
     return weight
 

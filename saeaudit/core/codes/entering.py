@@ -202,8 +202,8 @@ class EnteringBounds:
         """The concave part ``[B, c]`` of the bound at values of the first c entering rows."""
         cross, square = line.cross[:, : s.shape[1]], line.square[:, : s.shape[1]]
         psi = self._psi(self._linear_at(line, s))
-        active = self._fit.supports.active[:, :, None]
-        needless = psi.masked_fill(~active, -torch.inf).amax(1)
+        empty = ~self._fit.supports.active[:, :, None]
+        needless = (psi.masked_fill(empty, -torch.inf) if bool(empty.any()) else psi).amax(1)
         level = self._level[:, None] - s * cross + s.square() * square
         return psi.sum(1) - needless - self._price[:, None] * level
 
@@ -217,8 +217,8 @@ class EnteringBounds:
         place = linear * ((KNOTS - 1) / top)
         knot = place.floor().clamp_(0, KNOTS - 2)
         index = knot.long()
-        low, high = self._table.gather(2, index), self._table.gather(2, index + 1)
-        psi = torch.lerp(low, high, (place - knot).clamp_(0, 1))
+        low, high = self._table.gather(2, index), self._table[:, :, 1:].gather(2, index)
+        psi = low.lerp_(high, place.sub_(knot).clamp_(0, 1))
         beyond = linear > top
         if bool(beyond.any()):
             b, i, c = beyond.nonzero().unbind(1)
