@@ -34,7 +34,7 @@ from saeaudit.core.codes.costs import Cost
 from saeaudit.core.codes.duals import Dual
 from saeaudit.core.codes.estimates import APART, Estimates
 from saeaudit.core.codes.fits import Fit
-from saeaudit.core.codes.tolerances import DEPENDENT, ROUNDING
+from saeaudit.core.codes.tolerances import DEPENDENT, ROUNDING, TINY
 
 KNOTS = 192
 """Knots of the table of each psi."""
@@ -83,7 +83,9 @@ class EnteringBounds:
         self._turned = (self._rest @ dual.point[:, :, None]).squeeze(2)
         self._linear = fit.moment - self._turned
         self._level = (dual.point * self._turned).sum(1)
-        self._top = self._linear.clamp(min=0) + weight * limit.sqrt()[:, None]
+        # Without a target there is no error to spare, and nothing to tell knots apart by.
+        top = self._linear.clamp(min=0) + weight * limit.sqrt()[:, None]
+        self._top = top.clamp(min=TINY)
         steep = dual.price[:, None] * weight
         columns = []
         for knot in range(KNOTS):

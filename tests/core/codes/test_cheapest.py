@@ -223,6 +223,20 @@ def test_supports_at_the_edges(case: str) -> None:
         assert float(result.bound) == 0
 
 
+def test_a_zero_activation_beside_others_has_the_empty_code() -> None:
+    case, fit, prices = problem(0, features=24, width=10, k=5, floor=0.0)
+    alone = searched(fit, case.codes, Lengths(prices))
+    supports = Supports(fit.supports.units, torch.tensor([case.support, [-1] * 5]))
+    both = Fit(supports, torch.cat([fit.target, torch.zeros_like(fit.target)]))
+    codes = torch.from_numpy(np.stack([case.codes, np.zeros(5)]))
+    error = (both.target - (codes[:, None] @ supports.vectors)[:, 0]).square().sum(1)
+    enter = torch.ones(24, dtype=torch.bool)
+    result = cheapest(both, (codes, error), enter, Lengths(prices))
+    assert result.cost[1].tolist() == [0, *[math.inf] * (result.cost.shape[1] - 1)]
+    assert result.gap.tolist() == [0, 0] and int(result.solved[1]) == 0
+    assert float(result.cost[0, 0]) == pytest.approx(float(alone.cost[0, 0]), rel=1e-9)
+
+
 def test_the_other_code_of_an_exact_triple_is_solved_for() -> None:
     """The third row lies in the span of the code's features, and no error is to spare."""
     rows = np.eye(6)
