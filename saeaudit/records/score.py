@@ -87,8 +87,8 @@ class ChoiceRecord:
     joint_bits: Compare | None
     """Examples with activations: gates of its features priced by their joint on/off table."""
     gap_bits: float | None
-    """No code one exchange away takes fewer bits than the shortest less this, so 0 is proof; null
-    for codes that are given."""
+    """What the rows that enter and were not solved for could still save: 0 is proof that none of
+    them comes to a shorter code; null for codes that are given."""
     encoder_excess_bits: float | None
     """Bits of the reference beyond the shortest code's; null where it has no price."""
     support_excess_bits: float | None

@@ -49,7 +49,7 @@ class Proof(NamedTuple):
     solved: list[int]
     """Rows that enter of which the shortest code was solved for, for each token."""
     gap: list[float]
-    """No code takes fewer bits than the shortest less this."""
+    """What rows that were not solved for could still save, in bits."""
 
 
 class Alternatives(NamedTuple):
