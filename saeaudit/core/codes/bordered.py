@@ -57,7 +57,7 @@ class Bordered(NamedTuple):
         product = (codes[:, :-1] * self.cross.flatten(0, 1)).sum(1)
         return product + codes[:, -1] - self.moment[:, -1]
 
-    def systems(self) -> Systems:
+    def apart(self) -> Systems:
         """The problems one by one, each with its matrix."""
         gram = torch.nn.functional.pad(self.gram, (0, 1, 0, 1), value=1.0)
         gram = gram.repeat_interleave(self.shape[1], 0)

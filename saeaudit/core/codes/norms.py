@@ -136,7 +136,7 @@ def _least_on(problem: Problem, on: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     Features are off where without a floor they are 0.
     """
-    systems, floors = problem.systems.systems(), problem.cost
+    systems, floors = problem.systems.apart(), problem.cost
     assert isinstance(floors, Sums | Squares)
     both = on[:, :, None] & on[:, None, :]
     gram, moment = torch.where(both, systems.gram, 0.0), torch.where(on, systems.moment, 0.0)
@@ -154,7 +154,7 @@ def _more_without(problem: Problem, codes: Tensor, weight: Tensor) -> Tensor:
     With the squared error at the price 1 / t the least codes minimise a quadratic, and without a
     feature its least value is ``codes_i^2 / (t (H^-1)_ii)`` above.
     """
-    matrix = problem.systems.systems().gram
+    matrix = problem.systems.apart().gram
     if isinstance(problem.cost, Squares):
         matrix = matrix + torch.diag_embed(weight[:, None] * problem.active)
     ridge = torch.where(problem.active, NNLS_RIDGE, 1.0)

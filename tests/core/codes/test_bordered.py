@@ -36,8 +36,8 @@ def test_errors_and_slopes_are_those_of_residuals() -> None:
     assert torch.allclose(systems.error(codes), rest.square().sum(1), rtol=1e-12)
     slope = -(rows @ rest[:, :, None]).squeeze(2)
     assert torch.allclose(systems.slope(codes), slope, rtol=0, atol=1e-12)
-    assert torch.allclose(systems.systems().gram, rows @ rows.mT, rtol=0, atol=1e-14)
-    assert torch.allclose(systems.systems().error(codes), rest.square().sum(1), rtol=1e-12)
+    assert torch.allclose(systems.apart().gram, rows @ rows.mT, rtol=0, atol=1e-14)
+    assert torch.allclose(systems.apart().error(codes), rest.square().sum(1), rtol=1e-12)
 
 
 def test_values_of_least_error_follow_a_change_at_any_place() -> None:
@@ -64,5 +64,5 @@ def test_some_of_the_problems_are_the_same_problems() -> None:
     part = systems.only(index)
     flat = index.flatten()
     assert torch.allclose(part.slope(codes[flat]), systems.slope(codes)[flat], rtol=0, atol=1e-14)
-    assert torch.equal(part.systems().gram, systems.systems().gram[flat])
+    assert torch.equal(part.apart().gram, systems.apart().gram[flat])
     assert rectangle(marked & False).shape == (0, 0)

@@ -51,6 +51,13 @@ def fitted(rows: np.ndarray, support: list[int], target: np.ndarray) -> tuple[np
     return rows / np.linalg.norm(rows, axis=1, keepdims=True), fit
 
 
+def is_independent(problem: tuple[np.ndarray, list[int], np.ndarray]) -> bool:
+    """Whether there is a support, whose rows are far from depending on each other."""
+    rows, support, _ = problem
+    unit = rows[support] / np.linalg.norm(rows[support], axis=1, keepdims=True)
+    return bool(support) and bool(np.linalg.svd(unit, compute_uv=False)[-1] > 1e-3)
+
+
 class Enumerated:
     """What every swap of one problem is, solved one at a time."""
 
@@ -135,12 +142,11 @@ def test_one_swap_equals_enumeration(problem, epsilon: float, reference: float) 
 
 
 @settings(max_examples=150, deadline=None)
-@given(problems(), st.sampled_from([0.01, 0.3]))
+@given(problems().filter(is_independent), st.sampled_from([0.01, 0.3]))
 def test_a_best_swap_is_told_where_a_feature_cannot_simply_go(problem, epsilon: float) -> None:
     """Up to the widest such limit, and no other that was looked at for another reason."""
     rows, support, target = problem
     unit, fit = fitted(rows, support, target)
-    assume(support and np.linalg.svd(unit[support], compute_uv=False)[-1] > 1e-3)
     error, size = nonnegative(unit[support], target)[1], float((target**2).sum())
     narrow = (1 + epsilon) ** 2 * error
     enter = torch.ones(len(rows), dtype=torch.bool)
@@ -163,11 +169,10 @@ def test_a_best_swap_is_told_where_a_feature_cannot_simply_go(problem, epsilon: 
 
 
 @settings(max_examples=80, deadline=None)
-@given(problems(), st.sampled_from([0.01, 0.3]))
+@given(problems().filter(is_independent), st.sampled_from([0.01, 0.3]))
 def test_the_farthest_swap_equals_enumeration(problem, epsilon: float) -> None:
     rows, support, target = problem
     unit, fit = fitted(rows, support, target)
-    assume(support and np.linalg.svd(unit[support], compute_uv=False)[-1] > 1e-3)
     refit, error = nonnegative(unit[support], target)
     size = float((target**2).sum())
     assume(refit.sum() > 1e-3 * size**0.5)
