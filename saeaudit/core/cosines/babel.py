@@ -6,7 +6,7 @@ those are recomputed.
 
 from __future__ import annotations
 
-import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -47,22 +47,29 @@ def babel(screens: Screens, ranked: Ranked, best: Tensor, k: int) -> float:
         rows, order = order[:size], order[size:]
         rows = rows[bound[rows] > largest]
         if size > FIRST_ROWS and screens.refines:
-            tight = _tight_bounds(screens, ranked, rows, least, best, k)
-            bound[rows] = torch.minimum(bound[rows], tight)
-            rows = rows[bound[rows] > largest]
+            # A closer look at the largest entries alone rules most rows out.
+            for closer in (k // 2, count):
+                if len(rows):
+                    tight = _tight_bounds(screens, ranked, rows, least, best, k, closer)
+                    bound[rows] = torch.minimum(bound[rows], tight)
+                    rows = rows[bound[rows] > largest]
         largest = _listed_sums(screens, ranked, rows[listed[rows]], least, k, largest)
         for start, stop in spans(len(rows), screens.units.budget.whole_rows(count)):
             part = rows[start:stop]
             part = part[~listed[part] & (bound[part] > largest)]
             largest = _whole_sums(screens.fine, part, best, k, largest)
-        size = min(max(2 * size, screens.units.budget.whole_rows(count)), MOST_ROWS)
+        size = min(max(4 * size, screens.units.budget.whole_rows(count)), MOST_ROWS)
     return largest
 
 
 def _errors(quick: Screen, ranked: Ranked, at: Tensor) -> Tensor:
     """Bounds on the errors of the listed entries at ``[e]`` positions, each its own."""
-    row, partner = ranked.row[at].long(), ranked.partner[at].long()
-    return quick.off_by(row, partner, ranked.magnitude[at]) + RANK_ERROR
+    return quick.off_by(*_ends(ranked, at), ranked.magnitude[at]) + RANK_ERROR
+
+
+def _ends(ranked: Ranked, at: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows and partners of the listed entries at ``[e]`` positions, int64."""
+    return ranked.row[at].long(), ranked.partner[at].long()
 
 
 def first_bounds(quick: Screen, ranked: Ranked, best: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -72,53 +79,66 @@ def first_bounds(quick: Screen, ranked: Ranked, best: Tensor, k: int) -> tuple[T
         Upper bounds on their sums, ``[n]`` float64, and lower bounds on the listed ones among them,
         ``[n]`` float32: zero where fewer than k are listed.
     """
-    first = (ranked.rank < k).nonzero().squeeze(1)
-    row, value = ranked.row[first].long(), ranked.magnitude[first]
     # Entries that are not listed lie below the floor, as a listed one's own upper bound may.
     below = best.clamp(max=ranked.floor)
-    most = (value + quick.off_by_at_most(row, value) + RANK_ERROR).double()
-    total = torch.zeros_like(best)
-    total.index_add_(0, row, most.maximum(below[row]).minimum(best[row]))
-    missing = (k - ranked.sizes).clamp(min=0)
-    total += missing * below
-    least = torch.full_like(best, math.inf, dtype=torch.float32)
-    low = (value - _errors(quick, ranked, first)).clamp(min=0)
-    least.scatter_reduce_(0, row, low, "amin")
-    least[missing > 0] = 0
+    total, least = k * below, torch.zeros_like(best, dtype=torch.float32)
+    place, begin = torch.arange(k, device=best.device), ranked.sizes.cumsum(0) - ranked.sizes
+    step = max(1, quick.units.budget.entries // k)
+    for start, stop in spans(len(best) if len(ranked.row) else 0, step):
+        row = torch.arange(start, stop, device=best.device)[:, None]
+        at = (begin[row] + place).clamp_(max=len(ranked.row) - 1)
+        listed = place < ranked.sizes[row]
+        partner, value = ranked.partner[at].long(), ranked.magnitude[at]
+        most = (value + quick.off_by_at_most(row, value) + RANK_ERROR).double()
+        most = most.maximum(below[row]).minimum(best[row])
+        total[start:stop] = torch.where(listed, most, below[row]).sum(1)
+        low = (value - quick.off_by(row, partner, value) - RANK_ERROR).clamp_(min=0)
+        least[start:stop] = torch.where(listed, low, 0).amin(1)
     return torch.where(ranked.crowded, k * best, total), least
 
 
-def _contenders(
-    quick: Screen, ranked: Ranked, rows: Tensor, least: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Rows and partners of the listed entries of some rows that may be among their k largest.
+class _Contenders(NamedTuple):
+    """Listed entries of some rows that may be among their k largest, the rows ascending."""
 
-    Args:
-        quick: the screen that the list came from.
-        ranked: the list.
-        rows: ``[m]`` int64: which rows.
-        least: ``[n]`` float32, of `first_bounds`.
+    row: Tensor
+    """``[e]`` int64."""
+    partner: Tensor
+    """``[e]`` int64."""
+    most: Tensor
+    """``[e]`` float32: upper bounds on |cosine|, of the screen that the list came from."""
+    rank: Tensor
+    """``[e]`` int32: of `Ranked`."""
 
-    Returns:
-        ``[e]`` int64 each, the rows ascending.
-    """
+
+def _contenders(quick: Screen, ranked: Ranked, rows: Tensor, least: Tensor) -> _Contenders:
+    """Look up the contenders of the rows ``[m]`` int64, with `least` of `first_bounds`."""
     at = entries_of(ranked, rows.sort().values)
     most = ranked.magnitude[at] + _errors(quick, ranked, at)
-    at = at[most >= least[ranked.row[at]]]
-    return ranked.row[at].long(), ranked.partner[at].long()
+    near = most >= least[ranked.row[at]]
+    at = at[near]
+    return _Contenders(*_ends(ranked, at), most[near], ranked.rank[at])
 
 
 def _tight_bounds(
-    screens: Screens, ranked: Ranked, rows: Tensor, least: Tensor, best: Tensor, k: int
+    screens: Screens, ranked: Ranked, rows: Tensor, least: Tensor, best: Tensor, k: int, closer: int
 ) -> Tensor:
     """Upper bounds on sums of k from a closer look at what is listed, ``[len(rows)]`` float64.
 
     What is not listed lies below the floor.
+
+    Args:
+        screens, ranked, best, k: as for `babel`.
+        rows: ``[m]`` int64: which rows.
+        least: ``[n]`` float32, of `first_bounds`.
+        closer: how many of each row's entries are looked at, the largest first.
     """
     units, fine = screens.units, screens.fine
     listed = least >= ranked.floor
-    row, partner = _contenders(screens.quick, ranked, rows[~ranked.crowded[rows]], least)
-    near = pair_estimates(fine, row, partner).abs().double() + fine.slack
+    row, partner, most, rank = _contenders(
+        screens.quick, ranked, rows[~ranked.crowded[rows]], least
+    )
+    near, seen = most.double(), rank < closer
+    near[seen] = pair_estimates(fine, row[seen], partner[seen]).abs().double() + fine.slack
     near = near.minimum(best[row])
     below = best.clamp(max=ranked.floor)
     lifted = torch.where(listed[row], near, near.maximum(below[row]))
@@ -132,8 +152,10 @@ def _listed_sums(
     screens: Screens, ranked: Ranked, rows: Tensor, least: Tensor, k: int, largest: float
 ) -> float:
     """Largest exact sum of k over rows whose k largest are listed, or `largest` if that is more."""
+    if not len(rows):
+        return largest
     units, fine = screens.units, screens.fine
-    row, partner = _contenders(screens.quick, ranked, rows, least)
+    row, partner, _, _ = _contenders(screens.quick, ranked, rows, least)
     if screens.refines:
         near = pair_estimates(fine, row, partner).abs().double()
         upper = _top_sums(row, near + fine.slack, units.count, k)

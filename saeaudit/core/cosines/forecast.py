@@ -251,8 +251,11 @@ def _sums_work(plan: _Plan, floor: float) -> tuple[float, float]:
         tight = top.clamp(min=floor).sum(1) + k * fine.slack > largest
         others = asked & (sums < largest)
         if quick.name != "fp32":
+            first, last = top[:, : k // 2], top[:, k // 2 :] + margin[:, k // 2 :]
+            close += first.shape[1] * float(others.sum()) / len(values)
+            left = others & (first.sum(1) + k * fine.slack + last.sum(1) > largest)
             need = least.clamp(min=floor) - margin[:, -1]
-            contenders = entries_above(values[others], need[others].clamp(min=0).double())[0]
+            contenders = entries_above(values[left], need[left].clamp(min=0).double())[0]
             close += len(contenders) / len(values)
             others &= tight
         whole += float((others & ~covered).sum()) / len(values)
