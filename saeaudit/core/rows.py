@@ -39,12 +39,19 @@ def fold(x: Tensor) -> Tensor:
     folded = x[..., :half] + x[..., half : 2 * half]
     if width % 2:
         folded[..., 0] += x[..., -1]
-    while half > 1:  # in place: fresh memory for each step would take longer than the sums
-        width, half = half, half // 2
-        folded[..., :half] += folded[..., half : 2 * half]
+    return fold_(folded)
+
+
+def fold_(x: Tensor) -> Tensor:
+    """As `fold`, in place of ``[..., d]``, d >= 1: fresh memory would take longer than the sums."""
+    width = x.shape[-1]
+    while width > 1:
+        half = width // 2
+        x[..., :half].add_(x[..., half : 2 * half])  # += would copy the sum onto itself
         if width % 2:
-            folded[..., 0] += folded[..., width - 1]
-    return folded[..., 0]
+            x[..., 0].add_(x[..., width - 1])
+        width = half
+    return x[..., 0]
 
 
 def row_norms(rows: Tensor) -> Tensor:
@@ -62,7 +69,7 @@ def row_norms(rows: Tensor) -> Tensor:
     scratch = torch.empty(step, width, dtype=torch.float64, device=rows.device)
     for start, stop in spans(count, max(step, 1)):
         block = scratch[: stop - start].copy_(rows[start:stop])
-        norms[start:stop] = fold(block.square_()).sqrt()
+        norms[start:stop] = fold_(block.square_()).sqrt()
     return norms
 
 
@@ -149,10 +156,10 @@ class UnitRows:
         on_cpu = self.device.type == "cpu"
         return single and on_cpu and bool((self.norms.min() > 1e-15) & (self.norms.max() < 1e15))
 
-    def _at(self, index: Tensor) -> Tensor:
-        """Rows at `index` ``[m]`` as they are in the file, ``[m, d]``."""
+    def _at(self, index: Tensor, out: Tensor | None = None) -> Tensor:
+        """Rows at `index` ``[m]`` as they are in the file, ``[m, d]``, in `out` if given."""
         whole = self.count == len(self.rows)
-        return self.rows.index_select(0, index if whole else self.live[index])
+        return torch.index_select(self.rows, 0, index if whole else self.live[index], out=out)
 
     def raw(self, index: Tensor) -> Tensor:
         """Rows at `index` ``[m]`` in the file's own scale, ``[m, d]`` float64."""
@@ -191,10 +198,13 @@ class UnitRows:
         Returns:
             ``[m]`` float64 in [-1, 1], the same bits on every machine.
         """
-        out = torch.empty(len(i), dtype=torch.float64, device=self.device)
-        step = max(1, self.budget.exact_rows(self.width, self.device) // 2)
-        for start, stop in spans(len(i), step):
-            a, b = i[start:stop], j[start:stop]
-            dots = fold(self.raw(a).mul_(self.raw(b)))
-            out[start:stop] = dots / (self.norms[a] * self.norms[b])
-        return out.clamp_(-1.0, 1.0)
+        step = min(self.budget.exact_rows(self.width, self.device), len(i))
+        dots = torch.empty(len(i), dtype=torch.float64, device=self.device)
+        stored = torch.empty(step, self.width, dtype=self.rows.dtype, device=self.device)
+        products = torch.empty(step, self.width, dtype=torch.float64, device=self.device)
+        for start, stop in spans(len(i), max(step, 1)):
+            taken, product = stored[: stop - start], products[: stop - start]
+            product.copy_(self._at(i[start:stop], taken))
+            product.mul_(self._at(j[start:stop], taken))
+            dots[start:stop] = fold_(product)
+        return dots.div_(self.norms[i] * self.norms[j]).clamp_(-1.0, 1.0)
