@@ -128,7 +128,7 @@ def _search(
     ranked = rank_entries(edges, units.count)
     row_max = row_maxima(screens, edges, ranked, estimate)
     _check_certificate(sae, screen, row_max, estimate, min(floor, tau))
-    first, second = closest_pair(screens, row_max, estimate)
+    first, second = closest_pair(screens, ranked, row_max, estimate)
     sums = [babel(screens, ranked, row_max, k) for k in (1, 8, 32)]
     return SearchResult(
         pairs.cpu(),

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from saeaudit.core.cosines.edges import RANK_ERROR, Ranked, entries_of
+from saeaudit.core.cosines.edges import RANK_ERROR, Ranked, ends_of, entries_of, errors_of
 from saeaudit.core.cosines.screen import Screen, Screens, estimates, pair_estimates
 from saeaudit.core.rows import MARGIN, UnitRows, fold, round9, spans
 
@@ -62,16 +62,6 @@ def babel(screens: Screens, ranked: Ranked, best: Tensor, k: int) -> float:
     return largest
 
 
-def _errors(quick: Screen, ranked: Ranked, at: Tensor) -> Tensor:
-    """Bounds on the errors of the listed entries at ``[e]`` positions, each its own."""
-    return quick.off_by(*_ends(ranked, at), ranked.magnitude[at]) + RANK_ERROR
-
-
-def _ends(ranked: Ranked, at: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows and partners of the listed entries at ``[e]`` positions, int64."""
-    return ranked.row[at].long(), ranked.partner[at].long()
-
-
 def first_bounds(quick: Screen, ranked: Ranked, best: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """What each row's first k listed entries say of its k largest |cosines|.
 
@@ -113,10 +103,10 @@ class _Contenders(NamedTuple):
 def _contenders(quick: Screen, ranked: Ranked, rows: Tensor, least: Tensor) -> _Contenders:
     """Look up the contenders of the rows ``[m]`` int64, with `least` of `first_bounds`."""
     at = entries_of(ranked, rows.sort().values)
-    most = ranked.magnitude[at] + _errors(quick, ranked, at)
+    most = ranked.magnitude[at] + errors_of(ranked, at, quick)
     near = most >= least[ranked.row[at]]
     at = at[near]
-    return _Contenders(*_ends(ranked, at), most[near], ranked.rank[at])
+    return _Contenders(*ends_of(ranked, at), most[near], ranked.rank[at])
 
 
 def _tight_bounds(

@@ -177,3 +177,19 @@ def entries_of(ranked: Ranked, rows: Tensor) -> Tensor:
     # The last entry of each row is as far from its place here as all others of it.
     shift = torch.repeat_interleave(ends - sizes.cumsum(0), sizes)
     return torch.arange(len(shift), device=rows.device) + shift
+
+
+def ends_of(ranked: Ranked, at: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows and partners of the listed entries at ``[e]`` positions, int64."""
+    return ranked.row[at].long(), ranked.partner[at].long()
+
+
+def errors_of(ranked: Ranked, at: Tensor, quick: Screen) -> Tensor:
+    """Bounds on the errors of the listed entries at ``[e]`` positions, each its own.
+
+    Args:
+        ranked: the list.
+        at: int64.
+        quick: the screen that the list came from.
+    """
+    return quick.off_by(*ends_of(ranked, at), ranked.magnitude[at]) + RANK_ERROR

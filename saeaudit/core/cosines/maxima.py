@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from saeaudit.core.cosines.edges import Edges, Ranked
+from saeaudit.core.cosines.edges import Edges, Ranked, ends_of, entries_of, errors_of
 from saeaudit.core.cosines.products import entries_above, largest, sampled_products
 from saeaudit.core.cosines.screen import Screens, pair_estimates, products_with_all
 from saeaudit.core.rows import MARGIN, UnitRows, round9, spans
@@ -167,11 +167,14 @@ def whole_rivals(screens: Screens, rows: Tensor, best: Tensor, estimate: Tensor)
     return torch.stack([rows[at], partner], 1)[keep]
 
 
-def closest_pair(screens: Screens, best: Tensor, estimate: Tensor) -> tuple[Tensor, Tensor]:
+def closest_pair(
+    screens: Screens, ranked: Ranked, best: Tensor, estimate: Tensor
+) -> tuple[Tensor, Tensor]:
     """The two rows with the largest |cosine|, the first of them in order where several tie.
 
     Args:
         screens: the rows, two or more.
+        ranked: as for `row_maxima`.
         best: ``[n]`` float64, `row_maxima`.
         estimate: ``[n]`` float32, as for `row_maxima`.
 
@@ -180,7 +183,13 @@ def closest_pair(screens: Screens, best: Tensor, estimate: Tensor) -> tuple[Tens
     """
     units = screens.units
     row = (best == best.max()).nonzero()[:1, 0]
-    rivals = whole_rivals(screens, row, best, estimate)[:, 1].sort().values
+    if bool((best[row] >= ranked.floor) & ~ranked.crowded[row]):  # those that tie are listed
+        at = entries_of(ranked, row)
+        near = ranked.magnitude[at] + errors_of(ranked, at, screens.quick) >= best[row]
+        rivals = ends_of(ranked, at[near])[1]
+    else:
+        rivals = whole_rivals(screens, row, best, estimate)[:, 1]
+    rivals = rivals.sort().values
     cosine = round9(units.cosines(row.expand(len(rivals)), rivals).abs())
     return row, rivals[cosine == cosine.max()][:1]
 

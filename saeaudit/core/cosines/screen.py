@@ -252,14 +252,13 @@ def _bf16(units: UnitRows, device: torch.device) -> Screen:
 
 
 def _half(units: UnitRows, device: torch.device, dtype: torch.dtype, *, keep: bool) -> Screen:
-    shape = (units.count if keep else 0, units.width)
-    packed = torch.empty(shape, dtype=dtype, device=device)
+    size = units.budget.packed_rows.on(device)
+    packed = torch.empty(units.count if keep else size, units.width, dtype=dtype, device=device)
     error = torch.empty(units.count, device=device)
-    for start, stop, block in unit_blocks(units, device, units.budget.packed_rows.on(device)):
-        rounded = block.to(dtype)
-        if keep:
-            packed[start:stop] = rounded
-        error[start:stop] = torch.linalg.vector_norm(block - rounded.to(torch.float32), dim=1)
+    for start, stop, block in unit_blocks(units, device, size):
+        rounded = packed[start:stop] if keep else packed[: stop - start]
+        rounded.copy_(block)
+        error[start:stop] = torch.linalg.vector_norm(block.sub_(rounded), dim=1)
     error = error.mul_(NORM_ERROR).add_(UNIT_ERROR)
     # The product comes back in the same dtype: off by half a unit in its last place.
     unit = torch.finfo(dtype).eps / 2
