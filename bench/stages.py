@@ -16,6 +16,7 @@ TRIPLES, BABEL = "saeaudit.core.cosines.triples", "saeaudit.core.cosines.babel"
 PARTS = {
     f"{SEARCH}.make_screens": "packing",
     f"{SEARCH}.fine_screen": "packing",
+    f"{SEARCH}.half_screen": "packing",
     f"{SEARCH}.add_quick": "packing",
     f"{SEARCH}.sample_rows": "choice",
     f"{SEARCH}.costs_on": "choice",

@@ -26,7 +26,14 @@ from saeaudit.core.cosines.forecast import (
 from saeaudit.core.cosines.genuine import Triples, strong_floor, useful_cosines
 from saeaudit.core.cosines.maxima import closest_pair, row_maxima
 from saeaudit.core.cosines.pairs import PairFinder, Pairs
-from saeaudit.core.cosines.screen import Screen, Screens, add_quick, fine_screen, make_screens
+from saeaudit.core.cosines.screen import (
+    Screen,
+    Screens,
+    add_quick,
+    fine_screen,
+    half_screen,
+    make_screens,
+)
 from saeaudit.core.cosines.stream import place_rows
 from saeaudit.core.cosines.sweep import sweep
 from saeaudit.core.rows import MARGIN, UnitRows
@@ -164,9 +171,10 @@ def _prepare(
         sample = sample_rows(screens.quick)
     else:
         fine = fine_screen(units, device)
-        sample = sample_rows(fine)
+        half = half_screen(fine)
+        sample = sample_rows(half or fine)
         expected = forecasts(fine, sample, goals, costs_on(units.width, device))
-        screens = add_quick(fine, min(expected, key=lambda kind: expected[kind].seconds))
+        screens = add_quick(fine, min(expected, key=lambda kind: expected[kind].seconds), half)
     floor = listing_floor(sample, screens.quick.slack, goals.edge_floor)
     return screens, floor, expected
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 
 import torch
+from torch import Tensor
 
 from saeaudit.core.budget import Budget
-from saeaudit.core.cosines.products import sampled_products, time_product, timed_width
+from saeaudit.core.cosines.products import least_seconds, product, sampled_products, timed_width
 from saeaudit.core.cosines.screen import make_screen
 from saeaudit.core.rows import UnitRows, row_norms
 from saeaudit.vocabulary import ScreenName
@@ -66,37 +66,36 @@ def _measured(width: int, device: torch.device) -> Costs:
         size = ON_ACCELERATOR
     generator = torch.Generator(device).manual_seed(0)
     rows = torch.randn(size, generator=generator, device=device)
-    count = len(rows)
+    count, entries = len(rows), rows.numel()
     order = torch.arange(count, device=device)
     units = UnitRows(rows, order, row_norms(rows), Budget())
-    products: dict[ScreenName, float] = {}
-    entries, plain = rows.numel(), 0.0
+    packed: dict[ScreenName, Tensor] = {}
     for name in NAMES:
         try:
-            packed = make_screen(units, name, device).block(0, count)
-            little = time_product(packed[:FEW])
-            plain = plain or little
-            slow = little > HOPELESS * plain
-            seconds = little * (count / FEW) ** 2 if slow else time_product(packed)
+            made = make_screen(units, name, device).block(0, count)
+            product(made[:FEW], made[:FEW])
         except RuntimeError:  # this build or device has no such product
             continue
-        products[name] = seconds / (count * entries)
+        packed[name] = made
+    little = dict(zip(packed, _products([made[:FEW] for made in packed.values()]), strict=True))
+    slow = {name for name in packed if little[name] > HOPELESS * little["fp32"]}
+    fast = {name: made for name, made in packed.items() if name not in slow}
     apart, step = order.flip(0), units.budget.paired_rows
-    single = make_screen(units, "fp32", device).block(0, count)
-    pair = _seconds(partial(sampled_products, single, order, apart, step), device)
-    exact = _seconds(partial(units.cosines, order, apart), device)
+    works = (
+        partial(sampled_products, packed["fp32"], order, apart, step),
+        partial(units.cosines, order, apart),
+    )
+    *products, pair, exact = _products(list(fast.values()), works)
+    seconds = {name: little[name] * (count / FEW) ** 2 for name in slow}
+    seconds |= dict(zip(fast, products, strict=True))
     faster = min(torch.get_num_threads(), MOST_CORES) if device.type == "cpu" else TIMES_AS_FAST
     packs = {name: seconds / faster for name, seconds in PACK_SECONDS.items()}
-    return Costs(products, packs, pair / entries, exact / entries)
+    costs = {name: seconds[name] / (count * entries) for name in packed}
+    return Costs(costs, packs, pair / entries, exact / entries)
 
 
-def _seconds(work: Callable[[], object], device: torch.device) -> float:
-    """The least time of three."""
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - start)
-    return min(times)
+def _products(packed: list[Tensor], others: Sequence[Callable[[], object]] = ()) -> list[float]:
+    """Seconds of the products of rows with themselves, and of other works that take turns."""
+    return least_seconds(
+        [*(partial(product, rows, rows) for rows in packed), *others], packed[0].device
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -18,6 +18,10 @@ from saeaudit.core.rows import spans
 HALVES = (torch.bfloat16, torch.float16)
 NARROWEST, WIDEST = 64, 1024
 """Widths between which the speed of a product depends on the width."""
+TURNS = 3
+"""Turns of works that are timed together."""
+ENOUGH = 0.1
+"""Seconds after which works that are timed have no further turn."""
 LOOKED_AT = 128
 """Rows of a product that a CPU looks at together: their magnitudes stay in its nearest caches."""
 
@@ -219,16 +223,22 @@ def timed_width(width: int) -> int:
     return min(max(width, NARROWEST), WIDEST)
 
 
-def time_product(packed: Tensor) -> float:
-    """Seconds of ``packed @ packed.T``, the least of five, fewer where they are slow."""
-    best = math.inf
-    with exact_float32():
-        for _ in range(5):
-            start = time.perf_counter()
-            product(packed, packed)
-            if packed.is_cuda:
-                torch.cuda.synchronize(packed.device)
-            best = min(best, time.perf_counter() - start)
-            if best > 0.05:
-                break
+def least_seconds(works: Sequence[Callable[[], object]], device: torch.device) -> list[float]:
+    """Seconds of each of some works, the least of six: fewer where they take long.
+
+    They take turns, so that what slows a machine for a moment slows no one of them alone; two runs
+    to a turn, since the first finds the caches full of what others use.
+    """
+    best = [math.inf] * len(works)
+    for _ in range(TURNS):
+        for place, work in enumerate(works):
+            for _ in range(2):
+                start = time.perf_counter()
+                with exact_float32():
+                    work()
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
+                best[place] = min(best[place], time.perf_counter() - start)
+        if sum(best) > ENOUGH:
+            break
     return best

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -22,8 +22,9 @@ from torch import Tensor
 
 from saeaudit.core.cosines.products import (
     int_product,
+    least_seconds,
+    product,
     sampled_products,
-    time_product,
     timed_width,
 )
 from saeaudit.core.cosines.rotation import Rotation
@@ -189,18 +190,41 @@ def fine_screen(units: UnitRows, device: torch.device) -> Screen:
     return _fp32(units, device, keep=device != units.device or not units.multipliable)
 
 
-def add_quick(fine: Screen, name: ScreenName) -> Screens:
-    """Prepare the rows of a float32 screen for one kind of product, and for whole rows."""
-    quick = fine if name == "fp32" else _rounded(fine.units, name, fine.device)
+def half_screen(fine: Screen) -> Screen | None:
+    """The rows of a float32 screen in 16 bits, where that is fast and they are held.
+
+    Whatever kind of product but float32 is taken then, they are of use.
+    """
+    units, device = fine.units, fine.device
+    dtype = second_dtype(units.width, device)
+    if dtype == torch.float32 or not _held(units, device):
+        return None
+    return second_screen(units, device, dtype)
+
+
+def add_quick(fine: Screen, name: ScreenName, half: Screen | None = None) -> Screens:
+    """Prepare the rows of a float32 screen for one kind of product, and for whole rows.
+
+    Args:
+        fine: the float32 screen.
+        name: the kind of product.
+        half: of `half_screen`, where it is there already.
+    """
+    if half and half.name == name:
+        quick = half
+    else:
+        quick = fine if name == "fp32" else _rounded(fine.units, name, fine.device)
     if quick is fine or quick.slack > SLACK_LIMIT:
-        quick = fine  # so that a copy that is of no use is given back before another is made
+        # A copy that is of no use is given back before another is made.
+        quick, half = fine, None
         held = fine if fine.packed is not None else _fp32(fine.units, fine.device)
         return Screens(held, held, held)
     if quick.name == "bf16":
         return Screens(quick, quick, fine)
-    dtype = second_dtype(fine.units.width, fine.device)
-    second = fine if dtype == torch.float32 else second_screen(fine.units, fine.device, dtype)
-    return Screens(quick, second, fine)
+    if not half:
+        dtype = second_dtype(fine.units.width, fine.device)
+        half = fine if dtype == torch.float32 else second_screen(fine.units, fine.device, dtype)
+    return Screens(quick, half, fine)
 
 
 def second_dtype(width: int, device: torch.device) -> torch.dtype:
@@ -216,15 +240,22 @@ def second_screen(units: UnitRows, device: torch.device, dtype: torch.dtype) -> 
     """Prepare rows in a dtype of 16 or 32 bits; held where that takes little, else made again."""
     if dtype == torch.float32:
         return _fp32(units, device)
-    keep = 2 * units.count * units.width <= units.budget.half_bytes.on(device)
-    return _half(units, device, dtype, keep=keep)
+    return _half(units, device, dtype, keep=_held(units, device))
+
+
+def _held(units: UnitRows, device: torch.device) -> bool:
+    """Whether rows of 16 bits take so little that they are held."""
+    return 2 * units.count * units.width <= units.budget.half_bytes.on(device)
 
 
 @cache
 def bfloat16_pays(width: int) -> bool:
     """Whether this CPU multiplies bfloat16 faster than float32; only speed depends on it."""
-    source = torch.randn(FEW, width, generator=torch.Generator().manual_seed(0))
-    return time_product(source.to(torch.bfloat16)) * SECOND_HANDICAP < time_product(source)
+    single = torch.randn(FEW, width, generator=torch.Generator().manual_seed(0))
+    half = single.to(torch.bfloat16)
+    works = [partial(product, rows, rows) for rows in (single, half)]
+    slow, fast = least_seconds(works, single.device)
+    return fast * SECOND_HANDICAP < slow
 
 
 def _fp32(units: UnitRows, device: torch.device, *, keep: bool = True) -> Screen:
