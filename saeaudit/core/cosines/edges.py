@@ -138,28 +138,43 @@ class Ranked(NamedTuple):
 
 
 def rank_entries(edges: Edges, count: int) -> Ranked:
-    """List the edges row by row (each edge in both its rows), largest first.
-
-    An entry is packed in one integer, row above level above partner, so that one sort in place
-    orders them.
-    """
-    side = max(count.bit_length(), 1)
-    level = RANK_LEVELS - (edges.cosine.abs().clamp(max=1.0) * RANK_LEVELS).round_().long()
-    level <<= side
-    ends = ((edges.i, edges.j), (edges.j, edges.i))
-    above = side + RANK_BITS
-    keys = torch.cat([(row.long() << above) + level + partner for row, partner in ends])
-    keys = sort_keys(keys)
-    partner = (keys & ((1 << side) - 1)).to(torch.int32)
-    keys >>= side
-    magnitude = (RANK_LEVELS - (keys & RANK_LEVELS)).to(torch.float32) / RANK_LEVELS
-    keys >>= RANK_BITS
-    row = keys.to(torch.int32)
-    del keys
+    """List the edges row by row (each edge in both its rows), largest first."""
+    level = RANK_LEVELS - (edges.cosine.abs().clamp(max=1.0) * RANK_LEVELS).round_().to(torch.int32)
+    apart = edges.i.device.type != "cpu" or 2 * len(edges.i) <= SORTED_APART
+    sort = _sorted if apart else _sorted_in_place
+    row, level, partner = sort(((edges.i, edges.j), (edges.j, edges.i)), level, count)
+    magnitude = (RANK_LEVELS - level).to(torch.float32) / RANK_LEVELS
     sizes = torch.bincount(row, minlength=count)
     rank = torch.arange(len(row), dtype=torch.int32, device=row.device)
     rank -= torch.repeat_interleave((sizes.cumsum(0) - sizes).to(torch.int32), sizes)
     return Ranked(row, partner, magnitude, rank, sizes, edges.floor, edges.crowded)
+
+
+_Ends = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Both ends of some edges, either first."""
+
+
+def _sorted(ends: _Ends, level: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows, levels and partners, int32, by row and level: keys of half the bytes if they do."""
+    kind = torch.int32 if count.bit_length() + RANK_BITS < 32 else torch.int64
+    keys = torch.cat([(row.to(kind) << RANK_BITS) + level for row, _ in ends])
+    keys, order = keys.sort()
+    partner = torch.cat([partner for _, partner in ends])[order]
+    return (keys >> RANK_BITS).to(torch.int32), (keys & RANK_LEVELS).to(torch.int32), partner
+
+
+def _sorted_in_place(ends: _Ends, level: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The same of many, an entry packed in one integer, row above level above partner."""
+    side = max(count.bit_length(), 1)
+    shifted, above = level.long() << side, side + RANK_BITS
+    keys = torch.cat([(row.long() << above) + shifted + partner for row, partner in ends])
+    del shifted
+    keys = sort_keys(keys)
+    partner = (keys & ((1 << side) - 1)).to(torch.int32)
+    keys >>= side
+    level = (keys & RANK_LEVELS).to(torch.int32)
+    keys >>= RANK_BITS
+    return keys.to(torch.int32), level, partner
 
 
 def sort_keys(keys: Tensor) -> Tensor:

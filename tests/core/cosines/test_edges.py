@@ -28,6 +28,35 @@ def test_entries_of_rows_are_those_listed_of_them() -> None:
 
 
 @pytest.mark.parametrize("apart", (0, 1 << 20))
+@pytest.mark.parametrize("count", (40, 1 << 20))
+def test_edges_are_listed_in_both_rows_the_largest_first(
+    count: int, apart: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edges, "SORTED_APART", apart)
+    listed = some_edges(40, 500)
+    shift = count - 40  # many rows ask for wide keys
+    ranked = rank_entries(listed._replace(i=listed.i + shift, j=listed.j + shift), count)
+    entries: dict[int, list[tuple[float, int]]] = {row: [] for row in range(40)}
+    for i, j, cosine in zip(*(column.tolist() for column in listed[:3]), strict=True):
+        entries[i].append((abs(cosine), j))
+        entries[j].append((abs(cosine), i))
+    at = 0
+    for row, wanted in entries.items():
+        mine = slice(at, at + len(wanted))
+        assert ranked.row[mine].tolist() == [row + shift] * len(wanted)
+        assert ranked.rank[mine].tolist() == list(range(len(wanted)))
+        largest = sorted(wanted, reverse=True)
+        assert ranked.magnitude[mine].tolist() == pytest.approx([c for c, _ in largest], abs=2**-16)
+        assert sorted(ranked.partner[mine].tolist()) == sorted(j + shift for _, j in wanted)
+        of = {j + shift: cosine for cosine, j in wanted}
+        listed_as = [of[partner] for partner in ranked.partner[mine].tolist()]
+        assert listed_as == pytest.approx(ranked.magnitude[mine].tolist(), abs=2**-16)
+        assert ranked.sizes[row + shift] == len(wanted)
+        at += len(wanted)
+    assert at == len(ranked.row) == int(ranked.sizes.sum())
+
+
+@pytest.mark.parametrize("apart", (0, 1 << 20))
 def test_keys_are_sorted_apart_or_in_place(apart: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(edges, "SORTED_APART", apart)
     keys = torch.randint(0, 1 << 60, (5000,), generator=torch.Generator().manual_seed(8))
