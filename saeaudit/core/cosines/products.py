@@ -37,12 +37,9 @@ class Tile:
         """Make room for products of as many rows, of the dtype and on the device of `like`."""
         self._exact = like.dtype == torch.int8
         kind = torch.int32 if self._exact else like.dtype
-        on_cpu = like.device.type == "cpu"
-        looked = min(LOOKED_AT, columns) if on_cpu else columns
         self._product = torch.empty(rows * columns, dtype=kind, device=like.device)
-        self._magnitude = torch.empty(looked * columns, dtype=kind, device=like.device)
-        self._passing = torch.empty(columns * columns, dtype=torch.bool, device=like.device)
-        self._look = _look_on_cpu if on_cpu else _look
+        look = _LookOnCpu if like.device.type == "cpu" else _Look
+        self._look: _Look | _LookOnCpu = look(columns, self._product)
         self._side = columns
 
     def __call__(self, a: Tensor, b: Tensor, least: Tensor) -> Iterator[Entries]:
@@ -68,47 +65,70 @@ class Tile:
         else:
             product = int_product(a, b)
         for start, stop in spans(len(a), self._side):
-            part = product[start:stop]
-            passing = self._passing[: part.numel()].view(part.shape)
-            self._look(part, least[start:stop], self._magnitude, passing)
-            flat = _positions(passing)
+            flat, value = self._look(product[start:stop], least[start:stop])
             row, column = _places(flat, columns)
-            yield row + start, column, part.reshape(-1)[flat].to(torch.float32)
+            yield row + start, column, value.to(torch.float32)
 
 
-def _look(product: Tensor, least: Tensor, magnitude: Tensor, passing: Tensor) -> None:
-    """Tell in ``[m, c]`` bool which entries of a product may reach ``[m]`` least magnitudes.
+class _Look:
+    """Finds entries of a product that may reach least magnitudes, on a device."""
 
-    One bound serves for all rows: as many again would take twice the time to compare with.
+    def __init__(self, side: int, like: Tensor) -> None:
+        """Make room for as many rows and columns, of the dtype and on the device of `like`."""
+        self._magnitude = torch.empty(side * side, dtype=like.dtype, device=like.device)
+        self._passing = torch.empty(side * side, dtype=torch.bool, device=like.device)
 
-    Args:
-        product: ``[m, c]``.
-        least: float64.
-        magnitude: a buffer.
-        passing: is written to.
-    """
-    magnitude = magnitude[: product.numel()].view(product.shape)
-    torch.abs(product, out=magnitude)
-    _reach(magnitude, least.amin(0, keepdim=True), passing)
+    def __call__(self, product: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
+        """Flat positions, int64, and values of the entries.
+
+        One bound serves for all rows: as many again would take twice the time to compare with.
+
+        Args:
+            product: ``[m, c]``.
+            least: ``[m]`` float64.
+        """
+        magnitude = self._magnitude[: product.numel()].view(product.shape)
+        passing = self._passing[: product.numel()].view(product.shape)
+        torch.abs(product, out=magnitude)
+        _reach(magnitude, least.amin(0, keepdim=True), passing)
+        flat = _positions(passing)
+        return flat, product.reshape(-1)[flat]
 
 
-def _look_on_cpu(product: Tensor, least: Tensor, magnitude: Tensor, passing: Tensor) -> None:
-    """As `_look`, with a bound for as many rows as stay in a cache.
+class _LookOnCpu:
+    """As `_Look`, with a bound for as many rows as stay in a cache until their entries are taken.
 
     In NumPy: torch wakes its threads for too little here, and is slow at comparing.
     """
-    bits = torch.int16 if product.dtype in HALVES else torch.int32
-    values, passed = product.view(bits).numpy(), passing.numpy()
-    bounds = least.to(product.dtype).view(bits).numpy()
-    out, without_sign = magnitude.view(bits).numpy(), np.iinfo(values.dtype).max
-    for start, stop in spans(len(values), LOOKED_AT):
-        part = values[start:stop]
-        above_zero = out[: part.size].reshape(part.shape)
-        if product.dtype == torch.int32:
-            np.abs(part, out=above_zero)
-        else:  # floats without their signs are in the order of the integers that they are made of
-            np.bitwise_and(part, without_sign, out=above_zero)
-        np.greater_equal(above_zero, bounds[start:stop].min(), out=passed[start:stop])
+
+    def __init__(self, side: int, like: Tensor) -> None:
+        """As of `_Look`."""
+        self._signed = like.dtype == torch.int32
+        self._bits = torch.int16 if like.dtype in HALVES else torch.int32
+        room = torch.empty(min(LOOKED_AT, side) * side, dtype=self._bits)
+        self._magnitude, self._passing = room.numpy(), room.to(torch.bool).numpy()
+        # Floats without their signs are in the order of the integers that they are made of.
+        self._without_sign = torch.iinfo(self._bits).max
+
+    def __call__(self, product: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
+        """As of `_Look`."""
+        entries = product.view(self._bits).numpy()
+        starts = np.arange(0, len(entries), LOOKED_AT)
+        bounds = np.minimum.reduceat(least.to(product.dtype).view(self._bits).numpy(), starts)
+        places, values = [], []
+        for start, bound in zip(starts.tolist(), bounds, strict=True):
+            part = entries[start : start + LOOKED_AT].reshape(-1)
+            magnitude, passing = self._magnitude[: part.size], self._passing[: part.size]
+            if self._signed:
+                np.abs(part, out=magnitude)
+            else:
+                np.bitwise_and(part, self._without_sign, out=magnitude)
+            np.greater_equal(magnitude, bound, out=passing)
+            flat = np.flatnonzero(passing)
+            values.append(part[flat])
+            places.append(flat + start * entries.shape[1])
+        value = torch.from_numpy(np.concatenate(values))
+        return torch.from_numpy(np.concatenate(places)), value.view(product.dtype)
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
