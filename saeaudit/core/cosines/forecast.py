@@ -19,7 +19,7 @@ from saeaudit.core.cosines.costs import NAMES, Costs
 from saeaudit.core.cosines.maxima import ENTRIES_A_PAIR
 from saeaudit.core.cosines.products import entries_above
 from saeaudit.core.cosines.screen import Screen, estimates, make_screen, second_dtype, second_screen
-from saeaudit.core.cosines.sweep import PANEL
+from saeaudit.core.cosines.sweep import PANEL, diagonal_side
 from saeaudit.core.rows import MARGIN, UnitRows, spans
 from saeaudit.vocabulary import ScreenName
 
@@ -171,8 +171,8 @@ def _forecast(plan: _Plan, goals: Goals, costs: Costs) -> Forecast:
     whole_seconds = (
         whole * entries * costs.product[second] + sums * count * entries * (costs.product["fp32"])
     )
-    # Of a tile on the diagonal three quarters are multiplied, half are new.
-    swept = (count / 2 + units.budget.tile_side(plan.fine.device) / 4) * entries
+    # Of a square on the diagonal all is multiplied, half is new.
+    swept = (count + diagonal_side(units.budget, plan.fine.device, count)) / 2 * entries
     seconds = (
         _packing(plan, name, whole, costs)
         + min(swept, count * entries) * costs.product[name]

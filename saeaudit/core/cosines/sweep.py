@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from saeaudit.core.budget import Budget, Size
 from saeaudit.core.cosines.products import Tile
 from saeaudit.core.cosines.screen import Screen
 from saeaudit.core.float32 import exact_float32
@@ -16,6 +17,9 @@ from saeaudit.core.rows import spans
 PANEL = 4
 """Tiles of rows that meet a tile of columns before the next columns are read and scaled: all in
 one product where a CPU is quicker at that, and each in one of its own elsewhere."""
+
+DIAGONAL = Size(256, 4096)
+"""Rows to a side of squares on the diagonal, at most: as many multiply no slower than more do."""
 
 Progress = Callable[[float], None]
 
@@ -139,12 +143,9 @@ def _where(keep: Tensor, *columns: Tensor) -> Iterator[Tensor]:
 
 
 def _tiles(screen: Screen, size: int) -> Iterator[tuple[int, int, Tensor, Tensor]]:
-    """Cover the upper triangle: ``(first row, first column, rows, columns)``, ready to multiply.
-
-    A diagonal tile is cut in three (two halves on the diagonal and the square above), which
-    leaves out a quarter of it.
-    """
+    """Cover the upper triangle: ``(first row, first column, rows, columns)``, ready to multiply."""
     count, height = screen.units.count, _height(screen, size)
+    least = diagonal_side(screen.units.budget, screen.device, count)
     for low, high in spans(count, PANEL * size):
         panel = screen.block(low, high)
         for start, stop in spans(count - low, size):
@@ -154,9 +155,23 @@ def _tiles(screen: Screen, size: int) -> Iterator[tuple[int, int, Tensor, Tensor
             for top, bottom in spans(min(high - low, start), height):
                 yield low + top, low + start, panel[top:bottom], columns
             if low + start < high:
-                half = (stop - start + 1) // 2
-                first, second = columns[:half], columns[half:]
-                yield low + start, low + start, first, first
-                if len(second):
-                    yield low + start, low + start + half, first, second
-                    yield low + start + half, low + start + half, second, second
+                yield from _triangle(columns, low + start, least)
+
+
+def diagonal_side(budget: Budget, device: torch.device, count: int) -> int:
+    """Rows to a side of the squares on the diagonal, half of whose products are made twice."""
+    return min(DIAGONAL.on(device), (min(budget.tile_side(device), count) + 1) // 2)
+
+
+def _triangle(rows: Tensor, first: int, least: int) -> Iterator[tuple[int, int, Tensor, Tensor]]:
+    """Cover the upper triangle of a square on the diagonal.
+
+    It is halved, both ways, until `least` rows are left.
+    """
+    if len(rows) <= least:
+        yield first, first, rows, rows
+        return
+    half = (len(rows) + 1) // 2
+    yield first, first + half, rows[:half], rows[half:]
+    yield from _triangle(rows[:half], first, least)
+    yield from _triangle(rows[half:], first + half, least)
