@@ -183,7 +183,7 @@ def measure(
     print(f"\n{name}, {count} x {rows.shape[1]}")
     repeats = options.repeats if count <= 16384 else 1
     runs = compare(rows, screens, repeats, clock)
-    fastest = min(run["seconds"] for screen, run in runs.items() if screen != "auto")
+    named = [run["seconds"] for screen, run in runs.items() if screen != "auto"]
     lines = []
     for screen, run in runs.items():
         floor = count * count * rows.shape[1] / peaks.get(run["taken"], math.inf)
@@ -192,8 +192,8 @@ def measure(
         line |= {"screen": screen, "floor": round(floor, 6)}
         line |= {key: run[key] for key in run if key not in ("pairs", "figures")}
         line |= {"pairs": len(run["pairs"])}
-        if screen == "auto":
-            line["regret"] = round(run["seconds"] / fastest - 1, 3)
+        if screen == "auto" and named:
+            line["regret"] = round(run["seconds"] / min(named) - 1, 3)
             print(f"    {line['regret']:+.0%} of the best; predicted {run['predicted']}")
         lines.append(line)
     if name == "clustered":

@@ -22,7 +22,8 @@ from saeaudit.core.cosines.chance import random_row_max, welch_bound
 from saeaudit.core.cosines.genuine import Triples, strong_cosine
 from saeaudit.core.cosines.maxima import order_statistic, unique_below
 from saeaudit.core.cosines.pairs import Pairs
-from saeaudit.core.cosines.screen import SLACK_LIMIT, second_dtype
+from saeaudit.core.cosines.products import second_dtype
+from saeaudit.core.cosines.screen import SLACK_LIMIT
 from saeaudit.core.exchange import exchange_classes, sign_pattern
 from saeaudit.core.rows import UnitRows, round9
 from saeaudit.dictionary import Dictionary

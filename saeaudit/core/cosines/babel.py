@@ -39,6 +39,7 @@ def babel(screens: Screens, ranked: Ranked, best: Tensor, k: int) -> float:
     if k == 1:
         return float(best.max())
     bound, least = first_bounds(screens.quick, ranked, best, k)
+    tops = _Tops(k, best, least)
     # The k largest are all listed where k listed ones certainly lie above the floor.
     listed = (least >= ranked.floor) & ~ranked.crowded
     order = torch.argsort(bound, descending=True, stable=True)
@@ -50,10 +51,10 @@ def babel(screens: Screens, ranked: Ranked, best: Tensor, k: int) -> float:
             # A closer look at the largest entries alone rules most rows out.
             for closer in (k // 2, count):
                 if len(rows):
-                    tight = _tight_bounds(screens, ranked, rows, least, best, k, closer)
+                    tight = _tight_bounds(screens, ranked, rows, tops, closer)
                     bound[rows] = torch.minimum(bound[rows], tight)
                     rows = rows[bound[rows] > largest]
-        largest = _listed_sums(screens, ranked, rows[listed[rows]], least, k, largest)
+        largest = _listed_sums(screens, ranked, rows[listed[rows]], tops, largest)
         for start, stop in spans(len(rows), screens.units.budget.whole_rows(count)):
             part = rows[start:stop]
             part = part[~listed[part] & (bound[part] > largest)]
@@ -87,6 +88,16 @@ def first_bounds(quick: Screen, ranked: Ranked, best: Tensor, k: int) -> tuple[T
     return torch.where(ranked.crowded, k * best, total), least
 
 
+class _Tops(NamedTuple):
+    """What is known of the k largest |cosines| of each of n rows."""
+
+    k: int
+    best: Tensor
+    """``[n]`` float64: the largest, exact."""
+    least: Tensor
+    """``[n]`` float32: lower bounds on those of them that are listed, of `first_bounds`."""
+
+
 class _Contenders(NamedTuple):
     """Listed entries of some rows that may be among their k largest, the rows ascending."""
 
@@ -110,50 +121,48 @@ def _contenders(quick: Screen, ranked: Ranked, rows: Tensor, least: Tensor) -> _
 
 
 def _tight_bounds(
-    screens: Screens, ranked: Ranked, rows: Tensor, least: Tensor, best: Tensor, k: int, closer: int
+    screens: Screens, ranked: Ranked, rows: Tensor, tops: _Tops, closer: int
 ) -> Tensor:
     """Upper bounds on sums of k from a closer look at what is listed, ``[len(rows)]`` float64.
 
     What is not listed lies below the floor.
 
     Args:
-        screens, ranked, best, k: as for `babel`.
+        screens, ranked: as for `babel`.
         rows: ``[m]`` int64: which rows.
-        least: ``[n]`` float32, of `first_bounds`.
+        tops: of all rows.
         closer: how many of each row's entries are looked at, the largest first.
     """
-    units, fine = screens.units, screens.fine
-    listed = least >= ranked.floor
-    row, partner, most, rank = _contenders(
-        screens.quick, ranked, rows[~ranked.crowded[rows]], least
-    )
+    (k, best, least), fine = tops, screens.fine
+    listed, asked = least >= ranked.floor, rows[~ranked.crowded[rows]]
+    row, partner, most, rank = _contenders(screens.quick, ranked, asked, least)
     near, seen = most.double(), rank < closer
     near[seen] = pair_estimates(fine, row[seen], partner[seen]).abs().double() + fine.slack
     near = near.minimum(best[row])
     below = best.clamp(max=ranked.floor)
     lifted = torch.where(listed[row], near, near.maximum(below[row]))
-    sums = _top_sums(row, lifted, units.count, k)
+    sums = _top_sums(row, lifted, len(best), k)
     sums += torch.where(listed, 0.0, (k - ranked.sizes).clamp(min=0) * below)
     sums += MARGIN
     return torch.where(ranked.crowded[rows], k * best[rows], sums[rows])
 
 
 def _listed_sums(
-    screens: Screens, ranked: Ranked, rows: Tensor, least: Tensor, k: int, largest: float
+    screens: Screens, ranked: Ranked, rows: Tensor, tops: _Tops, largest: float
 ) -> float:
     """Largest exact sum of k over rows whose k largest are listed, or `largest` if that is more."""
     if not len(rows):
         return largest
     units, fine = screens.units, screens.fine
-    row, partner, _, _ = _contenders(screens.quick, ranked, rows, least)
+    row, partner, _, _ = _contenders(screens.quick, ranked, rows, tops.least)
     if screens.refines:
         near = pair_estimates(fine, row, partner).abs().double()
-        upper = _top_sums(row, near + fine.slack, units.count, k)
+        upper = _top_sums(row, near + fine.slack, units.count, tops.k)
         keep = upper[row] > largest
         row, partner = row[keep], partner[keep]
     if not len(row):
         return largest
-    sums = _top_sums(row, round9(units.cosines(row, partner).abs()), units.count, k)
+    sums = _top_sums(row, round9(units.cosines(row, partner).abs()), units.count, tops.k)
     return max(largest, float(round9(sums).max()))
 
 

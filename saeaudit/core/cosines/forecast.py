@@ -17,8 +17,8 @@ from torch import Tensor
 
 from saeaudit.core.cosines.costs import NAMES, Costs
 from saeaudit.core.cosines.maxima import ENTRIES_A_PAIR
-from saeaudit.core.cosines.products import entries_above
-from saeaudit.core.cosines.screen import Screen, estimates, make_screen, second_dtype, second_screen
+from saeaudit.core.cosines.products import entries_above, second_dtype
+from saeaudit.core.cosines.screen import Screen, estimates, make_screen, second_screen
 from saeaudit.core.cosines.sweep import PANEL, diagonal_side
 from saeaudit.core.rows import MARGIN, UnitRows, spans
 from saeaudit.vocabulary import ScreenName

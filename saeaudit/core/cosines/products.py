@@ -6,6 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -18,6 +19,10 @@ from saeaudit.core.rows import spans
 HALVES = (torch.bfloat16, torch.float16)
 NARROWEST, WIDEST = 64, 1024
 """Widths between which the speed of a product depends on the width."""
+FEW = 256
+"""Rows that kinds of product are compared on."""
+SECOND_HANDICAP = 1.3
+"""Times as fast as float32 that bfloat16 must be for whole rows: it leaves more to look at."""
 TURNS = 3
 """Turns of works that are timed together."""
 ENOUGH = 0.1
@@ -262,3 +267,22 @@ def least_seconds(works: Sequence[Callable[[], object]], device: torch.device) -
         if sum(best) > ENOUGH:
             break
     return best
+
+
+def second_dtype(width: int, device: torch.device) -> torch.dtype:
+    """float16 on CUDA, where it is accumulated in float32; bfloat16 where a CPU is fast at it."""
+    if device.type == "cuda":
+        return torch.float16
+    if device.type == "cpu" and bfloat16_pays(timed_width(width)):
+        return torch.bfloat16
+    return torch.float32
+
+
+@cache
+def bfloat16_pays(width: int) -> bool:
+    """Whether this CPU multiplies bfloat16 faster than float32; only speed depends on it."""
+    single = torch.randn(FEW, width, generator=torch.Generator().manual_seed(0))
+    half = single.to(torch.bfloat16)
+    works = [partial(product, rows, rows) for rows in (single, half)]
+    slow, fast = least_seconds(works, single.device)
+    return fast * SECOND_HANDICAP < slow

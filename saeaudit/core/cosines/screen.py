@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -22,10 +21,8 @@ from torch import Tensor
 
 from saeaudit.core.cosines.products import (
     int_product,
-    least_seconds,
-    product,
     sampled_products,
-    timed_width,
+    second_dtype,
 )
 from saeaudit.core.cosines.rotation import Rotation
 from saeaudit.core.cosines.stream import unit_blocks
@@ -45,10 +42,6 @@ CLIPS = (4.0, 5.0, 6.0, 8.0, 12.0)
 cut; the best for the rows at hand is taken."""
 PROBED = 256
 """Rows that it is chosen on."""
-FEW = 256
-"""Rows that kinds of product are compared on."""
-SECOND_HANDICAP = 1.3
-"""Times as fast as float32 that bfloat16 must be for whole rows: it leaves more to look at."""
 WORTH_A_LOOK = 10
 """Estimates are looked at again where that divides their slack by more than this: float32 has a
 fiftieth of the other screens' slack at usual widths, and itself otherwise."""
@@ -227,15 +220,6 @@ def add_quick(fine: Screen, name: ScreenName, half: Screen | None = None) -> Scr
     return Screens(quick, half, fine)
 
 
-def second_dtype(width: int, device: torch.device) -> torch.dtype:
-    """float16 on CUDA, where it is accumulated in float32; bfloat16 where a CPU is fast at it."""
-    if device.type == "cuda":
-        return torch.float16
-    if device.type == "cpu" and bfloat16_pays(timed_width(width)):
-        return torch.bfloat16
-    return torch.float32
-
-
 def second_screen(units: UnitRows, device: torch.device, dtype: torch.dtype) -> Screen:
     """Prepare rows in a dtype of 16 or 32 bits; held where that takes little, else made again."""
     if dtype == torch.float32:
@@ -246,16 +230,6 @@ def second_screen(units: UnitRows, device: torch.device, dtype: torch.dtype) -> 
 def _held(units: UnitRows, device: torch.device) -> bool:
     """Whether rows of 16 bits take so little that they are held."""
     return 2 * units.count * units.width <= units.budget.half_bytes.on(device)
-
-
-@cache
-def bfloat16_pays(width: int) -> bool:
-    """Whether this CPU multiplies bfloat16 faster than float32; only speed depends on it."""
-    single = torch.randn(FEW, width, generator=torch.Generator().manual_seed(0))
-    half = single.to(torch.bfloat16)
-    works = [partial(product, rows, rows) for rows in (single, half)]
-    slow, fast = least_seconds(works, single.device)
-    return fast * SECOND_HANDICAP < slow
 
 
 def _fp32(units: UnitRows, device: torch.device, *, keep: bool = True) -> Screen:
