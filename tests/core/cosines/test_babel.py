@@ -63,7 +63,7 @@ def prepared(rows: torch.Tensor, screen: str, per_row: int) -> tuple[Screens, Ra
 
 
 def test_few_pairs_are_looked_at_closer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """bfloat16 rounds a product by a share of itself, and most listed products are small."""
+    """The largest half of a row's entries rules most rows out, and each has its own bound."""
     rows = torch.randn(1024, 2048, generator=torch.Generator().manual_seed(9))
     screens, ranked, best = prepared(rows, "bf16", 100)
     pairs, look = 0, module.pair_estimates
@@ -76,7 +76,7 @@ def test_few_pairs_are_looked_at_closer(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(module, "pair_estimates", counted)
     for k in (8, 32):
         babel(screens, ranked, best, k)
-    assert 0 < pairs < len(ranked.row) / 5
+    assert 0 < pairs < len(ranked.row) / 30
 
 
 def test_sums_are_bounded_by_what_every_entry_may_be(screen: str) -> None:

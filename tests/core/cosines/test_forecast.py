@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from functools import partial
+from time import sleep
 from typing import Any
 
 import pytest
@@ -12,9 +15,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from saeaudit.audit.scan import run as scan_run
 from saeaudit.audit.scan import search as scan_search
 from saeaudit.audit.scan.options import ScanOptions
-from saeaudit.core.cosines import babel, maxima
+from saeaudit.core.budget import Budget, Size
+from saeaudit.core.cosines import babel, forecast, maxima
+from saeaudit.core.cosines import screen as screens
 from saeaudit.core.cosines.costs import Costs, costs_on
 from saeaudit.core.cosines.forecast import SAMPLED, Forecast, Goals, forecasts, sample_rows
+from saeaudit.core.cosines.products import least_seconds
 from saeaudit.core.cosines.screen import make_screen
 from saeaudit.core.rows import UnitRows, row_norms
 from saeaudit.vocabulary import ScreenName
@@ -126,6 +132,44 @@ def test_costs_are_measured_once() -> None:
     assert torch.equal(torch.get_rng_state(), state)
     assert {"fp32"} <= set(costs.product) <= set(costs.pack)
     assert all(0 < value < 1e-6 for value in (*costs.product.values(), costs.pair, costs.exact))
+
+
+def test_kinds_take_turns_when_they_are_timed() -> None:
+    """What slows a machine for a moment is to slow no kind alone."""
+    order: list[str] = []
+    works = [partial(order.append, name) for name in "abc"]
+    assert all(0 < seconds < 1 for seconds in least_seconds(works, CPU))
+    assert order == list("aabbcc") * 3
+    order.clear()
+    slow = [*works, partial(sleep, 0.12)]  # longer than is enough
+    assert least_seconds(slow, CPU)[-1] >= 0.12
+    assert len(order) == 3 * 2
+
+
+def test_the_copy_that_rows_are_sampled_by_is_the_one_that_is_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    half, packed = screens._half, Counter[int]()
+
+    def counted(units: UnitRows, *arguments: Any, **options: Any) -> Any:
+        packed[units.count] += 1
+        return half(units, *arguments, **options)
+
+    monkeypatch.setattr(screens, "_half", counted)
+    monkeypatch.setattr(screens, "second_dtype", lambda width, device: torch.bfloat16)
+    monkeypatch.setattr(forecast, "second_dtype", lambda width, device: torch.bfloat16)
+    monkeypatch.setattr(scan_search, "costs_on", lambda width, device: FAST)
+    for kind, fast in (("separated", "int8"), ("random", "bf16")):
+        packed.clear()
+        result = scan_search.search("rows", dictionary(kind), ScanOptions())
+        assert (result.cost.screen, packed[COUNT]) == (fast, 1)
+    without = scan_search.search("rows", tight(dictionary("random")), ScanOptions())
+    assert packed[COUNT] == 2 and torch.equal(without.row_max, result.row_max)
+
+
+def tight(units: UnitRows) -> UnitRows:
+    """The same rows where a copy of 16 bits is not held beside another."""
+    return replace(units, budget=Budget(half_bytes=Size(0, 0)))
 
 
 def test_small_dictionaries_take_bfloat16_where_that_is_fast(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from saeaudit.core.budget import DEFAULT, Budget, Size
+from saeaudit.core.cosines import maxima as module
 from saeaudit.core.cosines.edges import Edges, EdgeStore, Ranked, rank_entries
-from saeaudit.core.cosines.maxima import row_maxima
+from saeaudit.core.cosines.maxima import closest_pair, row_maxima
 from saeaudit.core.cosines.screen import Screen, Screens, make_screen, make_screens, second_screen
 from saeaudit.core.cosines.sweep import sweep
 from saeaudit.core.rows import MARGIN, UnitRows, row_norms
@@ -66,6 +68,36 @@ def test_maxima_are_exact(kind: str, second: torch.dtype, screen: str) -> None:
             ready = screens(units(rows, budget), screen, second)
             maxima = row_maxima(ready, *swept(ready.quick, floor))
             assert torch.allclose(maxima, wanted, rtol=0, atol=2e-9)
+
+
+@pytest.mark.parametrize("kind", ["random", "scales", "clustered", "copies"])
+def test_the_closest_pair_is_looked_for_in_the_list_if_it_is_there(
+    kind: str, screen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = dictionary(kind, 150, 96)
+    decoder = rows.double().numpy()
+    cosines = oracle.gram(decoder, np.arange(len(decoder)))
+    looked = []
+    whole = module.whole_rivals
+    monkeypatch.setattr(module, "whole_rivals", lambda *a: (looked.append(a[1]), whole(*a))[1])
+    for floor in (0.2, 0.9999):
+        for budget in (DEFAULT, CROWDED):
+            ready = screens(units(rows, budget), screen, torch.float32)
+            edges, ranked, estimate = swept(ready.quick, floor)
+            best = row_maxima(ready, edges, ranked, estimate)
+            looked.clear()
+            first, second = (int(row) for row in closest_pair(ready, ranked, best, estimate))
+            settled = best.max() >= edges.floor and not edges.crowded[first]
+            assert len(looked) == (0 if settled else 1)
+            assert (first, second) == closest_of(cosines)
+
+
+def closest_of(cosines: np.ndarray) -> tuple[int, int]:
+    """The first pair of those whose |cosine| is the largest, to 9 digits."""
+    magnitude = np.abs(cosines) * (1 - np.eye(len(cosines)))
+    top = float(f"{magnitude.max():.9g}")
+    rows, partners = np.nonzero(magnitude >= top * (1 - 1e-9))
+    return int(rows[0]), int(partners[0])
 
 
 @pytest.mark.parametrize("kind", ["random", "scales", "clustered", "copies"])
