@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -50,11 +51,13 @@ def row_maxima(screens: Screens, edges: Edges, ranked: Ranked, estimate: Tensor)
     top = torch.full((units.count,), -1, device=units.device).index_put_((row,), partner)
     unsettled = (best < edges.floor) | edges.crowded
     numbers = torch.zeros(units.count, dtype=torch.int64, device=units.device)
-    for row, _ in _listed_rivals(screens, edges, best, top):
+    rivals = partial(_listed_rivals, screens, edges, best, top)
+    held = list(rivals()) if len(edges.i) <= units.budget.entries else None  # not found twice
+    for row, _ in held or rivals():
         numbers += torch.bincount(row, minlength=units.count)
     # A cosine of 1 cannot be beaten: copies need no further look.
     whole = (unsettled | (numbers > _affordable(screens))) & (best < 1.0)
-    for row, partner in _listed_rivals(screens, edges, best, top):
+    for row, partner in held or rivals():
         few = ~whole[row]
         _raise_to_rivals(screens, best, row[few], partner[few])
     rows = whole.nonzero().squeeze(1)

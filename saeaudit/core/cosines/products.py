@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,8 +30,11 @@ ENOUGH = 0.1
 """Seconds after which works that are timed have no further turn."""
 LOOKED_AT = 128
 """Rows of a product that a CPU looks at together: their magnitudes stay in its nearest caches."""
+TAKEN = 1 << 15
+"""Entries from which on they are passed on before the next are looked for."""
 
 
+Array = np.ndarray[Any, Any]
 Entries = tuple[Tensor, Tensor, Tensor]
 """Row numbers, column numbers and values of some entries of a matrix."""
 
@@ -45,7 +49,6 @@ class Tile:
         self._product = torch.empty(rows * columns, dtype=kind, device=like.device)
         look = _LookOnCpu if like.device.type == "cpu" else _Look
         self._look: _Look | _LookOnCpu = look(columns, self._product)
-        self._side = columns
 
     def __call__(self, a: Tensor, b: Tensor, least: Tensor) -> Iterator[Entries]:
         """Entries of ``a @ b.T`` whose magnitude reaches a least value, or nearly does.
@@ -58,8 +61,8 @@ class Tile:
             least: ``[m]`` float64, not negative.
 
         Yields:
-            Row numbers, column numbers (int64) and products (float32), ``[e]`` each, of as many
-            rows as there is room for columns.
+            Row numbers, column numbers (int64) and products (float32), ``[e]`` each, of some rows
+            at a time.
         """
         columns = len(b)
         product = self._product[: len(a) * columns].view(len(a), columns)
@@ -69,10 +72,8 @@ class Tile:
             torch._int_mm(a, b.T, out=product)
         else:
             product = int_product(a, b)
-        for start, stop in spans(len(a), self._side):
-            flat, value = self._look(product[start:stop], least[start:stop])
-            row, column = _places(flat, columns)
-            yield row + start, column, value.to(torch.float32)
+        for flat, value in self._look(product, least):
+            yield *_places(flat, columns), value.to(torch.float32)
 
 
 class _Look:
@@ -80,24 +81,27 @@ class _Look:
 
     def __init__(self, side: int, like: Tensor) -> None:
         """Make room for as many rows and columns, of the dtype and on the device of `like`."""
+        self._side = side
         self._magnitude = torch.empty(side * side, dtype=like.dtype, device=like.device)
         self._passing = torch.empty(side * side, dtype=torch.bool, device=like.device)
 
-    def __call__(self, product: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
-        """Flat positions, int64, and values of the entries.
+    def __call__(self, product: Tensor, least: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Flat positions, int64, and values of the entries, of some rows at a time.
 
-        One bound serves for all rows: as many again would take twice the time to compare with.
+        One bound serves for them all: as many again would take twice the time to compare with.
 
         Args:
             product: ``[m, c]``.
             least: ``[m]`` float64.
         """
-        magnitude = self._magnitude[: product.numel()].view(product.shape)
-        passing = self._passing[: product.numel()].view(product.shape)
-        torch.abs(product, out=magnitude)
-        _reach(magnitude, least.amin(0, keepdim=True), passing)
-        flat = _positions(passing)
-        return flat, product.reshape(-1)[flat]
+        for start, stop in spans(len(product), self._side):
+            part = product[start:stop]
+            magnitude = self._magnitude[: part.numel()].view(part.shape)
+            passing = self._passing[: part.numel()].view(part.shape)
+            torch.abs(part, out=magnitude)
+            _reach(magnitude, least[start:stop].amin(0, keepdim=True), passing)
+            flat = _positions(passing)
+            yield flat + start * part.shape[1], part.reshape(-1)[flat]
 
 
 class _LookOnCpu:
@@ -110,17 +114,20 @@ class _LookOnCpu:
         """As of `_Look`."""
         self._signed = like.dtype == torch.int32
         self._bits = torch.int16 if like.dtype in HALVES else torch.int32
-        room = torch.empty(min(LOOKED_AT, side) * side, dtype=self._bits)
-        self._magnitude, self._passing = room.numpy(), room.to(torch.bool).numpy()
+        room = LOOKED_AT * side
+        self._magnitude = torch.empty(room, dtype=self._bits).numpy()
+        self._passing = torch.empty(room, dtype=torch.bool).numpy()
         # Floats without their signs are in the order of the integers that they are made of.
         self._without_sign = torch.iinfo(self._bits).max
 
-    def __call__(self, product: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
-        """As of `_Look`."""
+    def __call__(self, product: Tensor, least: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """As of `_Look`, `TAKEN` entries or a few more at a time."""
         entries = product.view(self._bits).numpy()
         starts = np.arange(0, len(entries), LOOKED_AT)
         bounds = np.minimum.reduceat(least.to(product.dtype).view(self._bits).numpy(), starts)
-        places, values = [], []
+        places: list[Array] = []
+        values: list[Array] = []
+        held = 0
         for start, bound in zip(starts.tolist(), bounds, strict=True):
             part = entries[start : start + LOOKED_AT].reshape(-1)
             magnitude, passing = self._magnitude[: part.size], self._passing[: part.size]
@@ -132,8 +139,11 @@ class _LookOnCpu:
             flat = np.flatnonzero(passing)
             values.append(part[flat])
             places.append(flat + start * entries.shape[1])
-        value = torch.from_numpy(np.concatenate(values))
-        return torch.from_numpy(np.concatenate(places)), value.view(product.dtype)
+            held += len(flat)
+            if held >= TAKEN or start == starts[-1]:
+                value = torch.from_numpy(np.concatenate(values)).view(product.dtype)
+                yield torch.from_numpy(np.concatenate(places)), value
+                places, values, held = [], [], 0
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
