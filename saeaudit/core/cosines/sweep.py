@@ -38,8 +38,10 @@ class Hits(NamedTuple):
 def select(hits: Hits, keep: Tensor) -> Hits:
     """Return the hits where `keep` ``[m]`` bool is true."""
     kept = int(keep.count_nonzero())  # quick, and most often all of them or none
-    if kept in (0, len(keep)):
-        return Hits(hits.i[:kept], hits.j[:kept], hits.cosine[:kept])
+    if kept == len(keep):
+        return hits
+    if not kept:  # no view of them, which would keep all in memory
+        return Hits(*(column.new_empty(0) for column in hits))
     return Hits(hits.i[keep], hits.j[keep], hits.cosine[keep])
 
 

@@ -7,6 +7,7 @@ import torch
 
 from saeaudit.core.cosines import edges
 from saeaudit.core.cosines.edges import Edges, entries_of, rank_entries, sort_keys
+from saeaudit.core.cosines.sweep import Hits, select
 
 
 def some_edges(count: int, number: int) -> Edges:
@@ -64,3 +65,15 @@ def test_keys_are_sorted_apart_or_in_place(apart: int, monkeypatch: pytest.Monke
     wanted = sorted(keys.tolist())
     assert sort_keys(keys).tolist() == wanted
     assert (keys.tolist() == wanted) == (apart == 0)
+
+
+def test_what_is_dropped_is_not_held() -> None:
+    """A huge cluster of near-copies has hits by the million, none of them an edge."""
+    hits = Hits(torch.arange(1000), torch.arange(1, 1001), torch.full((1000,), 0.99))
+    for keep in (0, 1, 999, 1000):
+        kept = select(hits, torch.arange(1000) < keep)
+        assert all(
+            torch.equal(mine, column[:keep]) for mine, column in zip(kept, hits, strict=True)
+        )
+        held = [column.untyped_storage().nbytes() for column in kept]
+        assert held == [8 * keep, 8 * keep, 4 * keep]
