@@ -174,7 +174,10 @@ def _prepare(
         half = half_screen(fine)
         sample = sample_rows(half or fine)
         expected = forecasts(fine, sample, goals, costs_on(units.width, device))
-        screens = add_quick(fine, min(expected, key=lambda kind: expected[kind].seconds), half)
+        best = min(expected, key=lambda kind: expected[kind].seconds)
+        if half and best not in ("int8", half.name):
+            half = None  # a copy that is of no use is given back before another is made
+        screens = add_quick(fine, best, half)
     floor = listing_floor(sample, screens.quick.slack, goals.edge_floor)
     return screens, floor, expected
 

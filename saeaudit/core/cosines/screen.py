@@ -186,7 +186,7 @@ def fine_screen(units: UnitRows, device: torch.device) -> Screen:
 def half_screen(fine: Screen) -> Screen | None:
     """The rows of a float32 screen in 16 bits, where that is fast and they are held.
 
-    Whatever kind of product but float32 is taken then, they are of use.
+    It is of use whether int8 or products of its own kind are taken then.
     """
     units, device = fine.units, fine.device
     dtype = second_dtype(units.width, device)
@@ -208,8 +208,7 @@ def add_quick(fine: Screen, name: ScreenName, half: Screen | None = None) -> Scr
     else:
         quick = fine if name == "fp32" else _rounded(fine.units, name, fine.device)
     if quick is fine or quick.slack > SLACK_LIMIT:
-        # A copy that is of no use is given back before another is made.
-        quick, half = fine, None
+        quick = fine  # so that a copy that is of no use is given back before another is made
         held = fine if fine.packed is not None else _fp32(fine.units, fine.device)
         return Screens(held, held, held)
     if quick.name == "bf16":

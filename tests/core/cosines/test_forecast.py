@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from time import sleep
 from typing import Any
+from weakref import ref
 
 import pytest
 import torch
@@ -165,6 +166,34 @@ def test_the_copy_that_rows_are_sampled_by_is_the_one_that_is_used(
         assert (result.cost.screen, packed[COUNT]) == (fast, 1)
     without = scan_search.search("rows", tight(dictionary("random")), ScanOptions())
     assert packed[COUNT] == 2 and torch.equal(without.row_max, result.row_max)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "best"),
+    [(torch.bfloat16, "fp32"), (torch.float16, "fp32"), (torch.float16, "bf16")],
+)
+def test_a_sampled_copy_of_no_use_is_given_back_before_another_is_made(
+    dtype: torch.dtype, best: ScreenName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies: list[Any] = []
+    alive: list[bool] = []
+
+    def watched(fine: Any) -> Any:
+        half = screens.second_screen(fine.units, fine.device, dtype)
+        copies.append(ref(half.packed))
+        return half
+
+    def added(*arguments: Any) -> Any:
+        alive.append(copies[0]() is not None)
+        return screens.add_quick(*arguments)
+
+    monkeypatch.setattr(scan_search, "half_screen", watched)
+    monkeypatch.setattr(scan_search, "add_quick", added)
+    monkeypatch.setattr(scan_search, "costs_on", lambda width, device: FAST)
+    made = {kind: Forecast(2.0 - (kind == best), 0.0, 0.0, 0.0) for kind in ("fp32", best)}
+    monkeypatch.setattr(scan_search, "forecasts", lambda *arguments: made)
+    assert scan_search.search("rows", dictionary("random"), ScanOptions()).cost.screen == best
+    assert alive == [False]
 
 
 def tight(units: UnitRows) -> UnitRows:

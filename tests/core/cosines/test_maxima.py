@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from saeaudit.core.budget import DEFAULT, Budget, Size
 from saeaudit.core.cosines import maxima as module
-from saeaudit.core.cosines.edges import Edges, EdgeStore, Ranked, rank_entries
+from saeaudit.core.cosines.edges import RANK_LEVELS, Edges, EdgeStore, Ranked, rank_entries
 from saeaudit.core.cosines.maxima import closest_pair, row_maxima
 from saeaudit.core.cosines.screen import Screen, Screens, make_screen, make_screens, second_screen
 from saeaudit.core.cosines.sweep import sweep
@@ -90,6 +90,18 @@ def test_the_closest_pair_is_looked_for_in_the_list_if_it_is_there(
             settled = best.max() >= edges.floor and not edges.crowded[first]
             assert len(looked) == (0 if settled else 1)
             assert (first, second) == closest_of(cosines)
+
+
+def test_the_closest_pair_may_be_listed_lower_than_it_is() -> None:
+    """Ranking takes up to half a level off an estimate, more than float32 products are off by."""
+    for share in (-0.49, -0.3, 0.3, 0.49):
+        cosine = (45_000 + share) / RANK_LEVELS
+        rows = torch.tensor([[1.0, 0.0], [cosine, (1 - cosine**2) ** 0.5]], dtype=torch.float64)
+        ready = screens(units(rows, DEFAULT), "fp32", torch.float32)
+        edges, ranked, estimate = swept(ready.quick, 0.2)
+        best = row_maxima(ready, edges, ranked, estimate)
+        pair = closest_pair(ready, ranked, best, estimate)
+        assert tuple(int(row) for row in pair) == (0, 1)
 
 
 def closest_of(cosines: np.ndarray) -> tuple[int, int]:
