@@ -104,6 +104,17 @@ def test_the_closest_pair_may_be_listed_lower_than_it_is() -> None:
         assert tuple(int(row) for row in pair) == (0, 1)
 
 
+def test_of_partners_that_tie_the_lowest_is_taken(screen: str) -> None:
+    rows = torch.randn(40, 96, generator=torch.Generator().manual_seed(6))
+    rows[[11, 19, 38]] = rows[4] * torch.tensor([[2.0], [-1.0], [4.0]])
+    for budget in (DEFAULT, CROWDED):
+        ready = screens(units(rows, budget), screen, torch.float32)
+        edges, ranked, estimate = swept(ready.quick, 0.2)
+        best = row_maxima(ready, edges, ranked, estimate)
+        pair = closest_pair(ready, ranked, best, estimate)
+        assert tuple(int(row) for row in pair) == (4, 11)
+
+
 def closest_of(cosines: np.ndarray) -> tuple[int, int]:
     """The first pair of those whose |cosine| is the largest, to 9 digits."""
     magnitude = np.abs(cosines) * (1 - np.eye(len(cosines)))
