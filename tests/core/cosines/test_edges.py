@@ -29,7 +29,7 @@ def test_entries_of_rows_are_those_listed_of_them() -> None:
 
 
 @pytest.mark.parametrize("apart", (0, 1 << 20))
-@pytest.mark.parametrize("count", (40, 1 << 20))
+@pytest.mark.parametrize("count", (40, (1 << 15) - 1, 1 << 15, (1 << 16) - 1, 1 << 20))
 def test_edges_are_listed_in_both_rows_the_largest_first(
     count: int, apart: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
