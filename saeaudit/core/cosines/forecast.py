@@ -74,7 +74,8 @@ def sample_rows(screen: Screen) -> Sample:
     units = screen.units
     drawn = torch.randperm(units.count, generator=torch.Generator().manual_seed(0))
     rows = drawn[:SAMPLED].sort().values.to(units.device)
-    values = torch.cat([value.abs() for _, value in estimates(screen, rows)], 1)
+    # Rounded to 16 bits a product of copies may pass 1.
+    values = torch.cat([value.abs() for _, value in estimates(screen, rows)], 1).clamp_(max=1)
     # Fewer a row in a million rows.
     listed = len(rows) * min(LISTED, units.budget.edges // units.count)
     most = max(1, min(values.numel() - 1, listed))

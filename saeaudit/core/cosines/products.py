@@ -265,17 +265,17 @@ def least_seconds(works: Sequence[Callable[[], object]], device: torch.device) -
     to a turn, since the first finds the caches full of what others use.
     """
     best = [math.inf] * len(works)
-    for _ in range(TURNS):
-        for place, work in enumerate(works):
-            for _ in range(2):
-                start = time.perf_counter()
-                with exact_float32():
+    with exact_float32():
+        for _ in range(TURNS):
+            for place, work in enumerate(works):
+                for _ in range(2):
+                    start = time.perf_counter()
                     work()
-                if device.type == "cuda":
-                    torch.cuda.synchronize(device)
-                best[place] = min(best[place], time.perf_counter() - start)
-        if sum(best) > ENOUGH:
-            break
+                    if device.type == "cuda":
+                        torch.cuda.synchronize(device)
+                    best[place] = min(best[place], time.perf_counter() - start)
+            if sum(best) > ENOUGH:
+                break
     return best
 
 

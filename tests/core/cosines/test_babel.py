@@ -48,22 +48,44 @@ def test_rows_whose_sums_are_close(per_row: int, copies: int, screen: str) -> No
 
 def prepared(rows: torch.Tensor, screen: str, per_row: int) -> tuple[Screens, Ranked, torch.Tensor]:
     """The rows made ready, a list of so many entries a row, and the row maxima."""
+    cosines = torch.nn.functional.normalize(rows) @ torch.nn.functional.normalize(rows).T
+    above = cosines.abs().flatten().sort(descending=True).values[len(rows) * (1 + per_row)]
+    return listed_from(rows, screen, float(above))
+
+
+def listed_from(
+    rows: torch.Tensor, screen: str, floor: float
+) -> tuple[Screens, Ranked, torch.Tensor]:
+    """The rows made ready, a list of the entries from a floor on, and the row maxima."""
     count = len(rows)
     made = UnitRows(rows, torch.arange(count), row_norms(rows))
     screens = make_screens(made, screen, torch.device("cpu"))
-    cosines = torch.nn.functional.normalize(rows) @ torch.nn.functional.normalize(rows).T
-    above = cosines.abs().flatten().sort(descending=True).values[count + per_row * count]
-    store = EdgeStore(screens.quick, float(above), useful=(-0.95, 0.95), strong=0.9)
+    store = EdgeStore(screens.quick, floor, useful=(-0.95, 0.95), strong=0.9)
     estimate = torch.zeros(count)
-    for hits in sweep(screens.quick, float(above), estimate):
+    for hits in sweep(screens.quick, floor, estimate):
         store.add(hits)
     edges = store.finish()
     ranked = rank_entries(edges, count)
     return screens, ranked, row_maxima(screens, edges, ranked, estimate)
 
 
+def test_entries_that_are_not_listed_count_in_the_bounds(screen: str) -> None:
+    """The largest sum is of a row with nothing listed, and others with larger bounds come first."""
+    width, beside = 61, 40
+    rows = torch.eye(width)[: 1 + beside + 20]
+    rows[1 : 1 + beside] *= (1 - 0.3**2) ** 0.5
+    rows[1 : 1 + beside, 0] = 0.3
+    rows[1 + beside :: 2] = (
+        0.9 * rows[2 + beside :: 2] + (1 - 0.9**2) ** 0.5 * rows[1 + beside :: 2]
+    )
+    screens, ranked, best = listed_from(rows, screen, 0.5)
+    assert ranked.sizes[0] == 0 and int((ranked.sizes == 1).sum()) == 20
+    for k in (8, 32):
+        assert babel(screens, ranked, best, k) == pytest.approx(0.3 * k, rel=1e-6)
+
+
 def test_few_pairs_are_looked_at_closer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The largest half of a row's entries rules most rows out, and each has its own bound."""
+    """A row's k / 2 largest entries rule most rows out, and each has its own bound."""
     rows = torch.randn(1024, 2048, generator=torch.Generator().manual_seed(9))
     screens, ranked, best = prepared(rows, "bf16", 100)
     pairs, look = 0, module.pair_estimates
