@@ -178,7 +178,7 @@ def _prepare(
         if half and best not in ("int8", half.name):
             half = None  # a copy that is of no use is given back before another is made
         screens = add_quick(fine, best, half)
-    floor = listing_floor(sample, screens.quick.slack, goals.edge_floor)
+    floor = listing_floor(sample, screens.quick, goals.edge_floor)
     return screens, floor, expected
 
 

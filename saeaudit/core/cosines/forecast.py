@@ -84,17 +84,18 @@ def sample_rows(screen: Screen) -> Sample:
     return Sample(rows, values, 1.0 - (int((above <= most).sum()) - 1) / LEVELS)
 
 
-def listing_floor(sample: Sample, slack: float, edge_floor: float) -> float:
+def listing_floor(sample: Sample, screen: Screen, edge_floor: float) -> float:
     """Threshold from which a sweep's hits are kept, so that they cover nearly every row's maximum.
 
     A guess that only affects speed: rows that it fails are computed whole.
 
     Args:
         sample: some whole rows.
-        slack: of the screen that sweeps.
+        screen: what sweeps. By int8 each pair has a margin of its own, so that the widest of all
+            would leave most rows with too few.
         edge_floor: what it is at most.
     """
-    return min(max(sample.usual + slack, 2 * slack), edge_floor)
+    return min(max(sample.usual + screen.usual_slack, 2 * screen.slack), edge_floor)
 
 
 def forecasts(
@@ -161,7 +162,7 @@ def _forecast(plan: _Plan, goals: Goals, costs: Costs) -> Forecast:
     units, name = plan.units, plan.quick.name
     assert name != "fp16"
     count, entries = units.count, units.count * units.width
-    floor = listing_floor(plan.sample, plan.quick.slack, goals.edge_floor)
+    floor = listing_floor(plan.sample, plan.quick, goals.edge_floor)
     step = max(1, units.budget.whole_entries // count)
     parts = [_rows_work(plan, span, floor, goals) for span in spans(len(plan.sample.rows), step)]
     mean = [sum(column) * count / len(plan.sample.rows) for column in zip(*parts, strict=True)]

@@ -83,6 +83,12 @@ class Screen:
         single = self.packed is None and self.dtype == torch.float32
         return single and self.device == self.units.device and self.units.multipliable
 
+    @property
+    def usual_slack(self) -> float:
+        """The slack if all rows were off by as much as they are on average."""
+        worst, mean = float(self.error.max()), float(self.error.mean())
+        return self.slack - _combined(worst) + _combined(mean)
+
     def least(self, floor: float) -> float:
         """Least |product|, before margins where there are any, of a pair with |cosine| >= floor."""
         if self.margin is None:

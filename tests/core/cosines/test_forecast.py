@@ -20,9 +20,18 @@ from saeaudit.core.budget import Budget, Size
 from saeaudit.core.cosines import babel, forecast, maxima
 from saeaudit.core.cosines import screen as screens
 from saeaudit.core.cosines.costs import Costs, costs_on
-from saeaudit.core.cosines.forecast import SAMPLED, Forecast, Goals, forecasts, sample_rows
+from saeaudit.core.cosines.forecast import (
+    LISTED,
+    SAMPLED,
+    Forecast,
+    Goals,
+    forecasts,
+    listing_floor,
+    sample_rows,
+)
 from saeaudit.core.cosines.products import least_seconds
 from saeaudit.core.cosines.screen import make_screen
+from saeaudit.core.cosines.sweep import sweep
 from saeaudit.core.rows import UnitRows, row_norms
 from saeaudit.vocabulary import ScreenName
 
@@ -133,6 +142,14 @@ def test_costs_are_measured_once() -> None:
     assert torch.equal(torch.get_rng_state(), state)
     assert {"fp32"} <= set(costs.product) <= set(costs.pack)
     assert all(0 < value < 1e-6 for value in (*costs.product.values(), costs.pair, costs.exact))
+
+
+def test_as_many_entries_are_listed_as_are_meant_to_be(screen: ScreenName) -> None:
+    """By int8 too, where no pair but one has the widest margin of all."""
+    quick = make_screen(dictionary("random"), screen, CPU)
+    floor = listing_floor(sample_rows(quick), quick, 1.0)
+    listed = sum(len(hits.i) for hits in sweep(quick, floor, torch.zeros(COUNT)))
+    assert 0.85 * LISTED <= 2 * listed / COUNT <= 1.5 * LISTED
 
 
 def test_kinds_take_turns_when_they_are_timed() -> None:
