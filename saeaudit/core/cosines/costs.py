@@ -89,13 +89,13 @@ def _measured(width: int, device: torch.device) -> Costs:
     seconds = {name: little[name] * (count / FEW) ** 2 for name in slow}
     seconds |= dict(zip(fast, products, strict=True))
     faster = min(torch.get_num_threads(), MOST_CORES) if device.type == "cpu" else TIMES_AS_FAST
-    packs = {name: seconds / faster for name, seconds in PACK_SECONDS.items()}
-    costs = {name: seconds[name] / (count * entries) for name in packed}
-    return Costs(costs, packs, pair / entries, exact / entries)
+    packs = {name: taken / faster for name, taken in PACK_SECONDS.items()}
+    each = {name: seconds[name] / (count * entries) for name in packed}
+    return Costs(each, packs, pair / entries, exact / entries)
 
 
 def _products(packed: list[Tensor], others: Sequence[Callable[[], object]] = ()) -> list[float]:
-    """Seconds of the products of rows with themselves, and of other works that take turns."""
+    """Seconds of the products of rows ``[n, d]`` with themselves, and of others beside them."""
     return least_seconds(
         [*(partial(product, rows, rows) for rows in packed), *others], packed[0].device
     )

@@ -155,7 +155,10 @@ _Ends = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def _sorted(ends: _Ends, level: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows, levels and partners, int32, by row and level: keys of half the bytes if they do."""
+    """Rows, levels and partners ``[2 m]`` int32 of m edges, by row and level.
+
+    Keys take half the bytes where that is enough.
+    """
     kind = torch.int32 if count.bit_length() + RANK_BITS < 32 else torch.int64
     keys = torch.cat([(row.to(kind) << RANK_BITS) + level for row, _ in ends])
     keys, order = keys.sort()

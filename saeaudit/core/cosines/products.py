@@ -86,13 +86,16 @@ class _Look:
         self._passing = torch.empty(side * side, dtype=torch.bool, device=like.device)
 
     def __call__(self, product: Tensor, least: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Flat positions, int64, and values of the entries, of some rows at a time.
+        """Find the entries of some rows at a time.
 
         One bound serves for them all: as many again would take twice the time to compare with.
 
         Args:
             product: ``[m, c]``.
             least: ``[m]`` float64.
+
+        Yields:
+            Flat positions ``[e]`` int64, ascending, and values ``[e]`` of the product's dtype.
         """
         for start, stop in spans(len(product), self._side):
             part = product[start:stop]

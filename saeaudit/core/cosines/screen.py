@@ -19,11 +19,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from saeaudit.core.cosines.products import (
-    int_product,
-    sampled_products,
-    second_dtype,
-)
+from saeaudit.core.cosines.products import int_product, sampled_products, second_dtype
 from saeaudit.core.cosines.rotation import Rotation
 from saeaudit.core.cosines.stream import unit_blocks
 from saeaudit.core.float32 import UNIT_ERROR, exact_float32
@@ -119,7 +115,10 @@ class Screen:
         return self.packed[index.to(self.device)]
 
     def off_by(self, i: Tensor, j: Tensor, value: Tensor) -> Tensor:
-        """Bounds ``[m]`` on the error of each pair's own estimate `value` ``[m]``."""
+        """Bounds ``[m]`` on the error of each pair's own estimate `value` ``[m]``.
+
+        Shapes may be any others that broadcast.
+        """
         return self._off_by(self.error[i], self.error[j], value)
 
     def off_by_at_most(self, i: Tensor, value: Tensor) -> Tensor:
@@ -219,10 +218,11 @@ def add_quick(fine: Screen, name: ScreenName, half: Screen | None = None) -> Scr
         return Screens(held, held, held)
     if quick.name == "bf16":
         return Screens(quick, quick, fine)
-    if not half:
-        dtype = second_dtype(fine.units.width, fine.device)
-        half = fine if dtype == torch.float32 else second_screen(fine.units, fine.device, dtype)
-    return Screens(quick, half, fine)
+    if half:
+        return Screens(quick, half, fine)
+    dtype = second_dtype(fine.units.width, fine.device)
+    second = fine if dtype == torch.float32 else second_screen(fine.units, fine.device, dtype)
+    return Screens(quick, second, fine)
 
 
 def second_screen(units: UnitRows, device: torch.device, dtype: torch.dtype) -> Screen:

@@ -166,9 +166,9 @@ def diagonal_side(budget: Budget, device: torch.device, count: int) -> int:
 
 
 def _triangle(rows: Tensor, first: int, least: int) -> Iterator[tuple[int, int, Tensor, Tensor]]:
-    """Cover the upper triangle of a square on the diagonal.
+    """Cover the upper triangle of the square of ``rows [m, d']``, the first of which is `first`.
 
-    It is halved, both ways, until `least` rows are left.
+    As `_tiles`; it is halved, both ways, until `least` rows are left.
     """
     if len(rows) <= least:
         yield first, first, rows, rows
